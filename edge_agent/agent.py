@@ -199,7 +199,7 @@ class Agent:
             self._changed.clear()
             desired = self._desired.newest
             self._labelling.follow(desired)
-            self._loops.follow(desired)
+            self._loops.follow(desired, self._desired.is_present)
             with self._failures.contain(f"desired document {desired.generation}"):
                 self._reconciler.reconcile(self._loops.applied(desired))
             self._loops.look()

@@ -17,6 +17,8 @@ from heliograph.edge_agent.worker_reports import refusals
 RESYNC = 5.0
 RESYNC_CALM = 300.0
 """Seconds between two reads of the newest document: at first, and at most, after a long time without a change."""
+SAVE_AGAIN = 1.0
+"""Seconds after which a document that the disk had no room for is saved again."""
 
 
 class DesiredDocument:
@@ -54,6 +56,9 @@ class DesiredDocument:
         self._follows = False
         """Whether the subscription exists; it outlives reconnects."""
         self._newer_came = Flag()
+        self.is_present = False
+        """Whether the cloud has told in this life what is desired. The document on disk may be older than what the node
+        did before it ended: a full disk loses documents."""
 
     def load(self) -> None:
         """Read the document from disk, at the agent's start."""
@@ -92,6 +97,7 @@ class DesiredDocument:
             if message is not None and message.sequence != self._read_at:
                 self._accept(self._cloud.read(topics.TASK, message))
                 self._read_at = message.sequence
+            self.is_present = True
         except Refused as error:
             self._refused(error)
         except HeliographError:
@@ -114,7 +120,17 @@ class DesiredDocument:
         self._newer_came.set()
         self._changed()
         # after the work has begun: if a crash loses it, the agent reads the newest document again
-        self._background.spawn(self._journal.save("desired", received.message.body))
+        self._background.spawn(self._save(desired, received.message.body))
+
+    async def _save(self, desired: Desired, body: bytes) -> None:
+        """Save a document, unless a newer one comes before the disk takes it."""
+        while self.newest is desired:
+            try:
+                await self._journal.save("desired", body)
+                return
+            except HeliographError as error:
+                self._failures.add("the desired document", error)
+            await self._cloud.world.sleep(SAVE_AGAIN)
 
     def _refused(self, error: Refused) -> None:
         self._refusals.add(error.topic, error)

@@ -59,32 +59,38 @@ class EdgeLoops:
     ) -> None:  # fmt: skip
         self._store = LoopStore(journal)
         self._samples = LoopSamples(self._store, labelling, files, failures)
-        self._arrivals = LoopArrivals(self._store, files, world, failures)
+        self._wake = Flag()
+        self._arrivals = LoopArrivals(self._store, files, world, failures, self._wake.set)
         self._world = world
         self._reports = reports
         self._changed = changed
         self._failures = failures
         self._wanted: Mapping[str, EdgeLoop] = {}
+        self._set_aside: tuple[str, ...] = ()
+        self._is_present = False
         self._followed: set[str] = set()
         """Uids of all jobs of loops in this agent's life: what their workers make stays here, also when one is gone."""
         self._stored: dict[str, StoredLoop] = {}
         self._stats: dict[str, InferenceStats] = {}
         """By the inference worker's name."""
-        self._wake = Flag()
         labelling.listen(self._wake.set)
+        for name in self._store.names():  # at once: the files that they need would be deleted
+            if (stored := self._store.load(name)) is not None:
+                self._take(name, stored)
 
     # what the agent asks
 
-    def follow(self, desired: Desired) -> None:
-        """Take over the loops of the desired document; one that this version cannot read stays as it is."""
-        if desired.loops != self._wanted:
+    def follow(self, desired: Desired, is_present: bool) -> None:
+        """Take over the loops of the desired document; one that this version cannot read stays as it is.
+
+        Args:
+            is_present: whether the document is the cloud's present one; loops that an older one does not name stay.
+        """
+        if desired.loops != self._wanted or is_present != self._is_present:
             kept = {name: each for name, each in self._wanted.items() if name in desired.unsupported_loops}
-            self._wanted = {**kept, **desired.loops}
+            self._wanted, self._is_present = {**kept, **desired.loops}, is_present
+            self._set_aside = desired.unsupported_loops
             self._followed.update(wanted.uid for wanted in self._wanted.values())
-            for name, wanted in self._wanted.items():
-                stored = self._stored.get(name) or self._store.load(name)
-                if stored is not None and stored.uid == wanted.uid and name not in self._stored:
-                    self._take(name, stored)  # at once: the files that it needs would be deleted
             self._wake.set()
 
     def applied(self, desired: Desired) -> Desired:
@@ -94,7 +100,7 @@ class EdgeLoops:
         tasks: list[WorkerTask] = [self._served(task) for task in desired.tasks]
         for name, wanted in self._wanted.items():
             stored = self._stored.get(name)
-            if stored is None or stored.uid != wanted.uid or not stored.state.round:
+            if stored is None or stored.uid != wanted.uid or not stored.state.round or wanted.stopped:
                 continue
             for learned in wanted.spec.models:
                 base = stored.own.get(learned.model.name, wanted.models.get(learned.model.name))
@@ -161,20 +167,23 @@ class EdgeLoops:
             return entry
         wanted = self._wanted.get(payload.job)
         is_wanted = wanted is not None and wanted.uid == payload.job_uid
-        self._wake.set()
         return self._arrivals.hold_back(event, entry, payload, is_wanted)
 
     async def run(self) -> None:
         """Take the loops' steps until cancelled."""
         while True:
             self._wake.clear()
-            for name in [*self._wanted]:
+            for name, wanted in [*self._wanted.items()]:
                 with self._failures.contain(f"incremental job {name}"):
-                    await self._advance(name)
-            for name in self._stored.keys() - self._wanted.keys():
+                    await self._advance(name, wanted)
+            for name in self._superfluous():
                 await self._forget(name, self._stored.pop(name).uid)
                 self._changed()
             await wait_for(self._wake, self._until_next_look())
+
+    def _superfluous(self) -> list[str]:
+        """Return the loops whose jobs are gone, as far as the cloud has told."""
+        return sorted(self._stored.keys() - {*self._wanted, *self._set_aside}) if self._is_present else []
 
     def look(self) -> None:
         """Look at the loops again: a worker has changed."""
@@ -182,17 +191,22 @@ class EdgeLoops:
 
     # steps
 
-    async def _advance(self, name: str) -> None:
-        wanted = self._wanted[name]
+    async def _advance(self, name: str, wanted: EdgeLoop) -> None:
+        if self._wanted.get(name) is not wanted:
+            return  # another document came meanwhile
         stored = self._stored.get(name)
         if stored is None or stored.uid != wanted.uid:
             stored = await self._opened(name, wanted)
+        if wanted.stopped:
+            return
         for _ in range(STEPS_AT_ONCE):
-            after = await self._stepped(name, wanted, self._stored[name])
-            if after is self._stored[name]:
+            before = self._stored[name]
+            after = await self._stepped(name, wanted, before)
+            if after is before:
                 return
             await self._store.save(name, after)
             self._stored[name] = after
+            self._samples.use(before, after)
             self._changed()
 
     async def _opened(self, name: str, wanted: EdgeLoop) -> StoredLoop:
@@ -264,10 +278,10 @@ class EdgeLoops:
             return task
         for name, wanted in self._wanted.items():
             stored = self._stored.get(name)
-            if stored is None or stored.uid != wanted.uid or task.model is None:
+            if stored is None or stored.uid != wanted.uid:
                 continue
-            for model, ref in wanted.models.items():
-                if ref.digest == task.model.digest:
+            for model, services in wanted.services.items():
+                if task.job in services:
                     own = stored.own.get(model)
                     changes: dict[str, Any] = {"candidate": loop_steps.on_trial(wanted, stored.state, model)}
                     if own is not None:
@@ -291,7 +305,7 @@ class EdgeLoops:
     def _until_next_look(self) -> float:
         now, looks = self._world.now(), [CALM]
         for name, stored in self._stored.items():
-            if (wanted := self._wanted.get(name)) is None:
+            if (wanted := self._wanted.get(name)) is None or wanted.stopped:
                 continue
             due = decisions.next_look(stored.state, wanted.spec, Facts(began=loop.seconds(stored.began)), now)
             looks += [due - now] if due is not None else []

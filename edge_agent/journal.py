@@ -261,6 +261,9 @@ class Journal:
             group.done.set_result(None)
             for lane in {each.lane: None for each in group.entries}:
                 self._grown[lane].set()
+            for each in group.entries:
+                if each.on_commit is not None:
+                    each.on_commit()
         self._committing = None
 
     def _oldest_beyond_bound(self, heads: Mapping[str, tuple[str, int]]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ class NewEvent:
     Attributes:
         producer, incarnation, sequence: whose it is (``producers.key_of``) and its number, if it is acknowledged.
         documents: documents, by key, that are saved together with it.
+        on_commit: called once all of it is on the disk.
     """
 
     topic: str
@@ -38,6 +39,7 @@ class NewEvent:
     incarnation: str = ""
     sequence: int = 0
     documents: Mapping[str, bytes] = field(default_factory=dict)
+    on_commit: Callable[[], None] | None = None
 
     @property
     def size(self) -> int:

@@ -184,19 +184,25 @@ class EdgeLabelling:
             return
         key = f"{queue.uid}.{sample.digest}"
         documents = {self._tasks.document(key): packed(state), self._samples.document(key): sample.content}
-        self._samples.wrote(key)
-        queue.index.remember(state, self._tasks.wrote(key))
+
+        def on_commit() -> None:  # a task that was claimed before would outlive its sample where the commit fails
+            self._samples.wrote(key)
+            queue.index.remember(state, self._tasks.wrote(key))
 
         def discard_unless_kept(kept: asyncio.Future[None]) -> None:
             if kept.cancelled() or kept.exception() is not None:  # its worker sends the sample again
                 queue.index.discard(sample.digest)
 
-        self._journal.append(self._event(LABEL_TASK, state.task, documents)).add_done_callback(discard_unless_kept)
+        entry = self._event(LABEL_TASK, state.task, documents, on_commit)
+        self._journal.append(entry).add_done_callback(discard_unless_kept)
 
-    def _event(self, topic: Topic[Any], payload: BaseModel, documents: Mapping[str, bytes] | None = None) -> NewEvent:
+    def _event(
+        self, topic: Topic[Any], payload: BaseModel, documents: Mapping[str, bytes] | None = None,
+        on_commit: Callable[[], None] | None = None,
+    ) -> NewEvent:  # fmt: skip
         address = topic.at(job=payload.job)  # type: ignore[attr-defined]
         event = self._node.event(topic, payload, address)
-        return NewEvent(address, encode(event), topic.lane, documents=documents or {})
+        return NewEvent(address, encode(event), topic.lane, documents=documents or {}, on_commit=on_commit)
 
     async def _publish(self, payloads: Sequence[LabelTask] | Sequence[Annotation]) -> None:
         for each in payloads:

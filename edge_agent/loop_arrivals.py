@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 from heliograph.bus.contract.event import Event, decode, encode
 from heliograph.bus.contract.payloads import Candidate, EdgeLoop, VerdictReport
@@ -19,9 +20,16 @@ from heliograph.incremental import loop
 
 
 class LoopArrivals:
-    """What workers send to the loops of a node."""
+    """What workers send to the loops of a node.
 
-    def __init__(self, store: LoopStore, files: LoopFiles, world: World, failures: Failures) -> None:
+    Args:
+        came: called once what has come is on the disk.
+    """
+
+    def __init__(
+        self, store: LoopStore, files: LoopFiles, world: World, failures: Failures, came: Callable[[], None]
+    ) -> None:
+        self._came = came
         self._store = store
         self._files = files
         self._world = world
@@ -49,7 +57,7 @@ class LoopArrivals:
                      data=payload.model_dump(mode="python", exclude_none=True), time=event.time, subject=event.subject,
                      sequence=event.sequence, traceparent=event.traceparent)  # fmt: skip
         return NewEvent(entry.topic, encode(told), entry.lane, entry.producer, entry.incarnation, entry.sequence,
-                        documents)  # fmt: skip
+                        documents, self._came)  # fmt: skip
 
     async def taken(self, name: str, wanted: EdgeLoop, state: LoopState, now: str) -> LoopState:
         """Return a loop's state after the oldest candidate or verdict that changes it. Each is forgotten once what it

@@ -58,8 +58,12 @@ class LoopSamples:
         shards = await self._files.write_shards(samples, wanted.spec.evaluation, state.next_shard, version)
         for shard, ids in shards:
             await self._store.note(wanted.uid, shard.number, ids)
-            self._used[wanted.uid].update(ids)
         return state.model_copy(update={"classes": classes, "schema_version": version}), [shard for shard, _ in shards]
+
+    def use(self, before: StoredLoop, after: StoredLoop) -> None:
+        """Take note that the loop which names these shards is stored: not before, since a full disk may refuse it."""
+        for number in range(before.state.next_shard, after.state.next_shard):
+            self._used[after.uid].update(self._store.noted(after.uid, number))
 
     async def _leave_out(self, name: str, wanted: EdgeLoop, gone: set[str]) -> None:
         """Take note of tasks whose sample is gone, or whose label no model learns, as long as the queue has them."""

@@ -53,7 +53,7 @@ def asked(wanted: EdgeLoop, stored: StoredLoop) -> StoredLoop:
 def on_trial(wanted: EdgeLoop, state: LoopState, model: str) -> CandidateModel | None:
     """Return the candidate of a model that answers a share of the requests; None where none does."""
     rule, candidate = wanted.spec.deployment.canary, state.candidates.get(model)
-    if rule is None or candidate is None or candidate.step != "canary" or candidate.weights is None:
+    if rule is None or candidate is None or candidate.step != "canary" or candidate.weights is None or wanted.stopped:
         return None
     share = rule.share if rule.by == "requests" else 1.0
     return CandidateModel(model=candidate.weights, number=state.round, share=share, salt=f"{model}-{state.round}")

@@ -43,6 +43,10 @@ class LoopStore:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
+    def names(self) -> list[str]:
+        """Return the names of the loops."""
+        return [key.removeprefix(_LOOPS) for key, _ in self._journal.documents(_LOOPS)]
+
     def load(self, name: str) -> StoredLoop | None:
         """Return a loop; None where there is none, or it is damaged: then it begins anew."""
         value = self._journal.load(f"{_LOOPS}{name}")
@@ -70,6 +74,10 @@ class LoopStore:
     async def leave_out(self, uid: str, ids: Sequence[str]) -> None:
         """Store the unusable samples of a loop, oldest first, in place of those that it had."""
         await self._journal.save(f"{_UNUSABLE}{uid}", _bytes(ids[-MOST_UNUSABLE:]))
+
+    def noted(self, uid: str, number: int) -> list[str]:
+        """Return the samples that are noted for a shard."""
+        return list(_ids(self._journal.load(f"{_IDS}{uid}/{number}")))
 
     async def note(self, uid: str, number: int, ids: Sequence[str]) -> None:
         """Store which samples a new shard has, before the loop names it."""

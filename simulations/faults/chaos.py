@@ -24,6 +24,8 @@ from heliograph.simulations.faults.fault_plan import COORDINATOR, Fault
 from heliograph.simulations.faults.invariants import Violation, check, drop_repeats
 from heliograph.simulations.faults.job_chain import DATASET, SCRIPT, Jobs, draw_samples, write_samples
 from heliograph.simulations.faults.keeping_device import Device
+from heliograph.simulations.faults.learning_invariants import LearningEvidence, check_learning
+from heliograph.simulations.faults.learning_stream import LearningStream
 from heliograph.simulations.faults.skewed import Clock
 
 EDGES = ("edge-1", "edge-2", "edge-3")
@@ -43,6 +45,7 @@ class Outcome:
     faults: Sequence[Fault]
     timeline: Timeline
     evidence: Evidence
+    learning: LearningEvidence
     violations: list[Violation]
     brokers: dict[str, str]
 
@@ -60,6 +63,7 @@ class Outcome:
             f"{repeats} repeats dropped",
             f"jobs: {len(self.evidence.jobs)}, rounds closed: {len(closed)}, updates: {len(self.evidence.updates)} "
             f"arrived, {counted} counted; {len(self.evidence.close_events)} close events",
+            _learned(self.learning),
             f"brokers: {', '.join(f'{edge} {name}' for edge, name in self.brokers.items())}",
         ]
 
@@ -96,15 +100,21 @@ async def run(faults: Sequence[Fault], seconds: float, seed: int | str, director
         timeline = Timeline(world)
         driver = Driver(cluster, brokers, devices, clocks, timeline)
         jobs = Jobs(client, EDGES, world, timeline.note)
+        urls = {edge: brokers[edge].url(scheme="mqtt") for edge in EDGES}
+        stream = LearningStream(client, urls, world, seed, timeline.note)
         follower = Follower(client.bus)
         timeline.start()
         watching, working = asyncio.create_task(driver.watch()), asyncio.create_task(jobs.run())
-        stack.push_async_callback(cancel_and_wait, watching, working, asyncio.create_task(follower.run()))
+        learning = asyncio.create_task(stream.run())
+        stack.push_async_callback(cancel_and_wait, watching, working, learning, asyncio.create_task(follower.run()))
         await driver.run(faults)
         await world.sleep(max(0.0, seconds - timeline.seconds))
         timeline.note("the faults are over")
         jobs.finish_after_current()
-        incidents = await _settle(cluster, devices, working, timeline)
+        incidents = await _settle(cluster, devices, working, stream, timeline)
+        if learning.done():
+            learning.result()
+        learned = await stream.evidence()
         lives = {edge: device.lives for edge, device in devices.items()}
         evidence = await collect(client.bus, lives, draw_samples(EDGES, seed), SETTLE)
         newest = evidence.telemetry[-1].sequence if evidence.telemetry else 0
@@ -113,12 +123,14 @@ async def run(faults: Sequence[Fault], seconds: float, seed: int | str, director
         evidence.incidents = driver.incidents + incidents
         timeline.note("everything has been read")
     named = {edge: "mosquitto" if isinstance(broker, Mosquitto) else "nats-server" for edge, broker in brokers.items()}
-    return Outcome(faults, timeline, evidence, check(evidence), dict(sorted(named.items())))
+    violations = [*check(evidence), *check_learning(learned)]
+    return Outcome(faults, timeline, evidence, learned, violations, dict(sorted(named.items())))
 
 
 async def _settle(
-    cluster: LocalCluster, devices: dict[str, Device], working: asyncio.Task[None], timeline: Timeline
-) -> list[str]:
+    cluster: LocalCluster, devices: dict[str, Device], working: asyncio.Task[None], stream: LearningStream,
+    timeline: Timeline,
+) -> list[str]:  # fmt: skip
     """Wait until everything works again; return descriptions of what does not."""
     found = []
     try:
@@ -131,6 +143,8 @@ async def _settle(
     else:
         working.result()
         timeline.note("the last job has ended")
+    found += await stream.settle(SETTLE)
+    timeline.note("the stream's job has learned its samples")
     await asyncio.gather(*(device.finish(SETTLE) for device in devices.values()))
     for edge, device in devices.items():
         life = device.lives[-1]
@@ -138,6 +152,16 @@ async def _settle(
             found.append(f"{edge}: of {life.sent} events only {life.acknowledged} were acknowledged")
     timeline.note("the devices have their acknowledgements")
     return found
+
+
+def _learned(evidence: LearningEvidence) -> str:
+    """Return a line about the stream's job."""
+    (loop,) = evidence.loops
+    decisions = Counter(each.decision for record in loop.rounds for each in record.models.values())
+    versions = set[str]().union(*evidence.answered.values())
+    return (f"learning: {len(loop.labelled)} samples labelled, {loop.state.round} rounds ("
+            f"{', '.join(f'{name} {count}' for name, count in sorted(decisions.items()))}), {len(versions)} versions "
+            "have answered")  # fmt: skip
 
 
 def _has_mosquitto() -> bool:

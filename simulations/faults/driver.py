@@ -14,7 +14,7 @@ from heliograph.local.nats_server import Broker
 from heliograph.local.relay import Relay
 from heliograph.simulations.faults.fault_plan import COORDINATOR, Fault
 from heliograph.simulations.faults.keeping_device import Device
-from heliograph.simulations.faults.other_processes import descendants, kill, limit_files, workers_of
+from heliograph.simulations.faults.other_processes import descendants, free_files, kill, limit_files, workers_of
 from heliograph.simulations.faults.skewed import Clock
 
 SLOW_BANDWIDTH = 1_000_000.0
@@ -145,7 +145,7 @@ class Driver:
         agent = self._cluster.pid(fault.target)
         limit_files([agent], max(0, int(fault.amount)))
         yield
-        limit_files([agent, *descendants(agent)])  # processes started meanwhile have inherited the limit
+        free_files([agent, *descendants(agent)])  # processes started meanwhile have inherited the limit
 
     @asynccontextmanager
     async def _skew(self, fault: Fault) -> AsyncIterator[None]:

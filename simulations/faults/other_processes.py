@@ -45,6 +45,16 @@ def limit_files(pids: list[int], size: int = UNLIMITED) -> None:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard if size == UNLIMITED else size, hard))
 
 
+def free_files(pids: list[int]) -> None:
+    """Take the limits of ``limit_files`` off again. A worker with a user of its own, whose limits this process may not
+    change, is killed: its agent starts another one."""
+    for pid in pids:
+        try:
+            limit_files([pid])
+        except PermissionError:
+            kill(pid)
+
+
 def _command(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()

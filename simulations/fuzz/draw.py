@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from heliograph.bus.contract.topics import MODEL_UPDATE
 from heliograph.core.names import CLOUD
 from heliograph.core.world import seeded
+from heliograph.simulations.fuzz.draw_learning import draw_learning
 from heliograph.simulations.fuzz.plan import (
     BY_DEVICES,
     BY_ROGUES,
     COORDINATOR,
     DOOR,
-    REPEATED,
+    OF_LEARNING,
+    OF_ROUNDS,
     Edge,
     Fault,
     Hostile,
@@ -62,7 +63,8 @@ _SHAPES: dict[Kind, _Shape] = {
 
 
 def draw(seed: int | str) -> Plan:
-    """Draw a cluster of 2 to 5 edges, one or two jobs, up to twenty faults, and up to six hostile acts."""
+    """Draw a cluster of 2 to 5 edges, one or two federated jobs, up to twenty faults, and up to six hostile acts; for
+    a share of the seeds learning jobs too."""
     rng = seeded(f"fuzz/{seed}")
     edges = tuple(
         Edge(name=f"edge-{number}", speed=round(rng.uniform(0.5, 3.0), 2), latency=round(rng.uniform(0.001, 0.1), 3),
@@ -71,10 +73,25 @@ def draw(seed: int | str) -> Plan:
     )  # fmt: skip
     jobs = tuple(_job(rng, number, len(edges)) for number in range(1, rng.randint(1, 2) + 1))
     faults, disk_seconds = _faults(rng, edges), rng.choice((0.0, 0.001, 0.01, 0.03))
-    # drawn apart, so that hostile acts change nothing else of a seed's plan
+    # drawn apart, so that hostile acts and learning jobs change nothing else of a seed's plan
     rogues, hostiles = _hostiles(seeded(f"hostile/{seed}"), edges)
-    return Plan(seed=str(seed), edges=edges, jobs=jobs, faults=faults, rogues=rogues, hostiles=hostiles,
-                disk_seconds=disk_seconds)  # fmt: skip
+    apart = seeded(f"learning/{seed}")
+    learning, pairs = draw_learning(apart, [each.name for each in edges])
+    repeats = _repeats(apart) if learning else ()
+    return Plan(seed=str(seed), edges=edges, jobs=jobs, learning=learning, pairs=pairs, faults=(*faults, *repeats),
+                rogues=rogues, hostiles=hostiles, disk_seconds=disk_seconds)  # fmt: skip
+
+
+def _repeats(rng: random.Random) -> tuple[Fault, ...]:
+    """Draw streams of learning whose messages come twice for a while."""
+    shape = _SHAPES["repeat"]
+    chosen = [each for each in OF_LEARNING if rng.random() < 0.2]
+    return tuple(
+        Fault(kind="repeat", target=each.stream_name, at=round(rng.uniform(0.0, FAULT_WINDOW), 2),
+              duration=round(rng.uniform(shape.shortest, shape.longest), 2),
+              amount=round(rng.uniform(*shape.amounts), 2))
+        for each in chosen
+    )  # fmt: skip
 
 
 def _hostiles(rng: random.Random, edges: tuple[Edge, ...]) -> tuple[tuple[str, ...], tuple[Hostile, ...]]:
@@ -115,7 +132,7 @@ def _faults(rng: random.Random, edges: tuple[Edge, ...]) -> tuple[Fault, ...]:
         "clocks": [COORDINATOR, CLOUD, *(each.name for each in edges)],
         "devices": [each.name for each in edges if each.every],
         "coordinator": [COORDINATOR],
-        "streams": [MODEL_UPDATE.stream_name, *REPEATED],
+        "streams": [OF_ROUNDS[0].stream_name, *(each.stream_name for each in OF_ROUNDS)],
     }
     # not every plan has every kind: with all faults at once, rare states are never reached
     kinds = rng.sample([*_SHAPES], rng.randint(2, len(_SHAPES)))

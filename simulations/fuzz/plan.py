@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
-from heliograph.bus.contract.topics import AGGREGATION, MODEL_UPDATE, TELEMETRY, Topic
+from heliograph.bus.contract.topics import (
+    AGGREGATION,
+    CANDIDATE,
+    HARD_SAMPLE,
+    LABEL,
+    LABEL_TASK,
+    MODEL_UPDATE,
+    PAIR_RESULT,
+    TELEMETRY,
+    VERDICT,
+    Topic,
+)
 from heliograph.core.names import CLOUD
+from heliograph.simulations.fuzz.learning_plan import LearningJob, PairJob
+from heliograph.simulations.fuzz.plan_document import Label, PlanDocument, Seconds
 
 Kind = Literal[
     "crash-coordinator", "crash-agent", "crash-worker", "restart-node-broker", "restart-device", "cut", "reset",
@@ -26,18 +39,13 @@ BY_ROGUES: tuple[HostileKind, ...] = ("bad-reports", "bad-updates", "bad-events"
 BY_DEVICES: tuple[HostileKind, ...] = ("bad-device", "flooding-device")
 COORDINATOR = "coordinator"
 DOOR = "door"
-REPEATED: dict[str, Topic[Any]] = {each.stream_name: each for each in (MODEL_UPDATE, TELEMETRY, AGGREGATION)}
+OF_ROUNDS: tuple[Topic[Any], ...] = (MODEL_UPDATE, TELEMETRY, AGGREGATION)
+OF_LEARNING: tuple[Topic[Any], ...] = (HARD_SAMPLE, LABEL_TASK, LABEL, CANDIDATE, VERDICT, PAIR_RESULT)
+REPEATED: dict[str, Topic[Any]] = {each.stream_name: each for each in (*OF_ROUNDS, *OF_LEARNING)}
 """Streams in which a message may occur twice; brokers refuse to repeat a compare-and-set."""
 
-Label = Annotated[str, StringConstraints(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-Seconds = Annotated[float, Field(ge=0, le=3600)]
 
-
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Edge(_Document):
+class Edge(PlanDocument):
     """An edge. ``every`` is the number of seconds between its device's readings; 0 for no device."""
 
     name: Label
@@ -46,7 +54,7 @@ class Edge(_Document):
     every: Seconds = 0.5
 
 
-class Job(_Document):
+class Job(PlanDocument):
     """A federated job. ``name`` begins with the size of its model (see ``faults.job_chain.SIZES``)."""
 
     name: Annotated[str, StringConstraints(pattern="^(tiny|blob)-[0-9]+$")]
@@ -58,7 +66,7 @@ class Job(_Document):
     """Number of participants, drawn for each round; None for all."""
 
 
-class Fault(_Document):
+class Fault(PlanDocument):
     """One fault, in seconds from the start.
 
     Attributes:
@@ -91,7 +99,7 @@ class Fault(_Document):
         return f"{text} ({', '.join(more)})" if more else text
 
 
-class Hostile(_Document):
+class Hostile(PlanDocument):
     """One hostile act: messages, drawn from the plan's seed and ``number``, one every so many seconds.
 
     Attributes:
@@ -117,16 +125,19 @@ class Hostile(_Document):
         return f"{self.at:6.2f}-{self.end:6.2f} s  {self.kind} {self.target} ({self.count} messages, {self.number})"
 
 
-class Plan(_Document):
+class Plan(PlanDocument):
     """The complete input of a run. ``seed`` decides the rest: ids, data and drawn participants.
 
     Attributes:
+        jobs, learning, pairs: federated, incremental and pair jobs.
         rogues: names of hostile edges; they take part in the jobs that ask all edges.
     """
 
     seed: str
     edges: Annotated[tuple[Edge, ...], Field(min_length=1)]
     jobs: tuple[Job, ...] = ()
+    learning: tuple[LearningJob, ...] = ()
+    pairs: tuple[PairJob, ...] = ()
     faults: tuple[Fault, ...] = ()
     rogues: tuple[Label, ...] = ()
     hostiles: tuple[Hostile, ...] = ()
@@ -134,8 +145,9 @@ class Plan(_Document):
 
     @property
     def end(self) -> float:
-        """Time at which the last fault is over and the last job has been created."""
+        """Time at which the last fault and the last act are over and the last job has been created."""
         ends = [*(each.end for each in self.faults), *(each.end for each in self.hostiles)]
+        ends += [*(each.end for each in self.learning), *(each.end for each in self.pairs)]
         return max([0.0, *ends, *(each.at for each in self.jobs)])
 
     def is_consistent(self) -> bool:
@@ -149,6 +161,10 @@ class Plan(_Document):
         if any(each.target not in self._places(each.kind) for each in self.hostiles):
             return False
         if any(max(job.participants or 0, job.quorum or 0) > len(self.edges) for job in self.jobs):
+            return False
+        if any(not {*job.edges, job.node} <= {*names, CLOUD} for job in self.learning):
+            return False
+        if any(job.node not in {*names, CLOUD} for job in self.pairs):
             return False
         ends: defaultdict[tuple[str, str], float] = defaultdict(float)
         for fault in sorted(self.faults, key=lambda each: each.at):
@@ -172,5 +188,6 @@ class Plan(_Document):
             quorum = f", quorum {job.quorum}" if job.quorum else ""
             lines.append(f"{job.at:6.2f} s  job {job.name}: {job.rounds} rounds, {participants} edges{quorum}, "
                          f"deadline {job.deadline:g} s")  # fmt: skip
+        lines += [*map(str, self.learning), *map(str, self.pairs)]
         lines += [f"{name}: a hostile edge" for name in self.rogues]
         return "\n".join([*lines, *map(str, self.faults), *map(str, self.hostiles)])

@@ -9,6 +9,7 @@ import json
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from heliograph.bus.contract.event import with_blank_signature
@@ -25,6 +26,10 @@ from heliograph.simulations.fuzz.computing import Computing
 from heliograph.simulations.fuzz.devices import Devices
 from heliograph.simulations.fuzz.fault_injector import FaultInjector
 from heliograph.simulations.fuzz.hostiles import Hostiles
+from heliograph.simulations.fuzz.learning_driver import LearningDriver
+from heliograph.simulations.fuzz.learning_plan import PUBLIC, SAMPLES
+from heliograph.simulations.fuzz.learning_record import LearningRecord
+from heliograph.simulations.fuzz.learning_settling import check_all_learning
 from heliograph.simulations.fuzz.plan import Job, Plan
 from heliograph.simulations.fuzz.settling import unfinished
 from heliograph.simulations.fuzz.watcher import Watcher, ends_as_desired
@@ -91,7 +96,11 @@ class _Run:
         edges = [EdgeSpec(each.name, each.speed, each.latency) for each in plan.edges]
         loop.disk_seconds = plan.disk_seconds
         loop.most_turns = TURNS
-        self._cluster = VirtualCluster(loop, edges, Computing(self._samples), _number(plan.seed), self._tap, self._say)
+        self._learning = LearningRecord(plan)
+        self._cluster = VirtualCluster(
+            loop, edges, Computing(self._samples), _number(plan.seed), self._tap, self._say, learning=self._learning,
+            datasets={job.node: (SAMPLES, PUBLIC) for job in plan.pairs},
+        )  # fmt: skip
         self._directory = str(self._cluster.directory).encode()
         self._watcher = Watcher(self._cluster)
         self._devices = Devices(self._cluster, plan.edges)
@@ -112,14 +121,18 @@ class _Run:
                 working = [asyncio.create_task(self._create_job(bus, job)) for job in plan.jobs]
                 injector = FaultInjector(cluster, {each.name: each for each in plan.edges}, self._devices)
                 acting = asyncio.create_task(self._hostiles.run())
+                learning = LearningDriver(cluster, plan, self._learning, bus, partial(self._request, bus))
+                working.append(asyncio.create_task(learning.run()))
                 await injector.run(plan.faults)
                 await acting
                 await world.sleep(max(0.0, plan.end - world.monotonic()))
+                working.append(asyncio.create_task(learning.finish()))
                 finishing = asyncio.create_task(self._devices.finish(SETTLE))
                 await finishing
                 unsettled = await self._settle(bus)
                 self._outcome.seconds = world.monotonic()
                 await cancel_and_wait(*working)
+                await learning.close()
                 if unsettled:
                     texts = [f"after {SETTLE:g} s it waits for: {each}" for each in unsettled]
                     self._outcome.violations += [Violation("a_run_settles", text) for text in texts]
@@ -127,7 +140,8 @@ class _Run:
                     evidence = await self._evidence(bus, follower)
                     self._outcome.violations += check(evidence)
                     self._outcome.rounds = len(evidence.records)
-                self._outcome.violations += [*self._worker_failures(), *self._watcher.violations]
+                self._outcome.violations += [*self._worker_failures(), *self._watcher.violations,
+                                             *self._learning.violations]
                 self._outcome.violations += ends_as_desired(cluster)
                 await cancel_and_wait(following)
                 await self._hostiles.finish()
@@ -146,11 +160,13 @@ class _Run:
         except TimeoutError:
             return ["a coordinator that leads"]
         await world.sleep(POLL_EVERY)  # a new leader writes its documents first
-        while left := [*unfinished(self._cluster, self._plan, self._devices)]:
+        while left := [*unfinished(self._cluster, self._plan, self._devices, self._learning)]:
             if world.monotonic() >= deadline:
-                return left
+                break
             await world.sleep(POLL_EVERY)
-        return []
+        # now: loops may begin further rounds while the evidence is collected
+        self._outcome.violations += check_all_learning(self._cluster, self._plan, self._learning)
+        return left
 
     async def _evidence(self, bus: Bus, follower: Follower) -> Evidence:
         evidence = await collect(bus, self._devices.lives, self._samples, CATCH_UP)

@@ -9,12 +9,16 @@ from heliograph.bus.contract.resources import ENDED
 from heliograph.bus.contract.topics import STATUS
 from heliograph.core.names import CLOUD
 from heliograph.simulations.fuzz.devices import Devices
+from heliograph.simulations.fuzz.learning_record import LearningRecord
+from heliograph.simulations.fuzz.learning_settling import unfinished_learning
 from heliograph.simulations.fuzz.plan import Plan
-from heliograph.simulations.fuzz.watcher import newest_desired, newest_report, workers_of
+from heliograph.simulations.fuzz.watcher import newest_desired, newest_report, wanted_workers, workers_of
 from heliograph.simulations.virtual.virtual_cluster import COORDINATOR, VirtualCluster
 
 
-def unfinished(cluster: VirtualCluster, plan: Plan, devices: Devices) -> Iterator[str]:
+def unfinished(
+    cluster: VirtualCluster, plan: Plan, devices: Devices, learning: LearningRecord
+) -> Iterator[str]:
     """Describe everything that a run still waits for; nothing once it has settled."""
     for name in (COORDINATOR, CLOUD, *cluster.edges):
         if cluster.processes[name].dead:
@@ -26,6 +30,7 @@ def unfinished(cluster: VirtualCluster, plan: Plan, devices: Devices) -> Iterato
             messages = "; ".join(each["message"] for each in status.get("conditions", ()) if each.get("message"))
             yield (f"job {job.name}, {status.get('phase', 'unknown')}, round {status.get('round', 0)}, "
                    f"{status.get('step')}; {messages}")  # fmt: skip
+    yield from unfinished_learning(cluster, plan, learning)
     for edge, lives in devices.lives.items():
         if lives and lives[-1].acknowledged < lives[-1].sent:
             yield f"{edge}: of {lives[-1].sent} readings {lives[-1].acknowledged} are acknowledged"
@@ -41,6 +46,6 @@ def unfinished(cluster: VirtualCluster, plan: Plan, devices: Devices) -> Iterato
         elif desired is not None:
             if report.observed != desired.generation:
                 yield f"{node}: expected generation {desired.generation.order}, got {report.observed.order}"
-            wanted = sorted(task.worker for task in desired.tasks)
+            wanted = wanted_workers(cluster, node, desired)
             if wanted != (runs := workers_of(cluster, node)):
                 yield f"{node}: expected the workers {wanted}, got {runs}"

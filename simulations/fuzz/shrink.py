@@ -10,6 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from heliograph.simulations.fuzz.plan import Edge, Fault, Job, Plan
+from heliograph.simulations.fuzz.shrink_learning import (
+    fewer_learning_jobs,
+    learning_without_edge,
+    plainer_learning_jobs,
+)
 
 MOST = 300
 """Largest number of runs for shrinking."""
@@ -31,7 +36,8 @@ def shrink(plan: Plan, fails: Callable[[Plan], bool], most: int = MOST) -> Shrun
     while smaller:
         smaller = False
         for simplify in (
-            _fewer_faults, _fewer_hostiles, _fewer_edges, _fewer_jobs, _fewer_rounds, _plainer, _simpler_faults,
+            _fewer_faults, _fewer_hostiles, fewer_learning_jobs, _fewer_edges, _fewer_jobs, _fewer_rounds, _plainer,
+            plainer_learning_jobs, _simpler_faults,
         ):  # fmt: skip
             again = True
             while again:
@@ -82,6 +88,7 @@ def _fewer_edges(plan: Plan) -> Iterator[Plan]:
             "faults": tuple(each for each in plan.faults if each.target != removed.name),
             "hostiles": tuple(each for each in plan.hostiles if each.target != removed.name),
             "jobs": tuple(_at_most(each, len(left)) for each in plan.jobs),
+            **learning_without_edge(plan, removed.name),
         })  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from heliograph.core.failures import DEFECT
 from heliograph.core.names import CLOUD
 from heliograph.edge_agent.producers import DEVICE, WORKER, key_of
 from heliograph.simulations.faults.invariants import Violation
+from heliograph.simulations.fuzz.learning_truth import loop_workers
 from heliograph.simulations.virtual.virtual_cluster import VirtualCluster
 
 PRODUCER = "SELECT sequence FROM producers WHERE producer = ? AND incarnation = ?"
@@ -89,10 +90,15 @@ def ends_as_desired(cluster: VirtualCluster) -> Iterator[Violation]:
                 "agents_reach_the_newest_generation",
                 f"{node}: expected generation {desired.generation.order}, got {report.observed.order}",
             )
-        wanted = sorted(task.worker for task in desired.tasks)
+        wanted = wanted_workers(cluster, node, desired)
         runs = workers_of(cluster, node)
         if wanted != runs:
             yield Violation("agents_run_what_is_desired", f"{node}: expected the workers {wanted}, got {runs}")
+
+
+def wanted_workers(cluster: VirtualCluster, node: str, desired: Desired) -> list[str]:
+    """Return the names of the workers that a node shall run: those of its document, and those of its own loops."""
+    return sorted([*(task.worker for task in desired.tasks), *loop_workers(cluster, node, desired)])
 
 
 def newest_desired(cluster: VirtualCluster, node: str) -> Desired | None:

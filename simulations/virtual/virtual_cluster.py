@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from heliograph.bus.contract.event import with_blank_signature
 from heliograph.bus.contract.lanes import LANE, NUMBER
@@ -30,6 +31,7 @@ from heliograph.edge_agent.agent import Agent
 from heliograph.edge_agent.agent_config import AgentConfig
 from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.launcher import Launcher
+from heliograph.simulations.virtual.learning_workload import LearningWorkload
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.network import Link, LinkedBus
 from heliograph.simulations.virtual.virtual_launcher import Offers, VirtualLauncher
@@ -43,6 +45,8 @@ CLOUD_URL = "memory://cloud"
 NODE_URL = "memory://node"
 SCRIPT = "simulated.py"
 """Script named by jobs; the workload runs in its place."""
+ROWS = 100
+"""Samples of a node's own data sets, more than any simulated training claims."""
 STREAM_BYTES = 64 << 20
 """Largest size of each stream in the simulated broker's memory, in bytes."""
 
@@ -83,6 +87,8 @@ class VirtualCluster:
         held_out: name of the cloud's data set for evaluation; the workload has its content.
         launcher: function that returns an agent's launcher, given the worlds, the agent's process, a directory for its
             workers and their offers.
+        learning: the computing of learning jobs' workers and of inference workers.
+        datasets: names of the nodes' own data sets, by node.
     """
 
     def __init__(
@@ -97,6 +103,8 @@ class VirtualCluster:
         held_out: str = "",
         launcher: Callable[[Worlds, Process, Path, Offers], Launcher] = VirtualLauncher,
         telemetry: Telemetry = NO_TELEMETRY,
+        learning: LearningWorkload | None = None,
+        datasets: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self.edges = {require_label(each.name, "edge"): each for each in edges}
         self.hub = Hub(loop.time, STREAM_BYTES)
@@ -105,6 +113,7 @@ class VirtualCluster:
         self._loop = loop
         self._say = say
         self._patience = patience
+        self._datasets = datasets
         self._held_out = held_out
         self._launcher = launcher
         self._tap = tap
@@ -112,7 +121,7 @@ class VirtualCluster:
         self._code = Path(self._directory.name).resolve()
         self._directory_names = str(self._code).encode(), b"/simulated".ljust(len(str(self._code)), b"-")
         speeds = {name: each.speed for name, each in self.edges.items()}
-        workers = worker_programs(workload, lambda edge: speeds.get(edge, 1.0))
+        workers = worker_programs(workload, lambda edge: speeds.get(edge, 1.0), learning)
         self._worlds = Worlds(loop, str(seed), workers, self._connect, telemetry)
         self.links = {
             name: Link(loop, self._worlds.world(Process(f"link-{name}")), each.latency, each.bandwidth, each.loss)
@@ -235,10 +244,10 @@ class VirtualCluster:
         node = CLOUD_URL if name == CLOUD else NODE_URL
         state = Path(self._directory.name) / name
         code = (CodeRoot(self._code, self._code),)
-        datasets = {}
-        if name == CLOUD and self._held_out:
-            datasets[self._held_out] = Path(self._directory.name) / f"{self._held_out}.csv"
-            datasets[self._held_out].write_text("x\n0\n")
+        rows = dict.fromkeys(self._datasets.get(name, ()), ROWS) | ({self._held_out: 1} if name == CLOUD else {})
+        datasets = {each: Path(self._directory.name) / f"{each}.csv" for each in rows if each}
+        for each, file in datasets.items():
+            file.write_text("x\n" + "0\n" * rows[each])
 
         async def offering() -> bytes:
             """Return all algorithms for the cloud; ten thousand edges' reports need not repeat them."""

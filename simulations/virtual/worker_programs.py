@@ -1,4 +1,4 @@
-"""The programs of a simulated agent's workers: the shipped aggregation worker, and a trainer that runs a workload."""
+"""The programs of a simulated agent's workers: the shipped aggregation worker, and workers that run a workload."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Assignment, DatasetTask, EvaluateTask, Evaluation, ModelUpdate
 from heliograph.bus.contract.weights_file import TensorFile, origin, write
 from heliograph.core.world import World
+from heliograph.simulations.virtual.learning_workers import LearnWorker, PairWorker
+from heliograph.simulations.virtual.learning_workload import LearningWorkload
+from heliograph.simulations.virtual.serving_worker import ServingWorker
 from heliograph.simulations.virtual.workload import Computed, Workload
 from heliograph.simulations.virtual.worlds import Program
 from heliograph.workers.aggregation.worker import Aggregator
@@ -20,11 +23,14 @@ if TYPE_CHECKING:
     from heliograph.bus.contract.weights_file import Arrays
 
 
-def worker_programs(workload: Workload, speed: Callable[[str], float]) -> dict[str, Program]:
+def worker_programs(
+    workload: Workload, speed: Callable[[str], float], learning: LearningWorkload | None = None
+) -> dict[str, Program]:
     """Return the workers' programs by role.
 
     Args:
         speed: function that returns an edge's factor on the speed of computing.
+        learning: the computing of learning jobs and of services; without it there are no programs for them.
     """
 
     models = Models()
@@ -39,7 +45,21 @@ def worker_programs(workload: Workload, speed: Callable[[str], float]) -> dict[s
             await Aggregator(runtime).run()
         return 0
 
-    return {"train": train, "evaluate": train, "aggregate": aggregate}
+    found: dict[str, Program] = {"train": train, "evaluate": train, "aggregate": aggregate}
+    return found if learning is None else found | _learning_programs(learning, speed)
+
+
+def _learning_programs(learning: LearningWorkload, speed: Callable[[str], float]) -> dict[str, Program]:
+    def program(kind: type[LearnWorker | PairWorker | ServingWorker]) -> Program:
+        async def run(launch: WorkerEnvironment, world: World) -> int:
+            async with Runtime(launch, world) as runtime:
+                await kind(runtime, learning, speed(launch.edge)).run()
+            return 0
+
+        return run
+
+    serving = program(ServingWorker)
+    return {"learn": program(LearnWorker), "pair": program(PairWorker), "infer": serving, "big-model": serving}
 
 
 class Trainer:

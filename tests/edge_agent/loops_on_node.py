@@ -103,8 +103,8 @@ class Loops:
         spec = IncrementalLearningJobSpec.model_validate(
             {"models": [learned], "location": "edge", "train": train or {"newSamples": 1000}, **fields}
         )
-        loops = {JOB: EdgeLoop(uid=uid, queue=JOB, spec=spec, models={"m": BASE})} if uid else {}
-        self.loops.follow(Desired(edge=EDGE, generation=Generation(n=1), loops=loops))
+        loops = {JOB: EdgeLoop(uid=uid, queue=JOB, spec=spec, models={"m": BASE}, services={"m": [JOB]})} if uid else {}
+        self.loops.follow(Desired(edge=EDGE, generation=Generation(n=1), loops=loops), is_present=True)
 
     def take(self, topic: Topic[Any], payload: Any) -> NewEvent:
         """Return what is journalled of a worker's event."""

@@ -14,9 +14,10 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import encode
 from heliograph.bus.contract.payloads import Desired, Generation
 from heliograph.bus.transport import Message
+from heliograph.core.errors import HeliographError
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
-from heliograph.edge_agent.desired_document import RESYNC, RESYNC_CALM, DesiredDocument
+from heliograph.edge_agent.desired_document import RESYNC, RESYNC_CALM, SAVE_AGAIN, DesiredDocument
 from heliograph.edge_agent.journal import Journal
 
 EDGE = "edge-1"
@@ -158,5 +159,28 @@ def test_a_document_on_disk_that_cannot_be_read_waits_for_the_cloud(on_node: Any
         again.load()
         assert again.newest.generation.order == (0, 0)
         assert any("waiting for the cloud" in line for line in it.node.logged)
+
+    _following(on_node, test)
+
+
+def test_a_document_that_the_disk_had_no_room_for_is_saved_again(on_node: Any) -> None:
+    async def test(it: Followed) -> None:
+        save, failing = it.journal.save, 2
+
+        async def full(key: str, value: bytes) -> None:
+            nonlocal failing
+            if failing:
+                failing -= 1
+                raise HeliographError("database or disk is full")
+            await save(key, value)
+
+        it.journal.save = full  # type: ignore[method-assign]
+        assert not it.document.newest.generation.n
+        await it.publish(1, 1)
+        await asyncio.sleep(3 * SAVE_AGAIN)
+        assert not failing and it.document.is_present
+        again = it.opened()
+        again.load()
+        assert again.newest.generation.order == (1, 1) and not again.is_present
 
     _following(on_node, test)

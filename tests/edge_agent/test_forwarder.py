@@ -15,7 +15,7 @@ import pytest
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.lanes import MESSAGE_ID, HighWaterMarks
+from heliograph.bus.contract.lanes import MESSAGE_ID, HighWaterMarks, headers_of, lane_name
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.topics import BULK, RESULTS
 from heliograph.bus.transport import Bus, Message, Outgoing
@@ -233,6 +233,21 @@ async def test_an_agent_killed_before_it_deleted_sent_events_repeats_nothing(clo
     marks = HighWaterMarks()
     assert all(marks.is_new(each.headers) for each in messages)
     assert not any(marks.is_new(each.headers) for each in messages)
+    journal.close()
+
+
+async def test_labels_of_which_the_cloud_has_some_already_follow_at_once(cloud: Cloud) -> None:
+    """Their address has no edge in it: it does not tell which of them the stream has."""
+    journal = cloud.journal()
+    lane = topics.LABEL.lane
+    for number in range(1, 4):
+        await journal.append(NewEvent(LABEL, b"%d" % number, lane))
+    first = journal.read(lane, 0, 1, 1000).events[0]
+    own = headers_of(lane_name(EDGE, journal.uuid, lane), first.n)
+    await cloud.watcher.publish(LABEL, b"1", headers=own)  # the agent was killed before it heard that it is stored
+    async with cloud.forwarding(journal):
+        messages = await cloud.received(LABEL, b"3")
+    assert [each.body for each in messages] == [b"1", b"2", b"3"]
     journal.close()
 
 

@@ -95,6 +95,14 @@ class Labelled:
         assert self.replies, (self.refused, self.node.logged)
         return json.loads(self.replies.pop().body)
 
+    async def claimed_later(self, labeller: str) -> Any:
+        """Return the tasks that a labeller is given, on a disk that is slow to note it."""
+        self.node.publish("request/labels/claim", json.dumps(
+            {"name": "job", "reply_to": "heliograph/reply/anna/1", "labeller": labeller}
+        ).encode())  # fmt: skip
+        await asyncio.sleep(60)
+        return json.loads(self.replies.pop().body)["result"]["tasks"]
+
     def kept(self, lane: int) -> list[Event]:
         return [decode(each.body) for each in self.journal.read(lane, 0, 10**6, 10**9).events]
 
@@ -154,6 +162,19 @@ def test_a_full_journal_takes_no_task_and_forgets_none(on_node: Any) -> None:
         assert "not-kept" in {error.code for error in it.errors}
 
     _labelled(on_node, test, quota=6000)
+
+
+def test_a_sample_cannot_be_claimed_before_it_is_on_the_disk(on_node: Any) -> None:
+    """A task that was claimed while its commit was under way would outlive the sample that a full disk loses."""
+
+    async def test(it: Labelled) -> None:
+        it.node.loop.disk_seconds = 5.0
+        task = await it.capture("one")  # a second later its commit is under way
+        assert (await it.ask("claim", labeller="anna"))["result"]["tasks"] == []
+        await asyncio.sleep(10)
+        assert [each["task"]["task"] for each in (await it.claimed_later("anna"))] == [task]
+
+    _labelled(on_node, test)
 
 
 def test_leases_and_tasks_outlive_the_agent(on_node: Any) -> None:

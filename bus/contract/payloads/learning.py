@@ -67,8 +67,10 @@ class EdgeLoop(Payload):
         queue: name of the label queue on the edge.
         generation: of the resource; a higher one brings a changed spec.
         models: model name to the version to start from, and to serve before the first one of the edge's own.
+        services: model name to the services that run it: once the edge has a version of its own, they serve that.
         packages: model name to the package that its worker runs in place of a script on the node.
         asked: counts the requests for a step by hand, by step; a higher count asks once more.
+        stopped: whether the job is stopped: the loop stays as it is, and what it has deployed serves on.
     """
 
     uid: Text
@@ -76,8 +78,10 @@ class EdgeLoop(Payload):
     spec: IncrementalLearningJobSpec
     generation: int = 0
     models: dict[Label, WeightsRef] = Field(default_factory=dict)
+    services: dict[Label, list[Label]] = Field(default_factory=dict)
     packages: dict[Label, PackageSpec] = Field(default_factory=dict)
     asked: dict[Text, int] = Field(default_factory=dict, max_length=8)
+    stopped: bool = False
 
 
 class LoopReport(Payload):

@@ -158,14 +158,17 @@ class IncrementalController(Feature[IncrementalLearningJob]):
 
     async def reconcile(self) -> None:
         """Begin pending jobs, and take the steps of running ones that are due."""
+        await self._end_undecided_rollouts()
         for job in self.resources():
             with self.context.failures.contain(f"incremental job {job.name}"):
                 await self._reconcile_one(job)
 
     async def _reconcile_one(self, job: IncrementalLearningJob) -> None:
-        if job.status.phase in LEARNING_ENDED:
-            return
         view, now = self.context.view(), self._world.timestamp()
+        if job.status.phase in LEARNING_ENDED:
+            if edge_loops.is_told(job):  # an edge that was away when it was stopped tells later how far it has come
+                await self._observe(job.name, view)
+            return
         queue = self.context.store.get(LabelQueue, job.queue)
         what = list(jobs.missing(job, queue, view))
         if what or job.status.phase == "Pending" or jobs.has_waited(job):
@@ -183,7 +186,23 @@ class IncrementalController(Feature[IncrementalLearningJob]):
         if job.spec.location == "cloud":
             await self._rounds.advance(job.name, view)
         else:
-            await self.context.step(IncrementalLearningJob, job.name, lambda job: edge_loops.observed(job, view))
+            await self._observe(job.name, view)
+
+    async def _end_undecided_rollouts(self) -> None:
+        """End the trials of candidates whose job was deleted: nobody decides on them any more."""
+        begin = f"{IncrementalLearningJob.plural}/"
+        for model in self.context.store.all(Model):
+            rollout = model.status.rollout
+            if rollout is None or not rollout.requested_by.startswith(begin):
+                continue
+            job = self.context.store.get(IncrementalLearningJob, rollout.requested_by.removeprefix(begin))
+            if job is None or job.status.loop.step not in jobs.ON_TRIAL:
+                await self.context.versions.roll_back(
+                    model.name, rollout.version, rollout.requested_by, self._world.timestamp()
+                )
+
+    async def _observe(self, name: str, view: View) -> None:
+        await self.context.step(IncrementalLearningJob, name, lambda job: edge_loops.observed(job, view))
 
     async def _watch_time(self) -> None:
         """Look at the loops when labels have come, or when time alone may bring a step, until cancelled."""
@@ -259,9 +278,10 @@ class IncrementalController(Feature[IncrementalLearningJob]):
 
     def edge_loops(self, view: View) -> dict[str, dict[str, EdgeLoop]]:
         found: dict[str, dict[str, EdgeLoop]] = {}
+        services = self.context.store.all(JointInferenceService)
         for job in self.resources():
-            if job.status.phase == "Running" and job.spec.location == "edge":
-                of_job = {job.name: edge_loops.loop_of(job, view)}
+            if edge_loops.is_told(job):
+                of_job = {job.name: edge_loops.loop_of(job, services, view)}
                 for edge in edge_loops.placement(job, view):
                     found[edge] = {**found[edge], **of_job} if edge in found else of_job
         return found

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.payloads import EdgeLoop
-from heliograph.bus.contract.resources import IncrementalLearningJob, PinnedPackage, resolve
+from heliograph.bus.contract.resources import IncrementalLearningJob, JointInferenceService, PinnedPackage, resolve
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.resources.incremental_learning_job import LearnedModel
 from heliograph.coordinator.edges.view import View
@@ -21,8 +21,21 @@ def placement(job: IncrementalLearningJob, view: View) -> list[str]:
     return view.selected(job.spec.deployment.edges)
 
 
-def loop_of(job: IncrementalLearningJob, view: View) -> EdgeLoop:
-    """Return what the agents are told of a job."""
+def is_told(job: IncrementalLearningJob) -> bool:
+    """Return whether edges are told of a job: while it runs, and while it is stopped, so that they keep their loops."""
+    return job.spec.location == "edge" and job.status.phase in ("Running", "Stopped")
+
+
+def loop_of(job: IncrementalLearningJob, services: Iterable[JointInferenceService], view: View) -> EdgeLoop:
+    """Return what the agents are told of a job.
+
+    Args:
+        services: all services; those of the job's models are named.
+    """
+    of_model: dict[str, list[str]] = {each.model.name: [] for each in job.spec.models}
+    for service in services:
+        if (name := service.spec.edge_worker.model.name) in of_model:
+            of_model[name].append(service.name)
     models: dict[str, WeightsRef] = {}
     for each in job.spec.models:
         model = view.models.get(each.model.name)
@@ -39,8 +52,10 @@ def loop_of(job: IncrementalLearningJob, view: View) -> EdgeLoop:
         spec=spec,
         generation=job.metadata.generation,
         models=models,
+        services=of_model,
         packages={name: package for name, package in learned.items() if package is not None},
         asked=dict(job.status.asked),
+        stopped=job.status.phase == "Stopped",
     )  # fmt: skip
 
 

@@ -36,6 +36,10 @@ from heliograph.incremental import decisions, loop, loop_shards, triggers, troub
 from heliograph.incremental.canary import CanaryFacts
 from heliograph.incremental.tasks import evaluation_version
 
+ON_TRIAL = ("evaluated", "canary")
+"""Steps in which a candidate of the job may answer a share of the requests: its trial begins before the step is
+stored."""
+
 
 def missing(job: IncrementalLearningJob, queue: LabelQueue | None, view: View) -> Iterator[str]:
     """Yield what a job needs and does not have, a sentence each."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from heliograph.incremental.shards import LabelledSample
+from heliograph.incremental.shards import LabelledSample, can_be_held
 from heliograph.labelling.task_state import TaskState
 
 
 def labelled_sample(state: TaskState, content: bytes, classes: Mapping[str, int]) -> LabelledSample | None:
-    """Return a task's sample with its label; None for a label that no model learns: several classes, regions, a text.
+    """Return a task's sample with its label; None for a label that no model learns (several classes, regions, a text),
+    and for a sample that no shard can hold: it would keep all others from being learned.
 
     Args:
         classes: class to its index.
@@ -25,4 +26,5 @@ def labelled_sample(state: TaskState, content: bytes, classes: Mapping[str, int]
         label = float(value)
     else:
         return None
-    return LabelledSample(state.task.task, state.task.data.media_type, content, label)
+    sample = LabelledSample(state.task.task, state.task.data.media_type, content, label)
+    return sample if can_be_held(sample) else None

@@ -68,6 +68,15 @@ def grouped(samples: Iterable[LabelledSample]) -> Iterator[list[LabelledSample]]
     yield from groups.values()
 
 
+def can_be_held(sample: LabelledSample) -> bool:
+    """Return whether a shard can hold a sample."""
+    try:
+        _form(sample)
+    except Refused:
+        return False
+    return True
+
+
 def write_shard(samples: Sequence[LabelledSample], directory: Path, schema_version: int = 1) -> WeightsRef:
     """Write one group as ``directory/<digest>``, and return its reference.
 

@@ -89,6 +89,8 @@ class TaskIndex:
         """Lease to task."""
         self._expiries: list[tuple[float, str, str]] = []
         """Heap of lease ends; an entry of a lease that was renewed or has ended says nothing."""
+        self._looked = 0.0
+        """Newest time at which leases were looked at."""
         self._ended: OrderedDict[str, str | Annotation] = OrderedDict()
         self._bar: tuple[int, float | None] | None = None
         self._held_out_known = 0
@@ -130,6 +132,7 @@ class TaskIndex:
             self.remember(state, revision)
             for label in state.labels:
                 self.end(label.lease, label.annotation)
+        self._set_back(self._world.now())  # the clock may have been ahead when they were stored
         return [state for state, _ in found], told, unreadable
 
     def follow(self, spec: LabelQueueSpec) -> None:
@@ -274,6 +277,9 @@ class TaskIndex:
 
     def let_in(self, now: float) -> None:
         """Free the tasks whose leases have ended, and those whose batch has opened."""
+        if now < self._looked:
+            self._set_back(now)
+        self._looked = now
         while self._expiries and self._expiries[0][0] <= now:
             _, lease, task = heapq.heappop(self._expiries)
             found = self.open.get(task)
@@ -292,6 +298,17 @@ class TaskIndex:
             if task in self.open:
                 self._place(self.open[task].state)
                 self.changed()
+
+    def _set_back(self, now: float) -> None:
+        """End leases that were given by a clock which was ahead no later than those that are given now."""
+        latest = now + self.spec.lease_seconds
+        for task in dict.fromkeys(self._leases.values()):
+            found = self.open[task]
+            state = task_state.with_present_clock(found.state, latest)
+            if state is not found.state:
+                found.state = state
+                for lease in state.leases:
+                    heapq.heappush(self._expiries, (lease.expires, lease.id, task))
 
     def task_of(self, lease: str, now: float) -> str:
         """Return the task of a lease that holds. Raise Refused for any other."""

@@ -76,6 +76,14 @@ def without_expired(state: TaskState, now: float) -> TaskState:
     return state if len(live) == len(state.leases) else state.model_copy(update={"leases": live})
 
 
+def with_present_clock(state: TaskState, latest: float) -> TaskState:
+    """Return the state without a lease that ends later than one which is given now: the clock was set back."""
+    if all(lease.expires <= latest for lease in state.leases):
+        return state
+    leases = [lease.model_copy(update={"expires": min(lease.expires, latest)}) for lease in state.leases]
+    return state.model_copy(update={"leases": leases})
+
+
 def needed(state: TaskState, spec: LabelQueueSpec) -> int:
     """Return how many further labellers the task needs beside those that have it now; 0 where it is settled."""
     if state.phase != "open":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
 
 from heliograph.bus.connect import connect
-from heliograph.bus.contract.payloads import Generation, Report
-from heliograph.bus.contract.resources import Edge, Metadata, Resource
+from heliograph.bus.contract.payloads import Generation, LoopReport, Report
+from heliograph.bus.contract.resources import Edge, EdgeLearning, Metadata, Resource
 from heliograph.coordinator.edges.damping import MAX_RETURNS, STEADY, WINDOW
 from heliograph.coordinator.edges.edges import Edges
 from heliograph.coordinator.edges.reported import edge_of
@@ -42,7 +42,9 @@ class Clock:
 
 
 @contextlib.asynccontextmanager
-async def edges_of(world: World, saved: list[Edge]) -> AsyncIterator[Edges]:
+async def edges_of(
+    world: World, saved: list[Edge], changed: Callable[[], None] = lambda: None
+) -> AsyncIterator[Edges]:
     bus = connect(f"memory://edges-{world.new_id()}", world=world)
     await bus.open()
     store = ResourceStore(await bus.kv("resources"), world)
@@ -54,7 +56,7 @@ async def edges_of(world: World, saved: list[Edge]) -> AsyncIterator[Edges]:
         saved.append(resource)
 
     background = Background(pytest.fail)
-    edges = Edges(store, world, save, lambda: None, background, Failures(pytest.fail))
+    edges = Edges(store, world, save, changed, background, Failures(pytest.fail))
     running = asyncio.create_task(keep_running(edges.run, world, pytest.fail))
     try:
         yield edges
@@ -93,3 +95,18 @@ def test_a_machine_that_cannot_enforce_its_site_policy_is_shown_until_it_can() -
     assert (shown.type, shown.status, shown.message) == ("WorkersConfined", "False", "the kernel has no Landlock")
     [shown] = after(edge).status.conditions
     assert (shown.status, shown.reason) == ("True", "Enforced")
+
+
+async def test_a_loop_that_has_deployed_is_looked_at_at_once_and_one_that_counts_samples_is_not() -> None:
+    looks: list[None] = []
+    async with edges_of(World(), [], lambda: looks.append(None)) as edges:
+
+        def tell(**state: object) -> int:
+            """Report a loop of this state, and return how many looks have been asked for."""
+            loop = LoopReport(uid="u", state=EdgeLearning.model_validate(state))
+            edges.reported("edge-1", Report(edge="edge-1", observed=Generation(), loops={"job": loop}))
+            return len(looks)
+
+        before = tell(round=1)
+        assert tell(round=1, waiting=5) == before
+        assert tell(round=1, waiting=6, deployed={"m": "1" * 64}) == before + 1

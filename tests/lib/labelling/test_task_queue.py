@@ -217,6 +217,24 @@ async def test_a_full_queue_counts_what_it_leaves_out() -> None:
     assert [each.reason for each in status.conditions if each.status == "False"] == ["Full"]
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["the-same", "the-next"])
+async def test_a_lease_by_a_clock_that_was_ahead_ends_like_one_that_is_given_now(again: bool) -> None:
+    it = await Played().open()
+    await it.add("miau")
+    it.clock += 3600
+    (claimed,) = await it.claim("anna")
+    it.clock -= 3600
+    if again:
+        await it.started_again()
+    assert await it.claim("bert") == []
+    it.clock += 59
+    assert await it.claim("bert") == []
+    it.clock += 2
+    (other,) = await it.claim("bert")
+    assert other.task.task == claimed.task.task
+    assert await it.refusal("submit", lease=claimed.lease, value="cat") == "lease-expired"
+
+
 async def test_a_new_coordinator_goes_on_with_leases_and_tells_what_was_not_told() -> None:
     it = await Played().open()
     await it.add("x")

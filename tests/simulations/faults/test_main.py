@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from heliograph.bus.contract.resources import LoopState
 from heliograph.core.world import World
 from heliograph.simulations.faults import __main__ as command
 from heliograph.simulations.faults.chaos import Outcome
@@ -16,6 +17,7 @@ from heliograph.simulations.faults.driver import Timeline
 from heliograph.simulations.faults.evidence import Evidence
 from heliograph.simulations.faults.fault_plan import Fault
 from heliograph.simulations.faults.invariants import Violation
+from heliograph.simulations.faults.learning_invariants import LearningEvidence, LoopEvidence
 
 Ended = Callable[..., tuple[int, str, Path]]
 
@@ -31,7 +33,9 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         async def fake(faults: Sequence[Fault], *_: Any) -> Outcome:
             timeline = Timeline(World(), lines=["   1.00 s  black-hole edge-1"])
             found = [Violation("any", text) for text in violations]
-            return Outcome(faults, timeline, Evidence(), found, {"edge-1": "nats-server"})
+            loop = LoopEvidence("cloud", "u", True, LoopState(), set(), 0, {}, [])
+            learning = LearningEvidence("stream", "Running", 20, {}, [loop])
+            return Outcome(faults, timeline, Evidence(), learning, found, {"edge-1": "nats-server"})
 
         monkeypatch.setattr(command.chaos, "run", fake)
         monkeypatch.setattr(command.tempfile, "mkdtemp", lambda prefix: str(directory))
@@ -53,5 +57,5 @@ def test_a_failure_names_the_command_that_repeats_it(ended: Ended) -> None:
 def test_a_sound_run_leaves_nothing(ended: Ended) -> None:
     code, output, directory = ended()
     assert code == 0
-    assert "every invariant holds" in output and "faults:" in output
+    assert "every invariant holds" in output and "faults:" in output and "learning: 0 samples" in output
     assert not directory.exists()

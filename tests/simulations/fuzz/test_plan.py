@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from heliograph.core.errors import HeliographError
 from heliograph.simulations.fuzz import failure
 from heliograph.simulations.fuzz.draw import FAULT_WINDOW, draw
+from heliograph.simulations.fuzz.learning_plan import ActVerb, LearningJob, PairJob
 from heliograph.simulations.fuzz.plan import Edge, Fault, Hostile, Job, Plan
 
 SEEDS = st.integers(0, 1 << 32)
@@ -24,7 +26,7 @@ def test_a_drawn_plan_can_be_played(seed: int) -> None:
     assert 2 <= len(plan.edges) <= 5
     assert plan.jobs and plan.end < 2 * FAULT_WINDOW
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
-    parts = (plan.edges, plan.jobs, plan.faults, plan.rogues, plan.hostiles)
+    parts = (plan.edges, plan.jobs, plan.learning, plan.pairs, plan.faults, plan.rogues, plan.hostiles)
     assert len(str(plan).splitlines()) == 1 + sum(map(len, parts))
 
 
@@ -34,6 +36,10 @@ def test_seeds_differ_and_reach_every_kind_of_fault() -> None:
     assert len({fault.kind for plan in plans for fault in plan.faults}) == 14
     assert len({act.kind for plan in plans for act in plan.hostiles}) == 6
     assert 20 < len([plan for plan in plans if not plan.hostiles and not plan.rogues]) < 50
+    jobs = [job for plan in plans for job in plan.learning]
+    assert {job.location for job in jobs} == {"cloud", "edge"} and any(plan.pairs for plan in plans)
+    assert {act.verb for job in jobs for act in job.acts} == {*get_args(ActVerb)}
+    assert 20 < len([plan for plan in plans if plan.learning]) < 50
 
 
 EDGES = (Edge(name="edge-1"), Edge(name="edge-2"))
@@ -45,6 +51,9 @@ EDGES = (Edge(name="edge-1"), Edge(name="edge-2"))
         Plan(seed="s", edges=(EDGES[0], EDGES[0])),
         Plan(seed="s", edges=EDGES, faults=(Fault(kind="cut", target="edge-3", at=1),)),
         Plan(seed="s", edges=EDGES, jobs=(Job(name="tiny-1", quorum=3),)),
+        Plan(seed="s", edges=EDGES, learning=(LearningJob(name="learn-1", edges=("edge-3",)),)),
+        Plan(seed="s", edges=EDGES, learning=(LearningJob(name="learn-1", edges=("edge-1",), node="edge-3"),)),
+        Plan(seed="s", edges=EDGES, pairs=(PairJob(name="pair-1", node="edge-3"),)),
         Plan(seed="s", edges=EDGES, rogues=("edge-1",)),
         Plan(seed="s", edges=EDGES, hostiles=(Hostile(kind="bad-updates", target="edge-1", at=1),)),
         Plan(seed="s", edges=EDGES, rogues=("rogue",), hostiles=(Hostile(kind="bad-device", target="rogue", at=1),)),

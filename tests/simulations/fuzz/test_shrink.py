@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from heliograph.simulations.fuzz.draw import draw
+from heliograph.simulations.fuzz.learning_plan import LearningJob
 from heliograph.simulations.fuzz.plan import Edge, Fault, Job, Plan
 from heliograph.simulations.fuzz.shrink import shrink
 
@@ -27,6 +28,7 @@ def test_only_the_essential_faults_are_left(seed: int, places: set[int]) -> None
     assert fails(found.plan) and found.plan.is_consistent()
     assert sorted(each.kind for each in found.plan.faults) == sorted(culprits)
     assert len(found.plan.jobs) == 1 and found.plan.jobs[0].rounds == 1
+    assert not found.plan.learning and not found.plan.pairs
     assert len(found.plan.edges) <= len(culprits)
 
 
@@ -54,3 +56,15 @@ def test_shrinking_stops_at_the_limit_of_runs(most: int) -> None:
     found = shrink(plan, fails, most)
     assert len(runs) == found.runs == most
     assert _has("crash-agent")(found.plan)
+
+
+def test_a_learning_job_keeps_only_what_the_failure_needs() -> None:
+    plan = next(plan for seed in range(200) if len((plan := draw(seed)).learning) == 2 and plan.pairs)
+
+    def fails(plan: Plan) -> bool:
+        return any(job.location == "edge" and job.samples > 2 for job in plan.learning)
+
+    assert fails(plan)
+    (job,) = shrink(plan, fails, most=2000).plan.learning
+    assert job == LearningJob(name=job.name, location="edge", edges=job.edges, samples=job.samples)
+    assert len(job.edges) == 1 and 3 <= job.samples <= 5

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from heliograph.bus.contract.resources import LearningRound, LoopState, ShardRef, WeightsRef
-from heliograph.bus.contract.resources.incremental_learning_job import ModelOutcome
+from heliograph.bus.contract.resources.learning_progress import ModelOutcome
 from heliograph.core.membership import HeldOut
 from heliograph.simulations.faults.learning_invariants import LearningEvidence, LoopEvidence, check_learning
 

@@ -9,6 +9,7 @@ import pytest
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.registry import BUILT_IN, Registry, parse_resource
+from heliograph.bus.contract.resources import Metadata, Quarantine, QuarantineSpec
 from heliograph.bus.port import Port
 from heliograph.coordinator import feature
 from heliograph.coordinator.edges.view import View
@@ -23,6 +24,8 @@ from heliograph.core.tasks import Background
 from heliograph.core.world import World
 
 MODEL = parse_resource({"kind": "Model", "metadata": {"name": "m"}})
+_UNREADABLE = QuarantineSpec(bucket="b", key="k", reason="r", size=1, excerpt="")
+QUARANTINE = Quarantine(metadata=Metadata(name="q"), spec=_UNREADABLE)
 
 
 @pytest.fixture
@@ -53,14 +56,14 @@ async def test_every_kind_has_a_feature_in_the_order_of_the_declarations(context
 
 
 async def test_the_defaults_suit_a_kind_that_is_only_stored(context: Any) -> None:
-    models = InstalledFeatures(context).of("models")
-    await models.prepare()
-    models.validate(MODEL, "request/models/create")
-    models.may_change(MODEL, MODEL, "request/models/update")
-    assert models.changed(MODEL, MODEL) is MODEL
-    assert ([*models.desired(View())], [*models.parts()], models.busy) == ([], [], False)
+    kind = InstalledFeatures(context).of("quarantines")
+    await kind.prepare()
+    kind.validate(QUARANTINE, "request/quarantines/create")
+    kind.may_change(QUARANTINE, QUARANTINE, "request/quarantines/update")
+    assert kind.changed(QUARANTINE, QUARANTINE) is QUARANTINE
+    assert ([*kind.desired(View())], [*kind.parts()], kind.busy) == ([], [], False)
     with pytest.raises(Refused, match="field verb: expected a verb that the feature answers, got start"):
-        models.steer(MODEL, "start", "request/models/start")
+        kind.steer(QUARANTINE, "start", "request/quarantines/start")
 
 
 async def test_a_feature_that_cannot_be_imported_is_named_and_refuses_resources_while_the_others_serve(

@@ -26,6 +26,8 @@ UNIT := $(addprefix tests/,core bus/contract bus/test_connection_url.py bus/trac
     lib/inference lib/test_federated.py lib/test_frameworks.py local/test_split.py simulations/virtual/test_loop.py \
     simulations/virtual/test_network.py)
 
+# Tests wait for processes more than they compute: three at once keep two cores busy.
+
 # the files with tests of a marker: collecting all others takes longer than some of these tests
 marked = $(shell grep -rlw "mark.$(1)" tests --include="test_*.py")
 
@@ -33,10 +35,10 @@ test-fast: .venv/.dev  ## the unit tests, in less than a minute: no brokers, no 
 	$(BIN)/python -m pytest -n 2 --hypothesis-profile=fast -m "not process and not framework and not long and not quality and not mixed" $(UNIT) $(ARGS)
 
 test: .venv/.dev  ## set up and pass the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not quality and not mixed" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long and not quality and not mixed" $(ARGS)
 
 test-long: .venv/.dev  ## pass the tests that take long: kills at every step, takeovers, floods, attacks, whole demos
-	$(BIN)/python -m pytest -n 2 --dist load -m long $(call marked,long) $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist load -m long $(call marked,long) $(ARGS)
 
 quality: .venv/.dev  ## check accuracies and times: examples and scenarios against their figures
 	$(BIN)/python -m pytest -n 2 -m quality $(call marked,quality) $(ARGS)

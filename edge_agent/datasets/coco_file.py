@@ -104,6 +104,12 @@ def image_path(element: dict[str, Any]) -> str:
 
 def elements(stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the elements of each list of the document, with the list's key. Raise Unusable where it is none of COCO."""
+    return ((key, value) for key, value, is_element in entries(stream) if is_element)
+
+
+def entries(stream: BinaryIO) -> Iterator[tuple[str, Any, bool]]:
+    """Yield what the document holds: each element of a list with the list's key and True, any other value with its key
+    and False. Elements are mappings. Raise Unusable where it is no document of COCO."""
     text = _Text(stream)
     text.expect("{")
     if text.peek() == "}":
@@ -118,14 +124,14 @@ def elements(stream: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
             while text.peek() != "]":
                 element = text.value()
                 if isinstance(element, dict):
-                    yield key, element
+                    yield key, element, True
                 elif key in ("images", "annotations", "categories"):
                     raise text.wrong(f"mappings in {key}")
                 if text.peek() != "]":
                     text.expect(",")
             text.expect("]")
         else:
-            text.value()
+            yield key, text.value(), False
         if text.peek() == "}":
             return
         text.expect(",")

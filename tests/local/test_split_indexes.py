@@ -50,6 +50,7 @@ def test_cocos_json(tmp_path: Path, as_directory: bool) -> None:
     document = {
         "info": {"year": 2026},
         "licenses": [{"id": 1}],
+        "note": None,
         "annotations": [{"id": n, "image_id": n % 12, "category_id": n % 2, "bbox": [0, 0, 1, 1]} for n in range(30)],
         "images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
         "categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dög"}],
@@ -59,7 +60,8 @@ def test_cocos_json(tmp_path: Path, as_directory: bool) -> None:
     parts = split_file(directory if as_directory else source, tmp_path / "parts", EDGES, Split(), seed=0)
     written = [json.loads(file.read_text()) for file in parts.files.values()]
     for part, edge in zip(written, EDGES, strict=True):
-        assert (part["categories"], part["licenses"]) == (document["categories"], document["licenses"])
+        for key in ("info", "licenses", "categories", "note"):
+            assert part[key] == document[key]
         ids = {each["id"] for each in part["images"]}
         assert len(ids) == parts.samples[edge]
         assert {each["image_id"] for each in part["annotations"]} <= ids

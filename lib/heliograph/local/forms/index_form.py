@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heliograph.core.errors import HeliographError
-from heliograph.edge_agent.datasets.coco_file import directory_of_images, elements, image_path, read_coco
+from heliograph.edge_agent.datasets.coco_file import directory_of_images, elements, entries, image_path, read_coco
 from heliograph.edge_agent.datasets.source import open_source
 from heliograph.edge_agent.datasets.txt_index import lines, read_index
 from heliograph.local.forms.csv_form import ending_of, written_like
@@ -53,7 +53,7 @@ class TxtForm:
 
 
 class CocoForm:
-    """See ``Form``. Each part has its images with their annotations, and every category, licence and other list."""
+    """See ``Form``. Each part has its images with their annotations, and all else that the document holds."""
 
     has_test = False
     columns: Sequence[str] = ()
@@ -72,10 +72,10 @@ class CocoForm:
         with open_source(self._path) as source, ExitStack() as stack:
             parts = [_Lists(stack.enter_context(written_like(source, target))) for target in targets]
             places = self._placed(elements(source.open()), owners.tolist())
-            for key, element in elements(source.open()):
-                if key not in ("images", "annotations"):
+            for key, element, is_element in entries(source.open()):
+                if not is_element or key not in ("images", "annotations"):
                     for part in parts:
-                        part.add(key, element)
+                        (part.add if is_element else part.put)(key, element)
                     continue
                 owner = places[element["id" if key == "images" else "image_id"]]
                 if owner >= 0:
@@ -98,19 +98,35 @@ class CocoForm:
 
 
 class _Lists:
-    """Writes a JSON mapping of lists, whose elements come one after the other."""
+    """Writes a JSON mapping of values, and of lists whose elements come one after the other."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self._key = ""
+        self._list = ""
+        self._mark = "{"
 
     def add(self, key: str, element: dict[str, Any]) -> None:
-        mark = ",\n" if key == self._key else f'{"]," if self._key else "{"}\n{json.dumps(key)}: ['
-        self._key = key
-        self._file.write((mark + json.dumps(element, ensure_ascii=False)).encode())
+        """Write an element of the list of that key."""
+        if key == self._list:
+            self._write(",\n", element)
+        else:
+            self._write(f"{self._begun()}{json.dumps(key)}: [", element)
+            self._list = key
+
+    def put(self, key: str, value: Any) -> None:
+        """Write a value that is no list of elements."""
+        self._write(f"{self._begun()}{json.dumps(key)}: ", value)
 
     def end(self) -> None:
-        self._file.write(b"]}\n" if self._key else b"{}\n")
+        self._file.write(f"{']' if self._list else ''}{'{' if self._mark == '{' else ''}}}\n".encode())
+
+    def _begun(self) -> str:
+        """Return what comes before the next key."""
+        before, self._mark, self._list = f"{']' if self._list else ''}{self._mark}\n", ",", ""
+        return before
+
+    def _write(self, before: str, value: Any) -> None:
+        self._file.write((before + json.dumps(value, ensure_ascii=False)).encode())
 
 
 def _link(source: Path, link: Path) -> None:

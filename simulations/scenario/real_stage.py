@@ -17,6 +17,7 @@ from heliograph.core.errors import Refused
 from heliograph.core.names import CLOUD
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
+from heliograph.edge_agent.confinement.site_policy import OPEN
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.follow_job import wait_for_offers
 from heliograph.local.relay import Relay
@@ -85,6 +86,7 @@ class RealStage:
         self._cluster = LocalCluster(
             self._directory / "cluster", list(self._plans), datasets=files, code=(SCRIPT.parent,),
             relayed=tuple(self._plans), world=self.world, log=self._directory / "log.txt", program=self._program,
+            site_policy=OPEN,  # workers read the scenario's clocks and settings
         )  # fmt: skip
         await self._stack.enter_async_context(self._cluster)
         self._client = await self._stack.enter_async_context(AsyncClient(self._cluster.server))

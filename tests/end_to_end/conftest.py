@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heliograph.edge_agent.confinement.site_policy import SitePolicy
+
 CODE = Path(__file__).parent.parent / "data" / "code"
 ANSWER = np.array([1.0, -2.0, 0.5], np.float32)
 
@@ -62,6 +64,11 @@ class Faults:
     def struck(self) -> bool:
         """Return whether every planned kill has happened."""
         return not list(self.directory.glob("*.*"))
+
+    @property
+    def site_policy(self) -> SitePolicy:
+        """Let workers take note of their own kills."""
+        return SitePolicy(write=(self.directory,))
 
     def hurry(self) -> None:
         """Make leases expire four times as fast, which shortens the test."""

@@ -85,7 +85,7 @@ async def test_an_algorithms_state_outlives_its_process(
         for edge, gate in zip(edges, at(round), strict=True):
             await local.wait_for_line(edge, f"at gate {gate}")
 
-    cluster = LocalCluster(tmp_path / "cluster", list(edges), code=(script.code,))
+    cluster = LocalCluster(tmp_path / "cluster", list(edges), code=(script.code,), site_policy=faults.site_policy)
     async with cluster as local, AsyncClient(local.server, timeout=HANGS) as client:
         await _started(client, _task("ToyMoments", "gated.py", edges, parameters=parameters))
         script.open("edge-1-initial", *at(1))

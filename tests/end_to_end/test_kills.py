@@ -27,10 +27,12 @@ ROUNDS = 3
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, regression: Any) -> Callable[[Any], LocalCluster]:
+def cluster(tmp_path: Path, regression: Any, faults: Any) -> Callable[[Any], LocalCluster]:
     """Return ``cluster(gates)``, which makes a cluster of two edges that run the gated script."""
     datasets = {"cloud": {"held-out": regression("held-out")}}
-    return lambda gates: LocalCluster(tmp_path / "cluster", list(EDGES), datasets=datasets, code=(gates.code,))
+    return lambda gates: LocalCluster(
+        tmp_path / "cluster", list(EDGES), datasets=datasets, code=(gates.code,), site_policy=faults.site_policy
+    )
 
 
 async def start_job(client: AsyncClient) -> None:

@@ -74,10 +74,11 @@ class LabelStore:
         self._untold.pop(number, None)
         return told
 
-    async def mirror(self, state: TaskState, revision: int, annotation: Annotation) -> None:
-        """Store a label that its edge has published."""
+    async def mirror(self, state: TaskState, revision: int, annotation: Annotation, edge: str) -> None:
+        """Store a label that an edge has published."""
         number = self._newest = self._newest + 1
-        await self._store(state, revision, StoredLabel(number=number, annotation=annotation))
+        another = edge if edge != state.task.data.edge else ""
+        await self._store(state, revision, StoredLabel(number=number, edge=another, annotation=annotation))
         self._count(annotation)
 
     async def tell(self) -> None:

@@ -12,7 +12,7 @@ from heliograph.bus.contract.payloads import Annotation, LabelTask
 from heliograph.bus.contract.payloads.labels import SampleData
 from heliograph.bus.contract.resources.label_queue import LabelQueueSpec
 from heliograph.bus.transport import KeyValueEntry
-from heliograph.core.errors import Conflict, Refused
+from heliograph.core.errors import Conflict
 from heliograph.core.world import World, rfc3339
 from heliograph.labelling.batches import BatchClock
 from heliograph.labelling.label_store import LabelStore, Publish
@@ -121,9 +121,10 @@ class TaskQueue:
         return state
 
     async def mirror(self, annotation: Annotation, edge: str) -> None:
-        """Take over a label that an edge's agent has stored and published; the same one again changes nothing.
+        """Take over a label that an edge's agent has stored and published; the same one again changes nothing. A sample
+        that several edges have is one task with the labels of all.
 
-        Raise Refused where the label does not fit the queue, or the task is another edge's.
+        Raise Refused where the label does not fit the queue, or replaces another edge's.
         """
         if annotation.result is not None:
             check_result(annotation.result, self.spec.label_schema)
@@ -135,11 +136,9 @@ class TaskQueue:
                 if state is None or not await self.index.create(state, None):
                     return
             state, revision = await self.index.state(annotation.task)
-            if state.task.data.edge != edge:
-                raise Refused("not-yours", field="task", expected=f"a task of edge {state.task.data.edge}", got=edge)
             if any(each.annotation.annotation == annotation.annotation for each in state.labels):
                 return
-            await self.labels.mirror(state, revision, annotation)
+            await self.labels.mirror(state, revision, annotation, edge)
 
     def leave_out(self) -> None:
         """Count a sample that carried no data."""

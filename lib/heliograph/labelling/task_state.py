@@ -16,6 +16,9 @@ from heliograph.core.errors import Refused
 from heliograph.labelling.agreement import LabellerModel, majority
 from heliograph.labelling.results import comparable, same_result
 
+_Settled = tuple[TaskPhase, Result | None, float | None]
+"""A phase, what the labels agree on, and with which confidence."""
+
 
 class Lease(Payload):
     """A labeller's claim to a task, until ``expires``."""
@@ -33,11 +36,13 @@ class StoredLabel(Payload):
         number: its place among the queue's labels, by which labels are published once more after a fault.
         lease: the lease under which it came.
         login: who sent it; nobody else replaces it.
+        edge: the edge where it was given, where another one than that of its task has the same sample.
     """
 
     number: Count
     lease: Text = ""
     login: Text = ""
+    edge: Text = ""
     annotation: Annotation
 
 
@@ -62,9 +67,21 @@ class TaskState(Payload):
     @property
     def standing(self) -> list[Annotation]:
         """The labels that count: given, and not replaced by a newer one of their labeller."""
+        return [each.annotation for each in self._standing]
+
+    @property
+    def standing_by_edge(self) -> dict[str, list[Annotation]]:
+        """The labels that count, by ``StoredLabel.edge``."""
+        found: dict[str, list[Annotation]] = {}
+        for each in self._standing:
+            found.setdefault(each.edge, []).append(each.annotation)
+        return found
+
+    @property
+    def _standing(self) -> list[StoredLabel]:
         replaced = {each.annotation.supersedes for each in self.labels}
-        found = [each.annotation for each in self.labels if each.annotation.annotation not in replaced]
-        return [each for each in found if not each.skipped]
+        found = [each for each in self.labels if each.annotation.annotation not in replaced]
+        return [each for each in found if not each.annotation.skipped]
 
     def lease_of(self, id: str) -> Lease | None:
         return next((lease for lease in self.leases if lease.id == id), None)
@@ -122,14 +139,14 @@ def labelled(
     """Return the state with one more label: settled where the labels agree, a conflict where no further labeller is
     asked. A label that replaces another of its labeller decides again.
 
-    Raise Refused where the replaced label is not there, is replaced already, or is another labeller's.
+    Raise Refused where the replaced label is not there, is replaced already, or is another labeller's or edge's.
     """
     if label.annotation.supersedes:
         _check_replaced(state, label)
     state = released(state, label.lease).model_copy(update={"labels": [*state.labels, label]})
     if label.annotation.skipped:
         return state
-    phase, consensus, confidence = _settled(state.standing, spec, model)
+    phase, consensus, confidence = _settled(state, spec, model)
     changed = phase != state.phase or state.phase != "open"
     state = state.model_copy(
         update={
@@ -145,13 +162,26 @@ def labelled(
     return state.model_copy(update={"labels": labels})
 
 
-def _settled(
-    standing: list[Annotation], spec: LabelQueueSpec, model: LabellerModel
-) -> tuple[TaskPhase, Result | None, float | None]:
-    """Return the phase that labels lead to, what they agree on, and with which confidence."""
-    known = [each for each in standing if each.ground_truth]
+def _settled(state: TaskState, spec: LabelQueueSpec, model: LabellerModel) -> _Settled:
+    """Return the phase that a task's labels lead to, what they agree on, and with which confidence.
+
+    Each edge that has the sample asks its own labellers: the task is settled once one edge's labels settle it, and a
+    conflict where those of several edges settle it differently.
+    """
+    known = [each for each in state.standing if each.ground_truth]
     if known:
         return "labelled", known[-1].result, 1.0
+    found = [_settled_on_one_edge(labels, spec, model) for labels in state.standing_by_edge.values()]
+    settled = [each for each in found if each[0] != "open"]
+    if not settled:
+        return "open", None, None
+    first = settled[0][1]
+    agreed = all(result is not None and first is not None and same_result(result, first, spec.label_schema)
+                 for _, result, _ in settled)  # fmt: skip
+    return settled[0] if agreed or len(settled) == 1 else ("conflict", None, None)
+
+
+def _settled_on_one_edge(standing: list[Annotation], spec: LabelQueueSpec, model: LabellerModel) -> _Settled:
     accepted = [each for each in standing if each.source == "model" and each.parent_prediction]
     if accepted and len(accepted) == len(standing):
         result = accepted[-1].result
@@ -186,6 +216,9 @@ def _check_replaced(state: TaskState, label: StoredLabel) -> None:
     found = next((each for each in state.labels if each.annotation.annotation == replaced), None)
     if found is None:
         raise Refused("unknown-label", field="supersedes", expected="a label of this task", got=replaced)
+    if found.edge != label.edge:
+        raise Refused("not-yours", field="supersedes", expected="a label that was given on the same edge",
+                      got=replaced)  # fmt: skip
     if (found.annotation.labeller, found.login) != (labeller, label.login):
         raise Refused("not-yours", field="supersedes", expected=f"a label that {labeller} sent by the login "
                       f"{label.login or 'none'}", got=f"one of {found.annotation.labeller}")  # fmt: skip

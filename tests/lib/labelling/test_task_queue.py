@@ -332,3 +332,25 @@ def _no_status() -> Any:
     from heliograph.bus.contract.resources.label_queue import LabelQueueStatus
 
     return LabelQueueStatus()
+
+
+async def test_labels_of_several_edges_settle_their_task_edge_by_edge() -> None:
+    """Also after a start on what is stored. A label of a reviewer settles the task alone."""
+    it = await Played({"location": "edge", "overlap": 2}).open()
+    task = "a" * 64
+
+    async def mirror(edge: str, labeller: str, value: str, **more: Any) -> requests.TaskRecord:
+        label = Annotation(job="job", queue_uid="uid", task=task, annotation=f"{edge}-{labeller}", labeller=labeller,
+                           source="human", result=Result(type="choice", value=value), **more)  # fmt: skip
+        await it.queue.mirror(label, edge)
+        await it.started_again()
+        return (await it.queue.answer("tasks", requests.ListTasks(name="job"), "")).tasks[0]  # type: ignore[attr-defined,no-any-return]
+
+    assert (await mirror("edge-1", "anna", "cat")).phase == "open"
+    assert (await mirror("edge-2", "anna", "cat")).phase == "open", "each edge asks for another labeller"
+    settled = await mirror("edge-1", "bert", "cat")
+    assert (settled.phase, settled.consensus and settled.consensus.value) == ("labelled", "cat")
+    assert (await mirror("edge-2", "bert", "dog")).phase == "labelled", "edge-2 asks a third labeller"
+    assert (await mirror("edge-2", "carl", "dog")).phase == "conflict"
+    last = await mirror("edge-2", "dora", "owl", ground_truth=True)
+    assert (last.phase, last.consensus and last.consensus.value) == ("labelled", "owl")

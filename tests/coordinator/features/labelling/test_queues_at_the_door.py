@@ -39,6 +39,18 @@ async def _hard(cloud: Any, job: str, number: int, edge: str = "edge-1", **field
     return data.digest
 
 
+async def _task(cloud: Any, job: str, uid: str, task: str, edge: str = "edge-1") -> None:
+    """Publish a task of an edge's queue as its agent does."""
+    data = SampleData(media_type="text/plain", size=4, edge=edge)
+    sent = LabelTask(job=job, queue_uid=uid, task=task, edge=edge, data=data)
+    await cloud.edges[edge].port.publish(topics.LABEL_TASK, sent, job=job)
+
+
+def _label(job: str, uid: str, task: str, value: str, id: str, labeller: str = "eve", **more: Any) -> Annotation:
+    return Annotation(job=job, queue_uid=uid, task=task, annotation=id, labeller=labeller, source="human",
+                      result=Result(type="choice", value=value), **more)  # fmt: skip
+
+
 async def _until(cloud: Any, name: str, **counts: int) -> dict[str, Any]:
     """Return the queue's status once it has these counts."""
     async with asyncio.timeout(HANGS):
@@ -179,7 +191,7 @@ async def test_a_deleted_queue_leaves_nothing_and_its_name_begins_anew(cloud: An
 
 
 async def test_an_edges_queue_is_handed_out_there_and_counted_here(cloud: Any) -> None:
-    """Its agent gets the queue; its labels are taken over once, and no other edge labels its tasks."""
+    """Its agent gets the queue; its labels are taken over once."""
     client = cloud.client
     await cloud.reported("edge-1")  # an agent of this version
     made = await client.labels.create(_queue("near", location="edge"))
@@ -191,24 +203,48 @@ async def test_an_edges_queue_is_handed_out_there_and_counted_here(cloud: Any) -
     with pytest.raises(Refused) as refused:
         await Labeller(client, "near").claim()
     assert refused.value.code == "elsewhere"
-    port, other = cloud.edges["edge-1"].port, cloud.edges["edge-2"].port
+    port = cloud.edges["edge-1"].port
     tasks = ["a" * 64, "b" * 64]
     for task in (*tasks, tasks[0]):
-        data = SampleData(media_type="text/plain", size=4, edge="edge-1")
-        sent = LabelTask(job="near", queue_uid=uid, task=task, edge="edge-1", data=data)
-        await port.publish(topics.LABEL_TASK, sent, job="near")
+        await _task(cloud, "near", uid, task)
     await _until(cloud, "near", waiting=2, repeated=1)
 
-    def label(task: str, value: str, id: str) -> Annotation:
-        result = Result(type="choice", value=value)
-        return Annotation(job="near", queue_uid=uid, task=task, annotation=id, labeller="eve", source="human",
-                          result=result)  # fmt: skip
-
-    await other.publish(topics.LABEL, label(tasks[0], "dog", "stolen"), job="near")
-    await port.publish(topics.LABEL, label(tasks[0], "cow", "no-class"), job="near")
+    await port.publish(topics.LABEL, _label("near", uid, tasks[0], "cow", "no-class"), job="near")
     for _ in range(2):
-        await port.publish(topics.LABEL, label(tasks[0], "cat", "one"), job="near")
+        await port.publish(topics.LABEL, _label("near", uid, tasks[0], "cat", "one"), job="near")
     status = await _until(cloud, "near", labelled=1, waiting=1)
     assert status["labels"] == 1
     page = await client.labels.ask("tasks", "near", phase="labelled")
     assert [each["annotation"] for each in page["tasks"][0]["annotations"]] == ["one"]
+
+
+async def test_a_sample_that_two_edges_have_is_one_task_with_the_labels_of_both(cloud: Any) -> None:
+    """Edges that agree settle it, edges that do not make it a conflict; an edge replaces its own labels alone."""
+    made = await cloud.client.labels.create(_queue("both", location="edge", agreement={"extra": 2}))
+    uid = made["metadata"]["uid"]
+    alike, differs, alone = tasks = ["a" * 64, "b" * 64, "c" * 64]
+    for edge in ("edge-1", "edge-2"):
+        for task in tasks:
+            await _task(cloud, "both", uid, task, edge)
+    await _until(cloud, "both", waiting=3, repeated=3)
+
+    async def label(edge: str, task: str, value: str, id: str, labeller: str, **more: Any) -> None:
+        sent = _label("both", uid, task, value, id, labeller, **more)
+        await cloud.edges[edge].port.publish(topics.LABEL, sent, job="both")
+
+    await label("edge-1", alike, "cat", "a1", "anna")
+    await label("edge-1", differs, "cat", "b1", "anna")
+    await _until(cloud, "both", labelled=2, waiting=1, labels=2)
+    await label("edge-2", alike, "cat", "a2", "bert")
+    await label("edge-2", alike, "dog", "stolen", "anna", supersedes="a1")
+    await label("edge-2", differs, "dog", "b2", "anna")
+    await label("edge-2", alone, "dog", "c2", "bert")
+    status = await _until(cloud, "both", labelled=2, conflicts=1, waiting=0, labels=5)
+    assert {name: each["labels"] for name, each in status["labellers"].items()} == {"anna": 3, "bert": 2}
+    page = await cloud.client.labels.ask("tasks", "both")
+    assert {each["task"]["task"]: ([label["annotation"] for label in each["annotations"]], each["phase"])
+            for each in page["tasks"]} == {
+        alike: (["a1", "a2"], "labelled"), differs: (["b1", "b2"], "conflict"), alone: (["c2"], "labelled"),
+    }  # fmt: skip
+    await label("edge-2", differs, "cat", "b3", "anna", supersedes="b2")
+    await _until(cloud, "both", labelled=3, conflicts=0)

@@ -110,7 +110,7 @@ class Agent:
             DatasetContents(config.state / "datasets", self._cloud.bus, world), self._known, config.tells_labels,
         )  # fmt: skip
         self._labelling = EdgeLabelling(
-            self._node, self._edge, self._journal, self._background, self._on_refused_event, self._failures
+            self._node, self._edge, self._journal, self._on_refused_event, self._failures
         )
         self._gateway = Gateway(
             self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event,
@@ -152,7 +152,7 @@ class Agent:
     async def run(self) -> None:
         """Run until cancelled; neither broker need be reachable. Raise HeliographError where the agent cannot go on."""
         self._desired.load()
-        self._labelling.follow(self._desired.newest)
+        self._labelling.follow(self._desired.newest, self._desired.is_present)
         self._launcher.sweep({task.worker for task in self._desired.newest.tasks})
         await self._cloud.bus.open()
         if self._node is not self._cloud:
@@ -198,7 +198,7 @@ class Agent:
         while True:
             self._changed.clear()
             desired = self._desired.newest
-            self._labelling.follow(desired)
+            self._labelling.follow(desired, self._desired.is_present)
             self._loops.follow(desired, self._desired.is_present)
             with self._failures.contain(f"desired document {desired.generation}"):
                 self._reconciler.reconcile(self._loops.applied(desired))

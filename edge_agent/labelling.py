@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from heliograph.bus.contract import buckets
 from heliograph.bus.contract.event import Event, encode, from_tree, is_event, parse
-from heliograph.bus.contract.payloads import Annotation, Desired, EdgeQueue, HardSample, LabelTask
+from heliograph.bus.contract.payloads import Annotation, Desired, EdgeQueue, Generation, HardSample, LabelTask
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import LabelQueue, LabelQueueStatus, Metadata, dump, refusal_of
 from heliograph.bus.contract.resources.label_queue import LabelSchema
@@ -26,7 +26,8 @@ from heliograph.bus.reply import caller_of, reply_of
 from heliograph.bus.transport import Message, require_live
 from heliograph.core.errors import HeliographError, Refused, error_body
 from heliograph.core.failures import Failures, sentence_of
-from heliograph.core.tasks import Background, Flag, wait_for
+from heliograph.core.tasks import Flag, wait_for
+from heliograph.edge_agent.deleted_queues import DeletedQueues
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.label_store import JournalBucket
@@ -49,14 +50,12 @@ class EdgeLabelling:
     """
 
     def __init__(
-        self, node: Port, edge: str, journal: Journal, background: Background,
-        refused: Callable[[str, Exception], None], failures: Failures,
-    ) -> None:  # fmt: skip
+        self, node: Port, edge: str, journal: Journal, refused: Callable[[str, Exception], None], failures: Failures
+    ) -> None:
         self._node = node
         self._world = node.world
         self._edge = edge
         self._journal = journal
-        self._background = background
         self._refused = refused
         self._failures = failures
         self._tasks = JournalBucket(journal, buckets.LABELS)
@@ -65,24 +64,33 @@ class EdgeLabelling:
         """By name."""
         self._changed = Flag()
         self._listeners: list[Callable[[], None]] = []
-        self._follows: Mapping[str, EdgeQueue] = {}
+        self._deleted = DeletedQueues(self._tasks, self._samples, self._publish)
+        self._follows: tuple[Mapping[str, EdgeQueue], tuple[str, ...], bool] = {}, (), False
+        """Queues by name, the names that are set aside, and whether the cloud has told it in this life."""
+        self._looks_for_deleted = False
 
-    def follow(self, desired: Desired) -> None:
-        """Take over the queues of the desired document; one that this version cannot read stays as it is."""
-        if desired.label_queues == self._follows:
+    def follow(self, desired: Desired, is_present: bool) -> None:
+        """Take over the queues of the desired document; one that this version cannot read stays as it is.
+
+        Args:
+            is_present: whether the document is the cloud's present one; what belongs to no queue of an older one stays.
+        """
+        is_told = is_present and desired.generation != Generation()  # an edge without a document knows of no queue
+        follows = desired.label_queues, desired.unsupported_queues, is_told
+        if follows == self._follows:
             return
-        self._follows = desired.label_queues
+        self._follows = follows
         for name in self._queues.keys() - desired.label_queues.keys() - set(desired.unsupported_queues):
-            self._background.spawn(self._queues.pop(name).forget())
+            del self._queues[name]
         for name, wanted in desired.label_queues.items():
             known = self._queues.get(name)
-            if known is not None and known.uid != wanted.uid:
-                self._background.spawn(known.forget())
-                known = None
-            if known is None:
+            if known is None or known.uid != wanted.uid:
                 self._queues[name] = self._opened(name, wanted)
             else:
                 known.index.follow(wanted.spec)
+        if is_told:
+            self._looks_for_deleted = True
+            self._changed.set()
 
     def hold_back(self, topic: Topic[Any], event: Event, entry: NewEvent) -> NewEvent:
         """Return what is journalled for an event: itself, or, for a hard sample of a queue here, what is left of it
@@ -143,15 +151,27 @@ class EdgeLabelling:
                     self._refused(message.topic, error)
 
     async def keep(self) -> None:
-        """Publish labels that a fault left unpublished, and delete old tasks, until cancelled."""
+        """Publish labels that a fault left unpublished, and delete old tasks and deleted queues, until cancelled."""
         while True:
-            await wait_for(self._changed, TELL_EVERY) if self._queues else await self._changed.wait()
+            is_due = self._queues or self._looks_for_deleted
+            await wait_for(self._changed, TELL_EVERY) if is_due else await self._changed.wait()
             self._changed.clear()
+            if self._looks_for_deleted:
+                await self._forget_deleted()
             for queue in [*self._queues.values()]:
                 with self._failures.contain(f"label queue {queue.job}"):
                     await queue.labels.tell()
                     await queue.forget_old()
             await self._world.sleep(1.0)
+
+    async def _forget_deleted(self) -> None:
+        follows = self._follows
+        try:
+            await self._deleted.forget({queue.uid for queue in self._queues.values()}, follows[1])
+        except HeliographError as error:  # the queues that are left go on, and the next look deletes the rest
+            self._failures.add("deleted label queues", error)
+            return
+        self._looks_for_deleted = self._follows is not follows  # another document came meanwhile
 
     def _opened(self, name: str, wanted: EdgeQueue) -> TaskQueue:
         index = TaskIndex(name, wanted.uid, wanted.spec, self._tasks, self._samples, self._world, self._on_change)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -22,53 +23,58 @@ from heliograph.bus.contract.topics import BULK, RESULTS
 from heliograph.bus.contract.weights_file import dumps
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import World
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.labelling import EdgeLabelling
+from heliograph.edge_agent.loop_store import LoopStore, StoredLoop
 from heliograph.edge_agent.supervised_worker import Worker
 
 EDGE, SECRET = "edge-1", b"s" * 32
 SPEC = LabelQueueSpec.model_validate({"labelSchema": {"classes": ["cat", "dog"]}, "leaseSeconds": 60})
 QUEUES = {"job": EdgeQueue(uid="uid", spec=SPEC)}
+OTHER = EdgeQueue(uid="uid-2", spec=SPEC)
 
 
 class Labelled:
     """An agent's gateway and label queues on a node with no link to the cloud."""
 
-    def __init__(self, node: Any, quota: int = 1 << 20) -> None:
+    def __init__(self, node: Any, quota: int = 1 << 20, file: Path | None = None) -> None:
         self.node = node
         self.quota = quota
+        self.path = file or Path("/simulated/journal.db")
+        self.disk = replace(node.world, database=World().database) if file else node.world
+        self.queues = QUEUES
         self.refused: list[str] = []
         self.errors: list[Any] = []
         self.replies = node.heard(node.broker, "reply/#")
-        self._numbers = count(1)
+        self._numbers = {"job": count(1), "other": count(1)}
         self._open()
 
     def _open(self) -> None:
         node = self.node
-        self.journal = Journal(Path("/simulated/journal.db"), EDGE, node.world, self.quota, node.logged.append)
+        self.journal = Journal(self.path, EDGE, self.disk, self.quota, node.logged.append)
 
         def refused(topic: str, error: Exception) -> None:
             self.refused.append(f"{topic}: {error}")
             self.errors.append(error)
 
-        self.labelling = EdgeLabelling(
-            node.node, EDGE, self.journal, node.background, refused, Failures(node.logged.append)
-        )
-        self.follow(QUEUES)
-        workers = {"w": Worker(TrainTask(worker="w", job="job", job_uid="u", round=1), SECRET)}
+        self.labelling = EdgeLabelling(node.node, EDGE, self.journal, refused, Failures(node.logged.append))
+        self.follow(self.queues, is_present=False)
+        workers = {job: Worker(TrainTask(worker=job, job=job, job_uid="u", round=1), SECRET) for job in self._numbers}
         gateway = Gateway(node.node, EDGE, self.journal, workers, node.background, refused, node.logged.append,
                           self.labelling.hold_back)  # fmt: skip
         self._running = [node.start(part()) for part in (gateway.run, self.labelling.run, self.labelling.keep)]
 
-    def follow(self, queues: dict[str, EdgeQueue], **more: Any) -> None:
-        desired = Desired(edge=EDGE, generation=Generation(n=1), label_queues=queues)
-        self.labelling.follow(desired.model_copy(update=more))
+    def follow(self, queues: dict[str, EdgeQueue], is_present: bool = True, n: int = 1, **more: Any) -> None:
+        desired = Desired(edge=EDGE, generation=Generation(n=n), label_queues=queues)
+        self.labelling.follow(desired.model_copy(update=more), is_present)
 
-    async def restart(self) -> None:
-        """End the agent as a power failure does, and start it again."""
+    async def restart(self, queues: dict[str, EdgeQueue] | None = None) -> None:
+        """End the agent as a power failure does, and start it again, with other queues where they are given."""
         await cancel_and_wait(*self._running)
         self.journal.close()
+        self.queues = self.queues if queues is None else queues
         self._open()
         await self.node.settled()
 
@@ -76,14 +82,15 @@ class Labelled:
         await cancel_and_wait(*self._running)
         self.journal.close()
 
-    async def capture(self, text: str, tensor: bytes | None = None) -> str:
-        """Publish a hard sample as the node's worker does."""
-        number = next(self._numbers)
+    async def capture(self, text: str, tensor: bytes | None = None, job: str = "job") -> str:
+        """Publish a hard sample as the node's worker of a job does."""
+        number = next(self._numbers[job])
         digest = sha256(tensor or text.encode()).hexdigest()
-        sample = HardSample(job="job", edge=EDGE, sample=digest, text=text or None, tensor=tensor, scores=[0.4, 0.6])
-        topic = topics.HARD_SAMPLE.at(job="job", edge=EDGE)
-        event = Event(f"id-{number}", f"{EDGE}/w/life", topics.HARD_SAMPLE.type, sample.model_dump(exclude_none=True),
-                      "", topic, sequence=number)  # fmt: skip
+        sample = HardSample(job=job, edge=EDGE, sample=digest, text=text or None, tensor=tensor, scores=[0.4, 0.6])
+        topic = topics.HARD_SAMPLE.at(job=job, edge=EDGE)
+        data = sample.model_dump(exclude_none=True)
+        event = Event(f"{job}-{number}", f"{EDGE}/{job}/life", topics.HARD_SAMPLE.type, data, "", topic,
+                      sequence=number)  # fmt: skip
         self.node.publish(topic, encode(event, key=SECRET))
         await asyncio.sleep(1)
         return digest
@@ -103,13 +110,18 @@ class Labelled:
         await asyncio.sleep(60)
         return json.loads(self.replies.pop().body)["result"]["tasks"]
 
+    async def left(self, uid: str = "") -> int:
+        """Return how many documents of label queues, or of one, the journal has once the agent has looked."""
+        await asyncio.sleep(3)
+        return sum(key.partition("/")[2].startswith(uid) for key, _ in self.journal.documents("label"))
+
     def kept(self, lane: int) -> list[Event]:
         return [decode(each.body) for each in self.journal.read(lane, 0, 10**6, 10**9).events]
 
 
-def _labelled(on_node: Callable[..., Any], test: Callable[[Labelled], Any], quota: int = 1 << 20) -> None:
+def _labelled(on_node: Callable[..., Any], test: Callable[[Labelled], Any], **options: Any) -> None:
     async def main(node: Any) -> None:
-        it = Labelled(node, quota)
+        it = Labelled(node, **options)
         await node.settled()
         await test(it)
         await it.close()
@@ -228,10 +240,77 @@ def test_a_deleted_queue_leaves_nothing_and_one_of_a_later_version_stays(on_node
         await it.capture("one")
         it.follow({}, unsupported_queues=("job",))
         await asyncio.sleep(1)
-        assert len([*it.journal.documents("label")]) == 2
-        it.follow({"other": QUEUES["job"]})
-        await asyncio.sleep(1)
-        assert [*it.journal.documents("label")] == []
+        assert await it.left() == 2
+        it.follow({"other": OTHER})
+        assert await it.left() == 0
+
+    _labelled(on_node, test)
+
+
+def test_a_queue_that_was_deleted_while_the_agent_was_away_leaves_nothing(on_node: Any, tmp_path: Path) -> None:
+    """Another queue's tasks, loops, and labels on their way stay, and nothing goes until the cloud has told."""
+
+    async def test(it: Labelled) -> None:
+        await it.restart({**QUEUES, "other": OTHER})
+        for text in ("one", "two", "three"):
+            await it.capture(text)
+        same = await it.capture("one", job="other")
+        for _ in range(2):
+            claimed = (await it.ask("claim", labeller="anna"))["result"]["tasks"]
+        assert (await it.ask("submit", lease=claimed[0]["lease"], result={"type": "choice", "value": "cat"}))["ok"]
+        loops = LoopStore(it.journal)
+        await loops.save("job", StoredLoop(uid="loop"))
+        await loops.note("loop", 0, [same])
+        before = await it.left("uid."), await it.left("uid-2."), it.kept(RESULTS)
+        assert before[:2] == (7, 2)  # 3 tasks, their samples, and how many labels are told
+        await it.journal.save(f"labels/uid.{'e' * 64}", b"damaged")
+        await it.restart({})
+        it.follow({}, is_present=False, n=2)
+        it.follow({}, n=0)
+        assert (await it.left("uid."), await it.left("uid-2.")) == (8, 2)
+        for _ in range(2):
+            it.follow({"other": OTHER}, n=2)
+            assert (await it.left("uid."), await it.left("uid-2.")) == (0, 2)
+            assert it.kept(RESULTS) == before[2]
+            loops = LoopStore(it.journal)
+            assert (loops.names(), loops.noted("loop", 0)) == (["job"], [same])
+            await it.restart({})
+        it.follow({"other": OTHER}, n=2)
+        (found,) = (await it.ask("claim", name="other"))["result"]["tasks"]
+        assert (found["task"]["task"], base64.b64decode(found["task"]["data"]["inline"])) == (same, b"one")
+
+    _labelled(on_node, test, file=tmp_path / "journal.db")
+
+
+def test_a_label_that_a_fault_left_unpublished_outlives_its_deleted_queue(on_node: Any, tmp_path: Path) -> None:
+    async def test(it: Labelled) -> None:
+        await it.capture("one")
+        (claimed,) = (await it.ask("claim", labeller="anna"))["result"]["tasks"]
+        given = await it.ask("submit", lease=claimed["lease"], result={"type": "choice", "value": "cat"})
+        await it.left()
+        await it.journal.forget(RESULTS, it.journal.read(RESULTS, 0, 10**6, 10**9).through)
+        await it.journal.delete("labels/uid.told")  # as a crash leaves it between the label and its event
+        await it.restart({})
+        it.follow({}, n=2)
+        assert await it.left() == 0
+        await it.restart()
+        it.follow({}, n=2)
+        assert await it.left() == 0
+        assert [each.data["annotation"] for each in it.kept(RESULTS)] == [given["result"]["annotation"]["annotation"]]
+
+    _labelled(on_node, test, file=tmp_path / "journal.db")
+
+
+def test_a_queue_of_a_later_version_stays_over_a_restart_while_a_deleted_one_goes(on_node: Any) -> None:
+    async def test(it: Labelled) -> None:
+        await it.restart({**QUEUES, "other": OTHER})
+        await it.capture("one")
+        await it.capture("two", job="other")
+        await it.restart({})
+        it.follow({}, n=2, unsupported_queues=("job",))
+        assert (await it.left("uid."), await it.left("uid-2.")) == (2, 0)
+        it.follow({}, n=3)
+        assert await it.left() == 0
 
     _labelled(on_node, test)
 

@@ -84,6 +84,11 @@ class ModelVersions:
 
         await self._change(model, tried)
 
+    def is_taken_back(self, model: str, version: int) -> bool:
+        """Return whether somebody has taken back the version that a job tries."""
+        known = self._store.get(Model, model)
+        return known is not None and rollouts.is_taken_back(known, version)
+
     async def deploy(self, model: str, version: int, by: str, now: str) -> None:
         """Make a version the champion, and end its rollout. Raise Refused where the model has no such version."""
         champion = AliasChange(name=model, alias=CHAMPION, version=version)

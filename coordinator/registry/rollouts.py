@@ -95,14 +95,22 @@ def decide(model: Model, counted: Mapping[str, VersionStats], now: str) -> Model
 
 
 def roll_back(model: Model, request: Rollback, caller: str, now: str) -> Model:
-    """Return the model with an alias back at an earlier version; a version that is still tried beside the champion is
-    taken back in its place. Raise Refused where there is nothing to go back to."""
-    rollout, why = model.status.rollout, "taken back on request"
-    if not is_watched(model) or rollout is None or request.alias != CHAMPION:
+    """Return the model with an alias back at an earlier version; a version that is still tried beside the champion, by
+    the registry or by a job, is taken back in its place. Raise Refused where there is nothing to go back to."""
+    rollout = model.status.rollout
+    if rollout is None or request.alias != CHAMPION or request.to == rollout.version:
         return aliases.roll_back(model, request, caller, now)
-    if rollout.step == "canary" and request.to is None:
-        return given_up(model, why, now)
-    return given_up(aliases.roll_back(model, request, caller, now), why, now)
+    if rollout.step != "canary" or request.to is not None:
+        model = aliases.roll_back(model, request, caller, now)
+    return _ended(model, "False", "RolledBack", _taken_back(rollout.version), now)
+
+
+def is_taken_back(model: Model, version: int) -> bool:
+    """Return whether the version that was tried last is this one, and somebody has taken it back."""
+    rollout = model.status.rollout
+    if rollout is not None and rollout.version == version:
+        return False  # it is tried again
+    return any(each.type == ROLLED_OUT and each.message == _taken_back(version) for each in model.status.conditions)
 
 
 def given_up(model: Model, why: str, now: str) -> Model:
@@ -120,6 +128,10 @@ def _since(counted: VersionStats, before: CountsBefore) -> VersionStats:
     latencies = {bucket: number for bucket, count in counted.latencies.items()
                  if (number := count - before.latencies.get(bucket, 0)) > 0}  # fmt: skip
     return VersionStats(**left, latencies=latencies)
+
+
+def _taken_back(version: int) -> str:
+    return f"version {version}: taken back on request"
 
 
 def _ended(model: Model, status: Literal["True", "False"], reason: str, message: str, now: str) -> Model:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from heliograph.bus.contract.payloads import Candidate, LearnTask, VerdictReport
 from heliograph.bus.contract.permissions import upload_bucket
@@ -223,7 +224,10 @@ class Rounds:
         for name, candidate in job.status.loop.candidates.items():
             counted = {digest: each for feature in self._context.features()
                        for digest, each in feature.counted(name).items()}  # fmt: skip
-            found[name] = canary.facts_of(candidate, counted)
+            facts = canary.facts_of(candidate, counted)
+            if candidate.step == "canary" and candidate.version is not None:
+                facts = replace(facts, taken_back=self._context.versions.is_taken_back(name, candidate.version))
+            found[name] = facts
         return found
 
     def _drifts(self, job: IncrementalLearningJob) -> dict[str, dict[str, float]]:

@@ -39,6 +39,7 @@ class CanaryFacts:
     Attributes:
         compared: requests that both versions answered; ``agreed``: with the same result.
         rejected: workers in which the candidate did not stand its trial.
+        taken_back: True where somebody has taken the candidate back by hand.
     """
 
     champion: VersionCounts = field(default_factory=VersionCounts)
@@ -46,6 +47,7 @@ class CanaryFacts:
     compared: int = 0
     agreed: int = 0
     rejected: int = 0
+    taken_back: bool = False
 
 
 def facts_of(candidate: CandidateState, counted: Mapping[str, VersionStats]) -> CanaryFacts:

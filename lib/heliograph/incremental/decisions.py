@@ -198,6 +198,8 @@ def _on_canaries(state: LoopState, spec: IncrementalLearningJobSpec, facts: Fact
     answers = []
     for name in undecided:
         counted = facts.canaries.get(name, CanaryFacts())
+        if counted.taken_back:
+            return RollBack(name, BY_HAND)
         answer, why = (canary.judge if wanted == "canary" else canary.watch)(rule, counted, passed)
         if answer == "roll-back":
             return RollBack(name, why)

@@ -12,7 +12,7 @@ from heliograph import __version__
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import Event
-from heliograph.bus.contract.payloads import NodeCapacity, Report, WorkerReport, WorkerTask
+from heliograph.bus.contract.payloads import NodeCapacity, Report, WorkerReport
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port
@@ -132,7 +132,7 @@ class Agent:
         self._offload = OffloadRelay(self._node, self._cloud, self._edge, self._failures)
         self._unserved = UnservedResponder(self._node, self._supervisor.services, self._on_refused_event)
         place = f"{config.state.name}, journal {self._journal.uuid}"
-        self._trust = ModelTrust(config.model_keys)
+        self._trust = ModelTrust(config.model_keys, self._loops.from_elsewhere)
         self._claim = NameClaim(self._cloud, self._edge, place, self._background, self._failures)
         self._desired = DesiredDocument(
             self._cloud, self._edge, self._journal, self._background, self._wake, self._resynced, self._log.warn,
@@ -141,7 +141,7 @@ class Agent:
         self._reconciler = Reconciler(
             self._node, self._edge, self._supervisor, launcher, self._models, self._prefetcher, self._inventory,
             self._packages, task_code, config.capacity, self._background, self._log.warn, self._failures,
-            self._objection, lambda: self._loops.needed,
+            self._trust.objection, lambda: self._loops.needed,
         )  # fmt: skip
         self._reporter = Reporter(
             self._cloud, self._edge, self._claim.settled, self._report,
@@ -201,7 +201,7 @@ class Agent:
             self._labelling.follow(desired, self._desired.is_present)
             self._loops.follow(desired, self._desired.is_present)
             with self._failures.contain(f"desired document {desired.generation}"):
-                self._reconciler.reconcile(self._loops.applied(desired))
+                self._reconciler.reconcile(self._trust.applied(self._loops.applied(desired)))
             self._loops.look()
             self._reporter.due()
             await self._changed.wait()
@@ -258,10 +258,6 @@ class Agent:
     def _hold_back(self, topic: Topic[Any], event: Event, entry: NewEvent) -> NewEvent:
         """Return what is journalled of a worker's event: what stays on this node is taken from it."""
         return self._loops.hold_back(topic, event, self._labelling.hold_back(topic, event, entry))
-
-    def _objection(self, task: WorkerTask) -> str:
-        """Return why this node must not serve a task's model; a model that it has trained itself it may."""
-        return self._trust.objection(self._loops.from_elsewhere(task))
 
     def _on_cloud_link(self, up: bool) -> None:
         self._log.info("link to the cloud is up" if up else "link to the cloud is down")

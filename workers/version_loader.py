@@ -84,7 +84,10 @@ class VersionLoader:
         self._trying = asyncio.create_task(self._try(task, wanted, files)) if wanted is not None else None
 
     async def _try(self, task: InferTask, wanted: CandidateModel, files: Mapping[str, str]) -> None:
-        """Let a candidate answer once a process of its own has stood its trial."""
+        """Let a candidate answer once a process of its own has stood its trial; none that the agent refuses."""
+        if wanted.refused:
+            self._serving.enqueue(NewCandidate(wanted.model.digest, rejected=wanted.refused))
+            return
         digest, source = wanted.model.digest, _source(wanted.model, files.get(wanted.model.digest, ""))
         served = task.served.model_copy(update={"classes": wanted.classes}) if task.served is not None else None
         try:

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from heliograph.bus.contract.model_statement import signed
-from heliograph.bus.contract.payloads import BigModelTask, CandidateModel, InferTask, PackageSpec, ScriptSpec, TrainTask
+from heliograph.bus.contract.payloads import (
+    BigModelTask,
+    CandidateModel,
+    Desired,
+    Generation,
+    InferTask,
+    PackageSpec,
+    ScriptSpec,
+    TrainTask,
+)
 from heliograph.bus.contract.resources import ModelVersion, WeightsRef
 from heliograph.core.signing import Signer
 from heliograph.core.world import World
@@ -61,13 +70,49 @@ def test_a_model_is_served_only_with_a_trusted_signature_about_it(signer: Signer
         assert "another statement" in trust.objection(_task(1, signer, signature=statement))
 
 
+def _applied(trust: ModelTrust, task: InferTask) -> InferTask:
+    desired = Desired(edge="edge-1", generation=Generation(epoch=1, n=1), tasks=[task])
+    (found,) = trust.applied(desired).tasks
+    assert isinstance(found, InferTask) and found.candidate is not None
+    return found
+
+
 def test_a_candidate_on_trial_needs_a_signature_too(signer: Signer, trust: ModelTrust) -> None:
     good = CandidateModel(model=_weights(2), number=2, signature=_task(2, signer).signature)
-    assert trust.objection(_task(1, signer, candidate=good)) == ""
-    unsigned = good.model_copy(update={"signature": None})
-    assert "model 000000000000 has no signature" in trust.objection(_task(1, signer, candidate=unsigned))
-    of_another = good.model_copy(update={"signature": _task(1, signer).signature})
-    assert "expected a statement about weights" in trust.objection(_task(1, signer, candidate=of_another))
+    task = _task(1, signer, candidate=good)
+    assert _applied(trust, task) is task
+    unsigned = _task(1, signer, candidate=good.model_copy(update={"signature": None}))
+    assert "model 000000000000 has no signature" in _refusal(_applied(trust, unsigned))
+    of_another = _task(1, signer, candidate=good.model_copy(update={"signature": task.signature}))
+    assert "expected a statement about weights" in _refusal(_applied(trust, of_another))
+    assert trust.objection(unsigned) == trust.objection(of_another) == "", "what serves is signed"
+    assert _applied(ModelTrust({}), unsigned) is unsigned
+    keys = {signer.key_id: signer.public_key}
+    of_node = ModelTrust(keys, lambda task: task.model_copy(update={"candidate": None}))
+    assert _refusal(_applied(of_node, unsigned)) == "", "this node has trained it"
+
+
+def _refusal(task: InferTask) -> str:
+    assert task.candidate is not None
+    return task.candidate.refused
+
+
+def test_a_worker_starts_beside_a_refused_candidate_which_is_not_fetched(
+    signer: Signer, trust: ModelTrust, tmp_path: Path
+) -> None:
+    (tmp_path / "serve.py").write_text("")
+    roots = (CodeRoot.parse(str(tmp_path)),)
+    task = _applied(trust, _task(1, signer, candidate=CandidateModel(model=_weights(2), number=2)))
+
+    def actions(models: set[str], *running: Running) -> list[Any]:
+        by_name = {each.worker: each for each in running}
+        return decide([task], by_name, {}, models, roots, objection=trust.objection)
+
+    assert actions(set()) == [Launch(task), Fetch(_weights(1))]
+    assert actions({_weights(1).digest}) == [Launch(task)]
+    before = _task(1, signer)
+    serving = Running("s-infer", "u", "ready", before, before)
+    assert actions({_weights(1).digest}, serving) == [Assign(task)], "the worker is told, and serves on"
 
 
 def test_training_and_nodes_without_keys_are_not_concerned(signer: Signer, trust: ModelTrust) -> None:

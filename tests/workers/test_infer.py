@@ -206,6 +206,22 @@ def test_a_candidate_that_cannot_be_tried_is_told_and_answers_nobody(
     _serving(on_node, test)
 
 
+def test_a_candidate_that_the_agent_refuses_is_told_and_answers_nobody(on_node: Any, tmp_path: Path) -> None:
+    async def test(it: Serving) -> None:
+        given: list[Any] = []
+        it.host.serving.on_candidate = given.append
+        inline = MODEL.model_copy(update={"inline": WEIGHTS})  # it could be read
+        await it.host.assign(_assignment(candidate=CandidateModel(model=inline, number=2, refused="it is not signed")))
+        for _ in range(3):
+            await it.node.settled()
+        _changes(it)
+        assert [each.digest for each in given] == [""]
+        assert it.host.serving.counts.versions[MODEL.digest].rejected == 1
+        assert "it is not signed" in it.host.serving.health.trouble
+
+    _serving(on_node, test)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"not safetensors", WEIGHTS[:-1]])
 def test_unreadable_weights_are_reported_and_the_earlier_ones_stay(
     on_node: Any, tmp_path: Path, content: bytes | None

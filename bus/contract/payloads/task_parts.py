@@ -118,6 +118,7 @@ class CandidateModel(Payload):
         salt: another salt picks other requests.
         signature: the signature of the version.
         classes: as in ``ServedModel``, of this version.
+        refused: why the edge's agent does not let the version answer, told to its worker; empty where it may.
     """
 
     model: WeightsRef
@@ -126,6 +127,7 @@ class CandidateModel(Payload):
     salt: Text = ""
     signature: Envelope | None = None
     classes: Annotated[list[ClassName], Field(max_length=1024)] = Field(default_factory=list)
+    refused: Text = added("0.2", "")
 
 
 class WorkerAsk(Payload):

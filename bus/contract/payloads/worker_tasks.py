@@ -294,7 +294,7 @@ class InferTask(ServingTask):
 
     @property
     def besides(self) -> tuple[WeightsRef | None, ...]:
-        return (self.candidate.model,) if self.candidate is not None else ()
+        return (self.candidate.model,) if self.candidate is not None and not self.candidate.refused else ()
 
 
 class BigModelTask(ServingTask):

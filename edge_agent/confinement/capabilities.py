@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from heliograph.edge_agent.confinement.kernel import libc
+
 _VERSION_3 = 0x20080522
 _KEEP, _BOUNDING_DROP, _AMBIENT = 8, 24, 47
 _RAISE, _CLEAR_ALL = 2, 4
@@ -57,8 +59,7 @@ def becoming(user: int | None) -> Callable[[], None]:
     Args:
         user: the user that it becomes, with the right to open files of all users; None: it stays who it is.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    prctl, capset = libc.prctl, libc.capset
+    prctl, capset = libc().prctl, libc().capset
     kept = 1 << _DAC_OVERRIDE if user is not None else 0
     header, halves = _Header(_VERSION_3, 0), (_Half * 2)(_Half(kept, kept, kept))
 

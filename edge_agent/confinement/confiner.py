@@ -13,6 +13,7 @@ from pathlib import Path
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.edge_agent.confinement import capabilities, landlock, seccomp
+from heliograph.edge_agent.confinement.kernel import gaining_no_privileges
 from heliograph.edge_agent.confinement.paths import rights_of
 from heliograph.edge_agent.confinement.site_policy import OPEN, SitePolicy
 from heliograph.edge_agent.confinement.task_count import tasks_of_user
@@ -76,6 +77,7 @@ class Confiner:
         variables, ruleset = _homes(directory), None
         user = capabilities.user_of(directory) if self._gives_own_users else None
         steps = [_limiting(self._limits, self._processes(user)), _lead_group, capabilities.becoming(user)]
+        steps.append(gaining_no_privileges())
         if landlock.version():
             ruleset = self._ruleset(request, own)
             steps.append(landlock.entering(ruleset))

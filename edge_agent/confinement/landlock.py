@@ -17,10 +17,11 @@ from enum import IntFlag
 from functools import cache
 from pathlib import Path
 
+from heliograph.edge_agent.confinement.kernel import libc
+
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _VERSION_FLAG = 1
 _PATH_RULE, _PORT_RULE = 1, 2
-_NO_NEW_PRIVS = 38
 _SAME_NUMBERS = ("x86_64", "aarch64", "arm64", "riscv64", "armv7l", "armv6l", "i686", "ppc64le", "s390x")
 """Machines on which the calls above have these numbers; alpha is the one that has not."""
 NETWORK_FROM = 4
@@ -81,7 +82,7 @@ def version() -> int:
     """Return the version of the kernel's interface; 0 where there is none."""
     if platform.system() != "Linux" or platform.machine() not in _SAME_NUMBERS:
         return 0
-    return max(0, int(_libc().syscall(_CREATE, None, ctypes.c_size_t(0), _VERSION_FLAG)))
+    return max(0, int(libc().syscall(_CREATE, None, ctypes.c_size_t(0), _VERSION_FLAG)))
 
 
 def make_ruleset(
@@ -99,14 +100,14 @@ def make_ruleset(
     network = _BIND | _CONNECT if connect is not None and known >= NETWORK_FROM else 0
     attributes = _Ruleset(handled, network, _SCOPES if known >= SCOPES_FROM else 0)
     size = 8 if known < NETWORK_FROM else 16 if known < SCOPES_FROM else 24
-    ruleset = _checked(_libc().syscall(_CREATE, ctypes.byref(attributes), ctypes.c_size_t(size), 0))
+    ruleset = _checked(libc().syscall(_CREATE, ctypes.byref(attributes), ctypes.c_size_t(size), 0))
     try:
         for path, allowed in rights:
             with contextlib.suppress(FileNotFoundError, PermissionError, NotADirectoryError):
                 _allow_path(ruleset, path, allowed & handled)
         for port in connect or () if network else ():
             rule = _PortRule(_CONNECT, port)
-            _checked(_libc().syscall(_ADD, ruleset, _PORT_RULE, ctypes.byref(rule), 0))
+            _checked(libc().syscall(_ADD, ruleset, _PORT_RULE, ctypes.byref(rule), 0))
     except OSError:
         os.close(ruleset)
         raise
@@ -114,15 +115,14 @@ def make_ruleset(
 
 
 def entering(ruleset: int) -> Callable[[], None]:
-    """Return a function for a new child to call: it enters the ruleset, and gains no privileges by any program.
+    """Return a function for a new child to call: it enters the ruleset, once it may gain no privileges.
 
     It raises OSError where it cannot. All that it needs is loaded before the fork.
     """
-    libc = _libc()
-    prctl, syscall = libc.prctl, libc.syscall
+    syscall = libc().syscall
 
     def enter() -> None:
-        if prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or syscall(_RESTRICT, ruleset, 0) != 0:
+        if syscall(_RESTRICT, ruleset, 0) != 0:
             raise OSError(ctypes.get_errno(), "Landlock refuses")
 
     return enter
@@ -134,7 +134,7 @@ def _allow_path(ruleset: int, path: Path, allowed: int) -> None:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             allowed &= _OF_FILES
         rule = _PathRule(allowed, descriptor)
-        _checked(_libc().syscall(_ADD, ruleset, _PATH_RULE, ctypes.byref(rule), 0))
+        _checked(libc().syscall(_ADD, ruleset, _PATH_RULE, ctypes.byref(rule), 0))
     finally:
         os.close(descriptor)
 
@@ -149,10 +149,3 @@ def _checked(result: int) -> int:
         number = ctypes.get_errno() or errno.EPERM
         raise OSError(number, f"Landlock: {os.strerror(number)}")
     return result
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    return libc

@@ -12,11 +12,12 @@ import platform
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+
+from heliograph.edge_agent.confinement.kernel import libc
 
 _ALLOW = 0x7FFF0000
 _ERRNO = 0x00050000
-_PRCTL_SECCOMP, _MODE_FILTER, _NO_NEW_PRIVS = 22, 2, 38
+_PRCTL_SECCOMP, _MODE_FILTER = 22, 2
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24
 """Offsets in ``seccomp_data``: the call's number, the architecture, the lower halves of its first two arguments."""
@@ -71,7 +72,7 @@ def available() -> bool:
     if platform.system() != "Linux" or platform.machine() not in _MACHINES:
         return False
     # an invalid address is EFAULT where filters exist, EINVAL where they do not
-    return _libc().prctl(_PRCTL_SECCOMP, _MODE_FILTER, None, 0, 0) != 0 and ctypes.get_errno() == errno.EFAULT
+    return libc().prctl(_PRCTL_SECCOMP, _MODE_FILTER, None, 0, 0) != 0 and ctypes.get_errno() == errno.EFAULT
 
 
 def program(datagrams: bool, machine: str = "") -> bytes:
@@ -113,12 +114,13 @@ def program(datagrams: bool, machine: str = "") -> bytes:
 
 
 def entering(instructions: bytes) -> Callable[[], None]:
-    """Return a function for a new child to call: it enters the filter. It raises OSError where it cannot."""
+    """Return a function for a new child to call: it enters the filter, once it may gain no privileges. It raises
+    OSError where it cannot."""
     filter_program = _Program(len(instructions) // 8, instructions)
-    prctl, reference = _libc().prctl, ctypes.byref(filter_program)
+    prctl, reference = libc().prctl, ctypes.byref(filter_program)
 
     def enter() -> None:
-        if prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or prctl(_PRCTL_SECCOMP, _MODE_FILTER, reference, 0, 0) != 0:
+        if prctl(_PRCTL_SECCOMP, _MODE_FILTER, reference, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "seccomp refuses")
 
     return enter
@@ -149,8 +151,3 @@ class _Builder:
 
     def bytes(self) -> bytes:
         return b"".join(struct.pack("=HBBI", *each) for each in self._built)
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)

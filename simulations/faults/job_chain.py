@@ -11,12 +11,11 @@ import numpy as np
 
 from heliograph.bus.contract.resources import ENDED
 from heliograph.client import AsyncClient
-from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.world import World, seeded
 from heliograph.simulations.faults import deterministic_training as training
+from heliograph.simulations.faults.retrying import until_answered
 
 T = TypeVar("T")
-RETRY_AFTER = 0.3
 DATASET = "samples"
 SCRIPT = Path(training.__file__)
 SIZES = {"small": 500, "large": 262_144, "tiny": 16, "blob": 66_000}
@@ -90,14 +89,7 @@ class Jobs:
             self.documents[name] = document
 
     async def _retry(self, request: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a request until it is answered, because broker and coordinator may be down."""
-        while True:
-            try:
-                return await request()
-            except Refused:
-                raise
-            except HeliographError:
-                await self._world.sleep(RETRY_AFTER)
+        return await until_answered(request, self._world)
 
 
 def _model(name: str) -> dict[str, Any]:

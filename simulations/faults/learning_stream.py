@@ -28,6 +28,7 @@ from heliograph.label_client import Labeller
 from heliograph.labelling.task_state import TaskState
 from heliograph.simulations.faults import stream_learning, stream_serving
 from heliograph.simulations.faults.learning_invariants import LearningEvidence, LoopEvidence
+from heliograph.simulations.faults.retrying import RETRY_AFTER, until_answered
 from heliograph.simulations.faults.stream_serving import CLASSES, FEATURES, NAMES, SERVICE, first_weights, prototypes
 
 T = TypeVar("T")
@@ -37,7 +38,6 @@ ANSWER_WITHIN = 1.0
 NEW_SAMPLES = 20
 HELD_OUT = 20
 LEASE = 5.0
-RETRY_AFTER = 0.5
 BY_HAND_EVERY = 5.0
 _ID_BYTES = 32
 
@@ -201,14 +201,7 @@ class LearningStream:
                 for plural, (kind, spec) in specs.items()]  # fmt: skip
 
     async def _retry(self, request: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a request until it is answered, because broker and coordinator may be down."""
-        while True:
-            try:
-                return await request()
-            except Refused:
-                raise
-            except HeliographError:
-                await self._world.sleep(RETRY_AFTER)
+        return await until_answered(request, self._world)
 
 
 def _unfinished(evidence: LearningEvidence) -> list[str]:

@@ -252,14 +252,17 @@ async def test_a_fork_bomb_is_bounded_and_ends_with_its_worker(node: Node) -> No
 
 async def test_a_child_that_tries_to_outlive_its_worker_ends_with_it(node: Node) -> None:
     lines, ended = await node.run("""
-import os, subprocess, sys, time
+import os, sys
+reading, writing = os.pipe()
 if os.fork() == 0:
     try: os.setsid()
     except OSError: pass
     if os.fork() == 0:
-        os.execve(sys.executable, [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(3600)"], {})
+        os.set_inheritable(writing, True)
+        stays = f"import os, time; os.write({writing}, b'x'); time.sleep(3600)"
+        os.execve(sys.executable, [sys.executable, "-c", stays], {})
     os._exit(0)
-time.sleep(1)
+assert os.read(reading, 1) == b"x"
 print(os.getpid(), flush=True)
 """)
     assert ended == "exit code 0" and await _gone(int(lines[-1]))

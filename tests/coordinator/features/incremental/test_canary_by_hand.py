@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.coordinator.features.incremental.test_jobs_at_the_door import (
-    _ended,
-    _judge,
-    _labelled,
-    _made,
-    _on_trial,
-    _task,
-    _train,
-    _until,
+from tests.coordinator.features.incremental.played_node import (
+    judge,
+    label,
+    make_job,
+    on_trial,
+    task_of,
+    train,
+    until,
+    until_ended,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -23,16 +23,16 @@ CANARY = {"canary": {"share": 0.3, "leastRequests": 50, "deadlineSeconds": 3600.
 
 async def _begun(cloud: Any, name: str, *numbers: int) -> dict[str, Any]:
     """Return the service whose edge tries the first candidate of a new job."""
-    await _made(cloud, name, deployment=CANARY)
+    await make_job(cloud, name, deployment=CANARY)
     service: dict[str, Any] = await cloud.client.services.create({
         "kind": "JointInferenceService", "metadata": {"name": name},
         "spec": {"edgeWorker": {"model": {"name": name}, "scriptBootFile": "edge.py"}, "edges": ["edge-2"]},
     })  # fmt: skip
-    await _labelled(cloud, name, *numbers)
-    await _train(cloud, await _task(cloud, name, "train"))
-    await _judge(cloud, await _task(cloud, name, "evaluate"))
-    await _on_trial(cloud, name)
-    await _until(cloud, name, step="canary")
+    await label(cloud, name, *numbers)
+    await train(cloud, await task_of(cloud, name, "train"))
+    await judge(cloud, await task_of(cloud, name, "evaluate"))
+    await on_trial(cloud, name)
+    await until(cloud, name, step="canary")
     return service
 
 
@@ -44,17 +44,17 @@ async def test_a_rollback_by_hand_ends_the_canary_and_the_loop_goes_on(cloud: An
     assert "rollout" not in dry["status"], "the answer shows what would be"
     answer = await cloud.client.models.rollback("by-hand")
     assert answer["status"]["aliases"] == {"champion": 0} and "rollout" not in answer["status"]
-    status = await _ended(cloud, "by-hand")
+    status = await until_ended(cloud, "by-hand")
     ended = status["rounds"][0]["models"]["by-hand"]
     assert (ended["decision"], ended["reason"]) == ("rolled-back", "by hand")
     document = await cloud.client.models.get("by-hand")
     assert document["status"]["aliases"] == {"champion": 0}, "what served still serves"
     (told,) = [each for each in document["status"]["conditions"] if each["type"] == "RolledOut"]
     assert (told["reason"], told["message"]) == ("RolledBack", "version 1: taken back on request")
-    await _labelled(cloud, "by-hand", *range(910, 920))
-    await _train(cloud, await _task(cloud, "by-hand", "train", 2), 2.0)
-    await _judge(cloud, await _task(cloud, "by-hand", "evaluate", 2))
-    await _until(cloud, "by-hand", step="canary", round=2)
+    await label(cloud, "by-hand", *range(910, 920))
+    await train(cloud, await task_of(cloud, "by-hand", "train", 2), 2.0)
+    await judge(cloud, await task_of(cloud, "by-hand", "evaluate", 2))
+    await until(cloud, "by-hand", step="canary", round=2)
     document = await cloud.client.models.get("by-hand")
     assert document["status"]["rollout"]["version"] == 2, "the next candidate is tried"
     await cloud.client.services.delete("by-hand")
@@ -63,7 +63,7 @@ async def test_a_rollback_by_hand_ends_the_canary_and_the_loop_goes_on(cloud: An
 async def test_a_rollback_to_a_named_version_ends_the_canary_too(cloud: Any) -> None:
     await _begun(cloud, "by-name", *range(920, 930))
     await cloud.client.models.rollback("by-name", to=0)
-    ended = (await _ended(cloud, "by-name"))["rounds"][0]["models"]["by-name"]
+    ended = (await until_ended(cloud, "by-name"))["rounds"][0]["models"]["by-name"]
     assert (ended["decision"], ended["reason"]) == ("rolled-back", "by hand")
     assert (await cloud.client.models.get("by-name"))["status"]["aliases"] == {"champion": 0}
     await cloud.client.services.delete("by-name")

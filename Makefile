@@ -109,6 +109,6 @@ clean:
 
 .venv/.frameworks: pyproject.toml constraints.txt | .venv/.dev
 	@echo "installing PyTorch and TensorFlow: about 2 GB, and several more if pip finds no CPU build of PyTorch"
-	@echo "and what examples and extras need (Lightning, Transformers, PEFT, XGBoost, River, MLflow): about 250 MB"
-	$(INSTALL) -e ".[torch,tensorflow,examples,onnx,tflite,drift,mlflow]"
+	@echo "and what examples and extras need (Lightning, Transformers, PEFT, XGBoost, pandas, River, MLflow): about 250 MB"
+	$(INSTALL) -e ".[torch,tensorflow,examples,image,onnx,tflite,drift,mlflow]"
 	@touch $@

@@ -126,7 +126,7 @@ async def publish(kind: str, url: str) -> dict[str, float]:
     in atomic batches, like an agent's.
     """
     world, parts = World(), ConnectionUrl.parse(url)
-    address = topics.LOG.at("bench", component="meter") if kind == "passing" else ""
+    address = topics.LOG.at("bench", edge="bench", component="meter") if kind == "passing" else ""
     reader, writer = await asyncio.open_connection(parts.host, parts.port)
     login = {"user": parts.credentials.user, "pass": parts.credentials.password, "headers": True, "verbose": False}
     writer.write(f"CONNECT {json.dumps(login)}\r\nSUB _INBOX.bench 1\r\n".encode())

@@ -62,7 +62,7 @@ async def _talk(bus: Bus, edge: str, world: World) -> None:
     """Publish like an edge with traffic, which postpones the broker's pings."""
     while True:
         with contextlib.suppress(HeliographError):
-            await bus.publish(topics.LOG.at(edge, component="agent"), b"{}")
+            await bus.publish(topics.LOG.at(edge, edge=edge, component="agent"), b"{}")
         await world.sleep(TALKS_EVERY)
 
 

@@ -323,7 +323,7 @@ class Term:
         record = LogRecord(level=level, component="coordinator", message=encodable(line)[:MAX_LINE],
                            time=self._world.timestamp())  # fmt: skip
         try:
-            await self._port.publish(topics.LOG, record, CLOUD, form="json", component="coordinator")
+            await self._port.publish(topics.LOG, record, CLOUD, form="json", edge=CLOUD, component="coordinator")
         except HeliographError:
             return
 

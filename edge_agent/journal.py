@@ -20,7 +20,8 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import Flag
 from heliograph.core.telemetry import JOURNAL_COMMITS, JOURNAL_EVENTS
 from heliograph.core.world import World
-from heliograph.edge_agent.journal_file import checksum, event_id, open_file, parts_of_id
+from heliograph.edge_agent.event_checksum import checksum
+from heliograph.edge_agent.journal_file import event_id, open_file, parts_of_id
 from heliograph.edge_agent.journal_writer import DOCUMENT, DROPPED, JournalWriter, NewEvent
 from heliograph.edge_agent.producers import DEVICE, split_key
 

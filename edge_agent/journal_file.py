@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from heliograph.core.names import is_label
 from heliograph.core.state_format import StateFormat, present, steps
 from heliograph.core.text import decode_leniently
 from heliograph.core.world import World
+from heliograph.edge_agent.event_checksum import checksum
 from heliograph.edge_agent.state_migration import FORMAT, migrate
 
 LANE_SHIFT = 56
@@ -47,11 +47,6 @@ def first_number(opening: int) -> int:
     """Return a lane's first number in the journal's n-th opening: a number is never used twice, even if the disk has
     lost its event."""
     return (opening << OPENING_SHIFT) + 1
-
-
-def checksum(topic: str, body: bytes) -> int:
-    """CRC-32 of the event; detects corruption."""
-    return zlib.crc32(body, zlib.crc32(topic.encode()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from heliograph.bus.contract.topics import BULK, LANES
 from heliograph.core.errors import HeliographError
-from heliograph.edge_agent.journal_file import Found, checksum, count_opening, event_id, first_number
+from heliograph.edge_agent.event_checksum import checksum
+from heliograph.edge_agent.journal_file import Found, count_opening, event_id, first_number
 
 OVERHEAD = 64
 """Bytes of the file that an event needs besides its topic and body."""

@@ -220,7 +220,7 @@ class EdgeLabelling:
         self, topic: Topic[Any], payload: BaseModel, documents: Mapping[str, bytes] | None = None,
         on_commit: Callable[[], None] | None = None,
     ) -> NewEvent:  # fmt: skip
-        address = topic.at(job=payload.job)  # type: ignore[attr-defined]
+        address = topic.at(edge=self._edge, job=payload.job)  # type: ignore[attr-defined]
         event = self._node.event(topic, payload, address)
         return NewEvent(address, encode(event), topic.lane, documents=documents or {}, on_commit=on_commit)
 

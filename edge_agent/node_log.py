@@ -66,6 +66,6 @@ class NodeLog:
     async def _publish(self, record: LogRecord, component: str, name: str) -> None:
         try:
             with contextlib.suppress(HeliographError):
-                await self._port.publish(topics.LOG, record, self._edge, name, form="json", component=component)
+                await self._port.publish(topics.LOG, record, name, form="json", edge=self._edge, component=component)
         finally:
             self._under_way -= 1

@@ -6,10 +6,11 @@ The requester keeps the deadline; it ignores an answer that comes too late.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
 import msgpack
 
-from heliograph.bus.contract.topics import ANSWER, BIG_MODEL, OFFLOAD
+from heliograph.bus.contract.topics import ANSWER, BIG_MODEL, BIG_MODEL_ANSWER, OFFLOAD
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Message, require_live
 from heliograph.core.errors import HeliographError, Unreachable, error_body
@@ -34,28 +35,29 @@ class OffloadRelay:
 
     async def carry_down(self) -> None:
         """Relay answers to their requesters until cancelled."""
-        async with self._cloud.bus.subscribe(ANSWER.filter(edge=self._edge)) as messages:
+        async with self._cloud.bus.subscribe(BIG_MODEL_ANSWER.filter(edge=self._edge)) as messages:
             async for message in messages:
                 body = message.body
                 if message.headers.get("Status") == "503":  # NATS answers so where nobody listens
                     body = _error_body(Unreachable("no worker of the service's deep model is there"))
                 with self._failures.contain(message.topic):
-                    await self._answer(message.topic, body)
+                    if (params := BIG_MODEL_ANSWER.match(message.topic)) is not None:
+                        await self._answer(params, body)
 
     async def _carry_up(self, message: Message) -> None:
         require_live(message)
         if (params := OFFLOAD.match(message.topic)) is None:
             return
-        answer_to = ANSWER.at(edge=self._edge, **params)
+        answer_to = BIG_MODEL_ANSWER.at(edge=self._edge, **params)
         topic = BIG_MODEL.at(service=params["service"], edge=self._edge)
         try:
             await self._cloud.bus.publish(topic, message.body, reply_to=answer_to, sure=False)
         except HeliographError as error:
-            await self._answer(answer_to, _error_body(error))
+            await self._answer({"edge": self._edge, **params}, _error_body(error))
 
-    async def _answer(self, topic: str, body: bytes) -> None:
+    async def _answer(self, params: Mapping[str, str], body: bytes) -> None:
         with contextlib.suppress(HeliographError):  # the node's broker is away, and the requester with it
-            await self._node.bus.publish(topic, body, sure=False)
+            await self._node.bus.publish(ANSWER.at(**params), body, sure=False)
 
 
 def _error_body(error: HeliographError) -> bytes:

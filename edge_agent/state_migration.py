@@ -9,11 +9,13 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from heliograph.bus.contract.former_names import present_address
+from heliograph.edge_agent.event_checksum import checksum
 from heliograph.edge_agent.producers import DEVICE, WORKER
 
-FORMAT = 3
+FORMAT = 4
 """Format 1: heliograph 0.1. Format 2: weights that wait for their upload lie under ``staged``. Format 3: producers bear
-their kind, a worker's or a device's."""
+their kind, a worker's or a device's. Format 4: events have the topics of 0.2, which begin with their edge."""
 
 
 def migrate(directory: Path, journal: sqlite3.Connection, format: int) -> None:
@@ -44,4 +46,21 @@ def _add_kinds(directory: Path, journal: sqlite3.Connection) -> None:
     journal.execute("COMMIT")
 
 
-_STEPS: Mapping[int, Callable[[Path, sqlite3.Connection], None]] = {1: _rename_outbox, 2: _add_kinds}
+def _rename_topics(directory: Path, journal: sqlite3.Connection) -> None:
+    """Give each waiting event the present address of its topic; leave a damaged one as it is."""
+    (edge,) = journal.execute("SELECT value FROM meta WHERE key = 'edge'").fetchone()
+    journal.execute("BEGIN IMMEDIATE")
+    for (topic,) in journal.execute("SELECT DISTINCT topic FROM events").fetchall():
+        present = present_address(topic, edge)
+        if present == topic:
+            continue
+        for id, body, crc in journal.execute("SELECT id, body, crc FROM events WHERE topic = ?", (topic,)):
+            if crc == checksum(topic, body):
+                renamed = (present, checksum(present, body), id)
+                journal.execute("UPDATE events SET topic = ?, crc = ? WHERE id = ?", renamed)
+    journal.execute("COMMIT")
+
+
+_STEPS: Mapping[int, Callable[[Path, sqlite3.Connection], None]] = {
+    1: _rename_outbox, 2: _add_kinds, 3: _rename_topics,
+}  # fmt: skip

@@ -109,7 +109,7 @@ class Participant:
 
     def send(self, task: dict[str, Any], weights: bytes, num_samples: int) -> None:
         """Publish the update of a round, as a CloudEvents 1.0 event."""
-        topic = f"event/model-update/{self.job}/{self.name}"
+        topic = f"edge/{self.name}/up/model-update/{self.job}"
         digest = hashlib.sha256(weights).hexdigest()
         data = {
             "job": self.job, "job_uid": task["job_uid"], "round": task["round"], "edge": self.name,

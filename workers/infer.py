@@ -194,10 +194,10 @@ def _answer_address(message: Message) -> str | None:
     address = message.reply_to
     if address is None:
         return None
-    asked, answered = topics.BIG_MODEL.match(message.topic) or {}, topics.ANSWER.match(address) or {}
+    asked, answered = topics.BIG_MODEL.match(message.topic) or {}, topics.BIG_MODEL_ANSWER.match(address) or {}
     if any(answered.get(name) != value for name, value in asked.items()):
         raise Refused("bad-reply-topic", topic=message.topic, field="reply", got=address,
-                      expected=topics.ANSWER.filter(**asked))  # fmt: skip
+                      expected=topics.BIG_MODEL_ANSWER.filter(**asked))  # fmt: skip
     return address
 
 

@@ -98,10 +98,7 @@ class WorkerSession(ScriptSession):
             job=task.job, job_uid=task.job_uid, round=task.round, model=task.model.digest, metrics=metrics,
             num_samples=num_samples,
         )  # fmt: skip
-        if task.names_edge:
-            self._call(self._runtime.send(topics.EVALUATION, evaluation, job=task.job, edge=self.edge))
-        else:
-            self._call(self._runtime.send(topics.EVALUATION_0_1, evaluation, job=task.job))
+        self._call(self._runtime.send(topics.EVALUATION, evaluation, job=task.job, edge=self.edge))
 
     def _update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float], stop: bool = False) -> ModelUpdate:
         """Stage the weights, and return the update that names them."""

@@ -16,10 +16,11 @@ from pydantic import BaseModel, ValidationError
 
 from heliograph.bus.contract.features import BUILT_IN as BUILT_IN_FEATURES
 from heliograph.bus.contract.features import ENTRY_POINTS, STANDARD, WRITES, FeatureDeclaration, Verb
+from heliograph.bus.contract.former_names import present_address
 from heliograph.bus.contract.models import models_of
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.bus.contract.resources.base import Resource
-from heliograph.bus.contract.topics import CORE, Stream, Topic
+from heliograph.bus.contract.topics import CORE, EDGE, Stream, Topic
 from heliograph.core.errors import Refused
 from heliograph.core.names import LABEL_RULE, is_label
 
@@ -40,10 +41,9 @@ class Registry:
         self.verbs: Mapping[str, tuple[str, ...]] = {plural: each.verb_names for plural, each in self.features.items()}
         self._by_pattern = {topic.pattern: topic for topic in self.topics}
         self._by_head: dict[str, list[Topic[Any]]] = {}
-        """Topics by their first word, or by their first two where the second is fixed."""
+        """Topics by the words that tell most of them apart, see ``_head``."""
         for topic in self.topics:
-            head = "/".join(word for word in topic.words[:2] if word[0] not in "{#")
-            self._by_head.setdefault(head, []).append(topic)
+            self._by_head.setdefault(self._head(topic.words), []).append(topic)
 
     @cached_property
     def kinds(self) -> Mapping[str, type[Resource]]:
@@ -80,13 +80,21 @@ class Registry:
 
     def lookup(self, address: str) -> tuple[Topic[Any] | None, dict[str, str]]:
         """Return the declared topic of an address and its parameters; None if no topic matches."""
-        first, _, rest = address.partition("/")
-        for head in (f"{first}/{rest.partition('/')[0]}", first):
+        words = tuple(address.split("/", 4))
+        for head in (self._head(words), words[0]):
             for topic in self._by_head.get(head, ()):
                 params = topic.match(address)
                 if params is not None:
                     return topic, params
         return None, {}
+
+    @staticmethod
+    def _head(words: tuple[str, ...]) -> str:
+        """Return the fixed words that a topic is found by: its first and the next; of an edge's own topics the word
+        that follows ``up`` or ``down``."""
+        if words[0] == EDGE:
+            return "/".join((EDGE, *words[2:4]))
+        return "/".join(word for word in words[:2] if word[:1] not in ("{", "#"))
 
     def by_pattern(self, pattern: str) -> Topic[Any] | None:
         """Return the topic declared with exactly this pattern."""
@@ -132,6 +140,8 @@ def find(address: str) -> tuple[Topic[Any], dict[str, str]]:
     topic, params = lookup(address)
     if topic is not None:
         return topic, dict(params)
+    if (present := present_address(address)) != address:
+        raise Refused("unknown-topic", topic=address, expected=f"{present}, its name since 0.2", got=address)
     head = address.split("/", 1)[0]
     every = declared().topics
     shapes = [topic.pattern for topic in every if topic.words[0] == head] or [topic.pattern for topic in every]
@@ -229,8 +239,12 @@ def _check_verb(verb: str | Verb) -> None:
 
 
 def _check_topic(topic: Topic[Any], others: Iterable[Topic[Any]]) -> None:
-    if not isinstance(topic, Topic) or topic.words[0] != topic.delivery:
-        raise Refused("invalid", field="topics", expected="a Topic whose first word is its delivery", got=topic)
+    if not isinstance(topic, Topic) or topic.words[0] not in (topic.delivery, EDGE):
+        expected = "a Topic whose first word is its delivery, or edge"
+        raise Refused("invalid", field="topics", expected=expected, got=topic)
+    if topic.of_edge and (topic.words[1] != "{edge}" or topic.words[2] not in ("up", "down") or len(topic.words) < 4):
+        expected = "edge/{edge}/up/NAME or edge/{edge}/down/NAME, and more words"
+        raise Refused("invalid", field="topics", expected=expected, got=topic.pattern)
     words = topic.filter().split("/")
     for each in others:
         if each.name == topic.name or _may_match(each.words, words):

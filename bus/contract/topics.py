@@ -29,6 +29,8 @@ Role = Literal["anonymous", "user", "participant", "operator", "coordinator", "a
 Bridged = Literal["up", "down", "no"]
 
 DEFAULT_ROOT = "heliograph"
+EDGE = "edge"
+"""First word of the topics that are one edge's own; the second one is the edge's name."""
 RESULTS, BULK = LANES = (0, 1)
 KIB, MIB, DAY = 1024, 1024 * 1024, 86400
 
@@ -96,14 +98,24 @@ class Topic(Declaration, Generic[P]):
 
     @property
     def name(self) -> str:
-        """Its name, unique in a registry: its own word, ``model-update`` in ``event/model-update/{job}/{edge}``."""
+        """Its name, unique in a registry: its own word, ``model-update`` in ``edge/{edge}/up/model-update/{job}``."""
         return self.own_name or self._own_word
 
     @property
+    def of_edge(self) -> bool:
+        """Whether it is one edge's own. Its address begins with ``edge/`` and the edge's name, so that one rule of the
+        broker gives an edge all that is its own, in each direction (``up`` to the cloud, ``down`` to the edge)."""
+        return self.words[0] == EDGE
+
+    @property
     def _own_word(self) -> str:
-        if self.delivery == "inference":
-            return f"inference-{self.words[2]}"
-        return self.words[1] if self.delivery == "event" else self.words[0]
+        if self.of_edge:
+            word = self.words[3] if self.words[2] in ("up", "down") else self.words[2]
+        elif self.delivery == "inference":
+            word = self.words[2]
+        else:
+            word = self.words[1] if self.delivery == "event" else self.words[0]
+        return f"inference-{word}" if self.delivery == "inference" else word
 
     @property
     def stream_name(self) -> str:
@@ -184,8 +196,6 @@ class Topic(Declaration, Generic[P]):
             raise refusal_of(error, address) from None
 
 
-_EVALUATIONS = Stream("EVALUATIONS", max_age=30 * DAY, max_messages=16_384)
-
 REQUEST = Topic(
     "request/{resource}/{verb}", payloads.Anything, "request", ("user", "participant", "operator"), ("coordinator",),
     "A request to the coordinator, which sends one reply. The body is an event or a bare JSON document. A participant "
@@ -206,17 +216,17 @@ STATUS = Topic(
     retained=True, max_size=256 * KIB,
 )  # fmt: skip
 TASK = Topic(
-    "event/task/{edge}", payloads.Desired, "event", ("coordinator",), ("agent",),
+    "edge/{edge}/down/task", payloads.Desired, "event", ("coordinator",), ("agent",),
     "The whole desired document of the edge, with its generation.",
     bridged="down", max_size=MIB, stream=Stream("TASKS", last_value=True, max_messages=100_000),
 )  # fmt: skip
 REPORT = Topic(
-    "event/report/{edge}", payloads.Report, "event", ("agent",), ("coordinator",),
+    "edge/{edge}/up/report", payloads.Report, "event", ("agent",), ("coordinator",),
     "The reported document of the edge, with the generation that it has reached.",
     max_size=256 * KIB, stream=Stream("REPORTS", last_value=True, max_messages=100_000),
 )  # fmt: skip
 MODEL_UPDATE = Topic(
-    "event/model-update/{job}/{edge}", payloads.ModelUpdate, "event", ("worker", "agent", "participant"),
+    "edge/{edge}/up/model-update/{job}", payloads.ModelUpdate, "event", ("worker", "agent", "participant"),
     ("cloud-worker",),
     "A participant's local update of one round: base digest, weights by digest or inline, num_samples, metrics.",
     bridged="up", max_size=512 * KIB, stream=Stream("UPDATES", max_age=7 * DAY, max_bytes=2048 * MIB),
@@ -227,31 +237,26 @@ AGGREGATION = Topic(
     bridged="down", max_size=MIB, stream=Stream("AGGREGATIONS", max_age=30 * DAY, max_messages=16_384),
 )  # fmt: skip
 EVALUATION = Topic(
-    "event/evaluation/{job}/{edge}", payloads.Evaluation, "event", ("worker", "cloud-worker", "agent"),
+    "edge/{edge}/up/evaluation/{job}", payloads.Evaluation, "event", ("worker", "cloud-worker", "agent"),
     ("coordinator",),
     "The metrics of a global model on held-out data. The coordinator takes them from the node of the job's evaluation "
-    "worker alone.", bridged="up", stream=_EVALUATIONS,
-)  # fmt: skip
-EVALUATION_0_1 = Topic(
-    "event/evaluation/{job}", payloads.Evaluation, "event", ("worker", "cloud-worker", "agent"), ("coordinator",),
-    "The same as workers of 0.1 publish it. The coordinator takes it only while the node of the job's evaluation "
-    "worker reports a version before 0.2.", bridged="up", stream=_EVALUATIONS, own_name="evaluation-0-1",
+    "worker alone.", bridged="up", stream=Stream("EVALUATIONS", max_age=30 * DAY, max_messages=16_384),
 )  # fmt: skip
 CANDIDATE = Topic(
-    "event/candidate/{job}/{edge}", payloads.Candidate, "event", ("worker", "cloud-worker", "agent"),
+    "edge/{edge}/up/candidate/{job}", payloads.Candidate, "event", ("worker", "cloud-worker", "agent"),
     ("coordinator",),
     "The weights that a round of incremental learning has trained. Where the job's location is the edge it stays on "
     "the node.",
     bridged="up", max_size=MIB, stream=Stream("CANDIDATES", max_age=30 * DAY, max_messages=16_384),
 )  # fmt: skip
 VERDICT = Topic(
-    "event/verdict/{job}/{edge}", payloads.VerdictReport, "event", ("worker", "cloud-worker", "agent"),
+    "edge/{edge}/up/verdict/{job}", payloads.VerdictReport, "event", ("worker", "cloud-worker", "agent"),
     ("coordinator",),
     "What the gate says of a candidate, measured beside the champion on held-out samples.",
     bridged="up", max_size=256 * KIB, stream=Stream("VERDICTS", max_age=30 * DAY, max_messages=16_384),
 )  # fmt: skip
 PAIR_RESULT = Topic(
-    "event/pair-result/{job}/{edge}", payloads.PairResult, "event", ("worker", "cloud-worker", "agent"),
+    "edge/{edge}/up/pair-result/{job}", payloads.PairResult, "event", ("worker", "cloud-worker", "agent"),
     ("coordinator",),
     "What a step of a pair training job has made: the selection of public samples, a trained model, or what was "
     "measured of the pair.",
@@ -264,20 +269,21 @@ JOB_ENDED = Topic(
     "id.", stream=Stream("ENDINGS", max_age=30 * DAY, max_messages=16_384),
 )  # fmt: skip
 HARD_SAMPLE = Topic(
-    "event/hard-sample/{job}/{edge}", payloads.HardSample, "event", ("worker", "agent"),
+    "edge/{edge}/up/hard-sample/{job}", payloads.HardSample, "event", ("worker", "agent"),
     ("cloud-worker", "coordinator"),
     "A sample that the hard-sample rule found hard for the edge's model, with its scores.",
     bridged="up", quota="drop-oldest", max_size=MAX_SAMPLE + 256 * KIB,
     stream=Stream("SAMPLES", max_age=7 * DAY, max_bytes=4096 * MIB),
 )  # fmt: skip
 LABEL_TASK = Topic(
-    "event/label-task/{job}", payloads.LabelTask, "event", ("coordinator", "agent"), ("operator", "coordinator"),
+    "edge/{edge}/up/label-task/{job}", payloads.LabelTask, "event", ("coordinator", "agent"),
+    ("operator", "coordinator"),
     "A sample waits for labels, without the sample itself: `request/labels/claim` gives it to a labeller.",
     bridged="up", max_size=128 * KIB,
     stream=Stream("LABEL_TASKS", max_age=30 * DAY, max_messages=131_072),
 )  # fmt: skip
 LABEL = Topic(
-    "event/label/{job}", payloads.Annotation, "event",
+    "edge/{edge}/up/label/{job}", payloads.Annotation, "event",
     ("coordinator", "agent", "operator"), ("operator", "cloud-worker", "coordinator"),
     "A label of one labeller, or that the labeller skipped the task. Labellers send it by `request/labels/submit`: "
     "whoever answers that has checked it, and publishes it.",
@@ -308,11 +314,11 @@ WORKER_ACK = Topic(
     own_name="worker-ack",
 )  # fmt: skip
 CLAIM = Topic(
-    "claim/{edge}", payloads.Claim, "request", ("agent",), ("agent",),
+    "edge/{edge}/claim", payloads.Claim, "request", ("agent",), ("agent",),
     "An agent asks at each connect whether another agent of its name runs; if one answers, one of the two ends.",
 )  # fmt: skip
 INFERENCE_STATS = Topic(
-    "event/inference-stats/{service}/{edge}/{worker}", payloads.InferenceStats, "event",
+    "edge/{edge}/up/inference-stats/{service}/{worker}", payloads.InferenceStats, "event",
     ("worker", "cloud-worker", "agent"), ("coordinator",),
     "Counts and latencies of one inference worker since its start.",
     bridged="up", quota="drop-oldest", stream=Stream("INFERENCE", last_value=True, max_age=DAY, max_messages=50_000),
@@ -330,16 +336,22 @@ OFFLOAD = Topic(
     bridged="up", max_size=8 * MIB,
 )  # fmt: skip
 BIG_MODEL = Topic(
-    "inference/{service}/big-model/{edge}", payloads.InferenceRequest, "inference", ("agent",), ("cloud-worker",),
+    "edge/{edge}/up/big-model/{service}", payloads.InferenceRequest, "inference", ("agent",), ("cloud-worker",),
     "An offloaded hard sample in the cloud. The replicas of the deep model share the requests.", max_size=8 * MIB,
 )  # fmt: skip
+BIG_MODEL_ANSWER = Topic(
+    "edge/{edge}/down/big-model-answer/{service}/{client}/{id}", payloads.InferenceAnswer, "inference",
+    ("cloud-worker",), ("agent",), "The deep model's answer to an offloaded sample, on its way to the edge.",
+    max_size=8 * MIB,
+)  # fmt: skip
 ANSWER = Topic(
-    "inference/{service}/answer/{edge}/{client}/{id}", payloads.InferenceAnswer, "inference", ("cloud-worker", "agent"),
-    ("agent", "anonymous", "worker"), "The deep model's answer to an offloaded sample; the agent passes it on.",
-    bridged="down", max_size=8 * MIB,
+    "inference/{service}/answer/{edge}/{client}/{id}", payloads.InferenceAnswer, "inference", ("agent",),
+    ("anonymous", "worker"), "The deep model's answer on the node's broker, where the agent publishes it.",
+    max_size=8 * MIB, node_only=True,
 )  # fmt: skip
 LOG = Topic(
-    "log/{component}/#", payloads.LogRecord, "log", ("coordinator", "agent", "worker", "cloud-worker"), ("operator",),
+    "edge/{edge}/up/log/{component}/#", payloads.LogRecord, "log",
+    ("coordinator", "agent", "worker", "cloud-worker"), ("operator",),
     "A line of a component's log. Lines that no link carries are dropped.", bridged="up", quota="drop-oldest",
     max_size=128 * KIB, stream=Stream("LOGS", max_age=7 * DAY, max_bytes=64 * MIB, sure=False),
 )  # fmt: skip

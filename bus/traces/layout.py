@@ -22,8 +22,8 @@ from heliograph.bus.contract.lanes import LANE, MESSAGE_ID, NUMBER, REPLAYED
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.core.errors import HeliographError
 
-VERSION = 1
-"""Version of this layout. A reader refuses newer versions."""
+VERSION = 2
+"""Version of this layout. A reader refuses newer versions. Version 1 has the names of topics before 0.2."""
 PROFILE = "heliograph"
 START_METADATA = "heliograph.trace"
 """Name of the metadata record at a trace's start: version, root, and the writer's own metadata."""

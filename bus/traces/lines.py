@@ -12,10 +12,11 @@ import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, NamedTuple
 
 from heliograph.bus.contract.event import parse
+from heliograph.bus.contract.former_names import present_address
 from heliograph.bus.traces import layout
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.writing import TraceWriter
@@ -62,8 +63,15 @@ def attachment_line(name: str, data: bytes) -> str:
     return json.dumps({"attachment": name, "data": base64.b64encode(data).decode()})
 
 
-def parse_first_line(line: bytes, name: str) -> dict[str, str] | None:
-    """Return the trace's metadata from the first line; None if the line is a message. Raise Refused if invalid."""
+class TraceStart(NamedTuple):
+    """A trace's metadata, and whether its topics have the names before 0.2."""
+
+    metadata: dict[str, str]
+    former: bool
+
+
+def parse_first_line(line: bytes, name: str) -> TraceStart | None:
+    """Return what the first line says; None if the line is a message. Raise Refused if invalid."""
     tree = _tree(line, name, 1)
     if "trace" not in tree:
         return None
@@ -74,7 +82,7 @@ def parse_first_line(line: bytes, name: str) -> dict[str, str] | None:
     if not (version.isascii() and version.isdigit()) or not 0 < int(version[:9]) <= layout.VERSION:
         raise Refused("newer", topic=f"{name} line 1", field="version", expected=f"at most {layout.VERSION}",
                       got=version, hint="pip install -U heliograph")  # fmt: skip
-    return found
+    return TraceStart(found, int(version) == 1)
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,14 @@ class LongAttachment:
     data: bytes
 
 
-def write_line(line: bytes | LongAttachment, name: str, number: int, writer: TraceWriter) -> None:
-    """Write a line's message or attachment to a trace. Raise Refused naming the line and the bad field."""
+def write_line(
+    line: bytes | LongAttachment, name: str, number: int, writer: TraceWriter, former: bool = False
+) -> None:
+    """Write a line's message or attachment to a trace. Raise Refused naming the line and the bad field.
+
+    Args:
+        former: whether topics have the names before 0.2.
+    """
     if isinstance(line, LongAttachment):
         _attach(line.digest, line.data, name, number, writer)
         return
@@ -95,7 +109,8 @@ def write_line(line: bytes | LongAttachment, name: str, number: int, writer: Tra
         data = _decoded(tree.get("data"), name, number, "data")
         _attach(str(tree["attachment"]), data, name, number, writer)
     else:
-        writer.write(message_of(tree, name, number))
+        message = message_of(tree, name, number)
+        writer.write(replace(message, topic=present_address(message.topic)) if former else message)
 
 
 def message_of(tree: Mapping[str, Any], name: str, number: int) -> Recorded:

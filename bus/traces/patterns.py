@@ -17,7 +17,7 @@ def check_pattern(pattern: str) -> str:
         if not word or (("#" in word or "+" in word) and len(word) > 1) or (word == "#" and not last) or "\0" in word:
             raise Refused(
                 "invalid", field="--topics", expected="words below the root, '+' for any one word, '#' at the end for "
-                "the rest, as in event/model-update/+/edge-1", got=pattern,
+                "the rest, as in edge/edge-1/up/model-update/+", got=pattern,
             )  # fmt: skip
     return pattern
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from heliograph.bus.contract import topics
+from heliograph.bus.contract.former_names import present_address
 from heliograph.bus.traces import layout
 from heliograph.bus.traces.chunks import Chunk, Damaged, message_at, messages_of, unpacked
 from heliograph.bus.traces.layout import ChannelKey
@@ -93,7 +94,10 @@ class TraceReader:
             self.problems = list(self._index.problems)
             self.unread = 0
             foreign = layout.START_METADATA not in self._index.metadata
-            self._channels = {number: _ChannelReader.of(each, foreign) for number, each in self._index.channels.items()}
+            former = self._index.metadata.get(layout.START_METADATA, {}).get("version", "1") == "1"
+            self._channels = {
+                number: _ChannelReader.of(each, foreign, former) for number, each in self._index.channels.items()
+            }
             self.info = self._describe()
         except BaseException:
             self._file.close()
@@ -255,18 +259,21 @@ class _ChannelReader:
     readable: bool
     headers: dict[str, str] | None
     """Headers of every message; None if they differ."""
+    former: bool
+    """Whether topics may have the names before 0.2."""
 
     @staticmethod
-    def of(channel: Channel, foreign: bool) -> _ChannelReader:
+    def of(channel: Channel, foreign: bool, former: bool) -> _ChannelReader:
         metadata, topic = channel.metadata, channel.topic
         if foreign:  # brokers and robots write a leading slash or our root
             metadata, topic = {}, topic.lstrip("/").removeprefix(f"{topics.DEFAULT_ROOT}/")
+        topic = present_address(topic) if former else topic
         try:
             key = ChannelKey.of(topic, channel.encoding, metadata)
             readable = channel.encoding in _ENCODINGS and topic != ""
         except ValueError:
             key, readable = ChannelKey(topic, channel.encoding), False
-        return _ChannelReader(key, readable, key.headers(0) if key.high is None else None)
+        return _ChannelReader(key, readable, key.headers(0) if key.high is None else None, former)
 
     def recorded(self, sequence: int, log_time: int, publish_time: int, data: bytes) -> Recorded | None:
         key = self.key
@@ -277,8 +284,9 @@ class _ChannelReader:
             carried, body = layout.unwrap(data, key.encoding)
         except (ValueError, RecursionError):
             return None
+        address = present_address(carried["address"]) if self.former else carried["address"]
         return Recorded(
-            carried["address"], body, log_time, publish_time, carried.get("headers", {}),
+            address, body, log_time, publish_time, carried.get("headers", {}),
             carried.get("retained") is True,
         )  # fmt: skip
 

@@ -29,6 +29,7 @@ from heliograph.coordinator.api.token_bucket import Rate, TokenBucket
 from heliograph.coordinator.quotas import Quotas
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.failures import Failures, is_milestone, sentence_of
+from heliograph.core.names import CLOUD
 from heliograph.core.tasks import wait_for
 from heliograph.core.world import World
 
@@ -255,7 +256,7 @@ class Door:
         record = LogRecord(
             level="error", component="door", message=str(error["message"]), time=self._world.timestamp(), fields=error
         )
-        await self._log.publish(LOG.at("door", component="error"), record.model_dump_json().encode())
+        await self._log.publish(LOG.at("door", edge=CLOUD, component="error"), record.model_dump_json().encode())
 
 
 def _params(address: str, topic: str) -> dict[str, str]:

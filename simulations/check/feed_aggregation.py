@@ -59,7 +59,7 @@ def check_aggregation(trace: LoadedTrace, job: str = "") -> ReplayRun:
     """Check each job's worker in turn. Raises Refused if the trace has no aggregation task."""
     workers = [each for each in _workers(trace) if each.job]
     if not workers:
-        raise nothing_to_feed(trace, "aggregation worker", "event/assignment/{worker} or event/task/{edge} with "
+        raise nothing_to_feed(trace, "aggregation worker", "event/assignment/{worker} or edge/{edge}/down/task with "
                               "role aggregate")  # fmt: skip
     chosen = [each for each in workers if job in ("", each.job)]
     if not chosen:

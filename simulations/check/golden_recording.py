@@ -19,7 +19,10 @@ from heliograph.local.cluster import LocalCluster
 
 SETTLED = 2.5
 """Seconds of recording after the last message, so that the last values are valid for a while."""
-_EXCLUDED = ("log/#", "inference/#", "claim/#", "ack/#", "event/assignment/#", "event/worker/#")
+_EXCLUDED = (
+    "edge/+/up/log/#", "inference/#", "edge/+/up/big-model/#", "edge/+/down/big-model-answer/#", "edge/+/claim",
+    "ack/#", "event/assignment/#", "event/worker/#",
+)  # fmt: skip
 """Topics that no component is fed; they would enlarge the files and name the recording machine."""
 
 

@@ -165,6 +165,6 @@ def _crashed(crash: Crash, world: World) -> int:
 
 
 def _needs(message: RecordedMessage) -> tuple[Any, ...]:
-    if message.topic in (topics.MODEL_UPDATE, topics.EVALUATION, topics.EVALUATION_0_1):
+    if message.topic in (topics.MODEL_UPDATE, topics.EVALUATION):
         return message.data.get("job_uid"), message.data.get("round")
     return ()

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
-from heliograph.bus.contract.topics import REQUEST
+from heliograph.bus.contract.registry import lookup
+from heliograph.bus.contract.topics import EVALUATION, REQUEST, STATUS
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError, Unreachable
@@ -27,8 +28,8 @@ READY_TIMEOUT = 300.0
 RETRY_AFTER = 0.5
 REPLY_TIMEOUT = 10.0
 
-_AWAITED = ("status/", "event/evaluation/")
-"""Prefixes of the topics that the run waits for."""
+_AWAITED = (STATUS, EVALUATION)
+"""The topics that the run waits for."""
 
 Tap = Callable[[Recorded], None]
 
@@ -114,7 +115,7 @@ class ScenarioRun:
         self.observer.observe(recorded)
         if self._record is not None:
             self._record(recorded)
-        if recorded.topic.startswith(_AWAITED):
+        if lookup(recorded.topic)[0] in _AWAITED:
             self._changed.set()
         if self._tick is not None:
             self._tick(self)

@@ -13,7 +13,7 @@ from typing import Any
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.registry import find
 from heliograph.bus.contract.resources import ENDED
-from heliograph.bus.contract.topics import AGGREGATION, EVALUATION, EVALUATION_0_1, MODEL_UPDATE, REPORT, STATUS, TASK
+from heliograph.bus.contract.topics import AGGREGATION, EVALUATION, MODEL_UPDATE, REPORT, STATUS, TASK
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.core.errors import Refused
 from heliograph.core.names import CLOUD
@@ -85,7 +85,7 @@ class Observer:
         self._edges: dict[str, _EdgeState] = {}
         self._handlers: dict[str, Callable[[dict[str, str], dict[str, Any], Recorded], None]] = {
             MODEL_UPDATE.pattern: self._update, AGGREGATION.pattern: self._aggregation,
-            EVALUATION.pattern: self._evaluation, EVALUATION_0_1.pattern: self._evaluation, TASK.pattern: self._task,
+            EVALUATION.pattern: self._evaluation, TASK.pattern: self._task,
             STATUS.pattern: self._status,
         }  # fmt: skip
 

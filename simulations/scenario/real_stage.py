@@ -186,7 +186,7 @@ class RealStage:
         fresh.replace(file)
 
     async def _listen(self, bus: Bus) -> None:
-        async with bus.subscribe("status/#", "event/#") as messages:
+        async with bus.subscribe("status/#", "event/#", "edge/#") as messages:
             async for message in messages:
                 self._tap(self._recorded(message.topic, message.body, message.headers))
 

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.event import with_blank_signature
 from heliograph.bus.contract.lanes import LANE, NUMBER
 from heliograph.bus.contract.topics import DEFAULT_ROOT
@@ -51,7 +52,7 @@ STREAM_BYTES = 64 << 20
 """Largest size of each stream in the simulated broker's memory, in bytes."""
 
 
-_NAMING_FILES = ("event/assignment/", "event/report/", "log/")
+_NAMING_FILES = (topics.ASSIGNMENT, topics.REPORT, topics.LOG)
 """Topics whose messages name files. The directory differs in each run; traces replace it by a fixed name of the same
 length."""
 
@@ -275,7 +276,7 @@ class VirtualCluster:
         now = int((EPOCH + self._loop.time()) * 1e9)
         headers: Mapping[str, str] = {key: value for key, value in message.headers.items() if key in (LANE, NUMBER)}
         body = message.body
-        if message.topic.startswith(_NAMING_FILES):
+        if registry.lookup(message.topic)[0] in _NAMING_FILES:
             body = with_blank_signature(body.replace(*self._directory_names))  # the signature covers the directory
         self._tap(Recorded(message.topic, body, now, now, headers))
 

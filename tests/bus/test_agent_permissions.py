@@ -36,7 +36,7 @@ async def test_an_agent_hears_no_other_task_document(broker: Start) -> None:
     server = await broker()
     async with agent(server, "edge-1") as edge:
         assert isinstance(edge, NatsBus)
-        for pattern in ("event/task/edge-2", "event/task/+", "event/#", "event/report/+", "request/#", "#"):
+        for pattern in ("edge/edge-2/down/task", "edge/+/down/task", "event/#", "edge/+/up/report", "request/#", "#"):
             with pytest.raises(Refused):
                 async with edge.subscribe(pattern):
                     pass
@@ -46,7 +46,7 @@ async def test_an_agent_hears_no_other_task_document(broker: Start) -> None:
 
 async def test_an_agent_reads_no_other_task_document_by_any_api(broker: Start) -> None:
     server = await broker()
-    other = "heliograph.event.task.edge-2"
+    other = "heliograph.edge.edge-2.down.task"
     tries = {
         f"$JS.API.DIRECT.GET.TASKS.{other}": {},
         "$JS.API.DIRECT.GET.TASKS": {"last_by_subj": other},
@@ -73,7 +73,7 @@ async def test_an_agent_reads_no_other_task_document_by_any_api(broker: Start) -
         for subject, body in tries.items():
             reply = f"{inbox_of('edge-1')}.answer"
             await edge.connection.client.publish(subject, json.dumps(body).encode(), reply=reply)
-        own = "$JS.API.DIRECT.GET.TASKS.heliograph.event.task.edge-1"
+        own = "$JS.API.DIRECT.GET.TASKS.heliograph.edge.edge-1.down.task"
         await edge.connection.client.publish(own, b"", reply=f"{inbox_of('edge-1')}.answer")
         answer = await answers.next_msg(PATIENCE)
         assert answer.data == b"of one"
@@ -88,21 +88,21 @@ async def test_an_agent_reads_no_other_task_document_by_any_api(broker: Start) -
 async def test_an_agent_reports_only_for_itself(broker: Start) -> None:
     server = await broker()
     forbidden = [
-        "event/report/edge-2",
-        "event/model-update/job-1/edge-2",
-        "event/hard-sample/job-1/edge-2",
-        "event/evaluation/job-1/edge-2",
+        "edge/edge-2/up/report",
+        "edge/edge-2/up/model-update/job-1",
+        "edge/edge-2/up/hard-sample/job-1",
+        "edge/edge-2/up/evaluation/job-1",
         "event/telemetry/edge-2/camera",
         "event/assignment/job-1-aggregate",  # of the cloud's agent alone
         "event/worker/job-1-aggregate",
         "ack/worker/job-1-aggregate",
-        "event/task/edge-1",
+        "edge/edge-1/down/task",
         "event/aggregation/job-1",
         "status/edges/edge-1",
         "request/jobs/delete",
     ]
-    allowed = ["event/report/edge-1", "event/model-update/job-1/edge-1", "event/evaluation/job-1/edge-1",
-               "event/evaluation/job-1", "event/telemetry/edge-1/camera"]
+    allowed = ["edge/edge-1/up/report", "edge/edge-1/up/model-update/job-1", "edge/edge-1/up/evaluation/job-1",
+               "edge/edge-1/up/evaluation/job-1", "event/telemetry/edge-1/camera"]
     async with coordinator(server) as cloud, agent(server, "edge-1") as edge, cloud.subscribe("#") as messages:
         for topic in (*forbidden, *allowed):
             await try_to_publish(edge, topic)

@@ -35,18 +35,18 @@ from tests.bus.meeting import (
 
 @everywhere
 async def test_a_subscription_outlives_the_broker(meeting: Meeting) -> None:
-    async with meeting.clients(2) as (one, other), other.subscribe("log/#") as messages, answering(other):
-        await one.publish("log/a/b", b"before")
+    async with meeting.clients(2) as (one, other), other.subscribe("edge/+/up/log/#") as messages, answering(other):
+        await one.publish("edge/a/up/log/agent/b", b"before")
         assert (await following(messages)).body == b"before"
         for round in (b"first", b"second"):
             await meeting.cut(one, other)
             with pytest.raises(Unreachable):
-                await one.publish("log/a/b", b"lost")
+                await one.publish("edge/a/up/log/agent/b", b"lost")
             await meeting.mend(one, other)
             # a broker handles one connection's subscription before its later publish
-            await other.publish("log/a/b", round)
+            await other.publish("edge/a/up/log/agent/b", round)
             assert (await following(messages)).body == round
-            await one.publish("log/a/b", round)
+            await one.publish("edge/a/up/log/agent/b", round)
             assert (await following(messages)).body == round
             answer = await one.request("request/jobs/get", b'{"n": 7}', PATIENCE)
             assert json.loads(answer.body)["n"] == 7
@@ -60,10 +60,10 @@ async def test_a_client_may_come_before_its_broker(meeting: Meeting) -> None:
         with pytest.raises(Unreachable):
             await bus.link.wait_up(0.05)
         with pytest.raises(Unreachable):
-            await bus.publish("log/a/b", b"")
+            await bus.publish("edge/a/up/log/agent/b", b"")
         await meeting.mend(bus)
-        async with bus.subscribe("log/#") as messages:
-            await bus.publish("log/a/b", b"at last")
+        async with bus.subscribe("edge/+/up/log/#") as messages:
+            await bus.publish("edge/a/up/log/agent/b", b"at last")
             assert (await following(messages)).body == b"at last"
 
 
@@ -108,7 +108,7 @@ async def test_an_unknown_scheme_is_refused() -> None:
 @pytest.mark.parametrize("scheme", ["nats", "mqtt"])
 async def test_no_error_shows_a_password(scheme: str) -> None:
     async with connect(f"{scheme}://me:secret@127.0.0.1:{free_ports(1)[0]}") as bus:
-        for failing in (bus.publish("log/a/b", b""), bus.link.wait_up(0.05)):
+        for failing in (bus.publish("edge/a/up/log/agent/b", b""), bus.link.wait_up(0.05)):
             with pytest.raises(Unreachable) as error:
                 await failing
             assert "secret" not in str(error.value)
@@ -119,7 +119,7 @@ async def test_a_client_whose_broker_has_gone_is_closed_for_good(meeting: Meetin
     before = asyncio.all_tasks()
     async with meeting.clients() as (bus,):
         assert meeting.server is not None
-        await bus.publish("log/a/b", b"{}")
+        await bus.publish("edge/a/up/log/agent/b", b"{}")
         await meeting.server.kill()  # the flush on closing finds no connection
     assert asyncio.all_tasks() <= before
 

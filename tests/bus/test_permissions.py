@@ -22,9 +22,9 @@ from tests.bus.meeting import PATIENCE, following
 from tests.bus.roles import MARKER, Start, agent, connected, coordinator, try_to_publish, violations
 
 FORBIDDEN = [
-    "event/task/edge-1",
-    "event/report/edge-1",
-    "event/model-update/job-1/edge-1",
+    "edge/edge-1/down/task",
+    "edge/edge-1/up/report",
+    "edge/edge-1/up/model-update/job-1",
     "event/telemetry/edge-1/camera",
     "event/worker/w",
     "event/assignment/w",
@@ -32,7 +32,7 @@ FORBIDDEN = [
     "status/edges/edge-1",
     "reply/somebody/1",
     "ack/w",
-    "log/coordinator/error",
+    "edge/cloud/up/log/coordinator/error",
 ]
 """Topics of which neither users nor anonymous clients may publish any."""
 ASKING = ["request/jobs/create", "request/jobs/list", "request/edges/delete", "inference/detector/request"]
@@ -90,7 +90,7 @@ async def test_a_will_has_no_more_rights_than_its_client(broker: Start, user: st
     """The broker publishes a client's will once its connection breaks."""
     server = await broker()
     async with coordinator(server) as cloud, cloud.subscribe("#") as messages:
-        topics = ["status/jobs/one", "event/task/edge-1", "reply/bob/1"] + ([] if user else ["request/jobs/delete"])
+        topics = ["status/jobs/one", "edge/edge-1/down/task", "reply/bob/1"] + ([] if user else ["request/jobs/delete"])
         for topic in topics:
             client = paho.Client(CallbackAPIVersion.VERSION2)
             if user:
@@ -189,15 +189,16 @@ async def test_an_operator_records_every_topic(broker: Start, scheme: str, root:
     server = await broker(root=root)
     async with coordinator(server, root) as cloud, connected(server, "operator", scheme, root=root) as operator:
         async with operator.subscribe("#") as messages:
-            await cloud.publish("log/coordinator/info", b"{}")
-            assert (await following(messages)).topic == "log/coordinator/info"
+            await cloud.publish("edge/cloud/up/log/coordinator/info", b"{}")
+            assert (await following(messages)).topic == "edge/cloud/up/log/coordinator/info"
     assert violations(server) == []
 
 
 @pytest.mark.parametrize("scheme", ["mqtt", "nats"])
 async def test_anonymous_reads_status_and_nothing_else(broker: Start, scheme: str) -> None:
     server = await broker()
-    patterns = ["#", "event/#", "event/task/edge-1", "request/#", "log/#", "+/jobs/+", "reply/me/+", "reply/#"]
+    patterns = ["#", "event/#", "edge/#", "edge/edge-1/down/task", "request/#", "edge/+/up/log/#", "+/jobs/+",
+                "reply/me/+", "reply/#"]  # fmt: skip
     async with connected(server, scheme=scheme) as stranger, connected(server, "coordinator", "mqtt") as door:
         for pattern in patterns:
             with pytest.raises(Refused) as refused:
@@ -248,9 +249,9 @@ async def test_another_root_has_the_same_rights(broker: Start, root: str, tmp_pa
         kept = await edge.last(TASK.at(edge="edge-1"))
         assert kept is not None
         assert kept.body == b"of one"
-        async with cloud.subscribe("event/report/+") as reports:
-            await try_to_publish(edge, "event/report/edge-1")
-            assert (await following(reports)).topic == "event/report/edge-1"
+        async with cloud.subscribe("edge/+/up/report") as reports:
+            await try_to_publish(edge, "edge/edge-1/up/report")
+            assert (await following(reports)).topic == "edge/edge-1/up/report"
         await (await cloud.blobs("models")).put(source, ref)
         await (await edge.blobs("models")).fetch(ref, tmp_path / "target")
         await (await edge.blobs(upload_bucket("edge-1"))).put(source, ref)
@@ -264,7 +265,7 @@ async def test_on_a_node_any_device_publishes_telemetry_and_no_task_or_result(br
     server = await broker("node")
     async with connected(server, "agent-edge-1", "mqtt") as gateway, connected(server, scheme="mqtt") as device:
         async with gateway.subscribe("#") as messages:
-            forbidden = ("event/model-update/j/edge-1", "event/worker/w", "event/assignment/w", "ack/w", MARKER)
+            forbidden = ("edge/edge-1/up/model-update/j", "event/worker/w", "event/assignment/w", "ack/w", MARKER)
             for topic in forbidden:
                 await try_to_publish(device, topic)
             await device.publish("event/telemetry/edge-1/camera", b"frame")

@@ -21,13 +21,16 @@ from tests.bus.meeting import (
     where_events_are_stored,
 )
 
+A_LOG = "edge/a/up/log/agent/b"
+OF_TWO = ["edge/edge-2/up/log/agent/a", "edge/edge-1/up/log/agent/a"]
+
 
 @everywhere
 async def test_a_published_message_arrives_unchanged(meeting: Meeting) -> None:
     body = bytes(range(256))
     async with meeting.clients(2) as (one, other), other.subscribe("event/telemetry/edge-1/+") as messages:
         await one.publish("event/telemetry/edge-2/camera", b"of another edge")
-        await one.publish("log/edge-1/started", b"of another topic")
+        await one.publish("edge/edge-1/up/log/agent/started", b"of another topic")
         await one.publish(EVENT, body)
         message = await following(messages)
     assert (message.topic, message.body, message.retained) == (EVENT, body, False)
@@ -35,8 +38,8 @@ async def test_a_published_message_arrives_unchanged(meeting: Meeting) -> None:
 
 @everywhere
 async def test_an_empty_body_arrives(meeting: Meeting) -> None:
-    async with meeting.clients() as (bus,), bus.subscribe("log/#") as messages:
-        await bus.publish("log/edge-1/a", b"")
+    async with meeting.clients() as (bus,), bus.subscribe("edge/+/up/log/#") as messages:
+        await bus.publish("edge/edge-1/up/log/agent/a", b"")
         assert (await following(messages)).body == b""
 
 
@@ -52,12 +55,12 @@ async def test_messages_come_in_order(meeting: Meeting) -> None:
 async def test_a_subscription_may_have_several_patterns(meeting: Meeting) -> None:
     async with (
         meeting.clients(2) as (one, other),
-        other.subscribe("log/edge-1/+", "status/+/+") as both,
+        other.subscribe("edge/edge-1/up/log/agent/+", "status/+/+") as both,
         other.subscribe("event/telemetry/#") as events,
     ):
-        for topic in ("log/edge-2/a", "log/edge-1/a", EVENT, "status/jobs/one"):
+        for topic in ("edge/edge-2/up/log/agent/a", "edge/edge-1/up/log/agent/a", EVENT, "status/jobs/one"):
             await one.publish(topic, topic.encode())
-        assert [(await following(both)).topic for _ in range(2)] == ["log/edge-1/a", "status/jobs/one"]
+        assert [(await following(both)).topic for _ in range(2)] == ["edge/edge-1/up/log/agent/a", "status/jobs/one"]
         assert (await following(events)).topic == EVENT
 
 
@@ -65,41 +68,42 @@ async def test_a_subscription_may_have_several_patterns(meeting: Meeting) -> Non
 async def test_overlapping_subscriptions_each_hear_a_message_once(meeting: Meeting) -> None:
     async with (
         meeting.clients(2) as (one, other),
-        other.subscribe("log/edge-1/+", "status/+/+") as both,
-        other.subscribe("log/#") as logs,
-        one.subscribe("log/#") as own,
+        other.subscribe("edge/edge-1/up/log/agent/+", "status/+/+") as both,
+        other.subscribe("edge/+/up/log/#") as logs,
+        one.subscribe("edge/+/up/log/#") as own,
     ):
-        for topic in ("log/edge-2/a", "log/edge-1/a", "status/jobs/one"):
+        for topic in ("edge/edge-2/up/log/agent/a", "edge/edge-1/up/log/agent/a", "status/jobs/one"):
             await one.publish(topic, topic.encode())
-        assert [(await following(both)).topic for _ in range(2)] == ["log/edge-1/a", "status/jobs/one"]
-        assert [(await following(logs)).topic for _ in range(2)] == ["log/edge-2/a", "log/edge-1/a"]
-        assert [(await following(own)).topic for _ in range(2)] == ["log/edge-2/a", "log/edge-1/a"]
+        assert [(await following(both)).topic for _ in range(2)] == ["edge/edge-1/up/log/agent/a", "status/jobs/one"]
+        assert [(await following(logs)).topic for _ in range(2)] == OF_TWO
+        assert [(await following(own)).topic for _ in range(2)] == OF_TWO
 
 
 @everywhere
 async def test_a_closed_subscription_takes_no_message_from_another(meeting: Meeting) -> None:
-    async with meeting.clients(2) as (one, other), other.subscribe("log/#") as staying:
-        async with other.subscribe("log/#") as leaving:
-            await one.publish("log/a/b", b"1")
+    async with meeting.clients(2) as (one, other), other.subscribe("edge/+/up/log/#") as staying:
+        async with other.subscribe("edge/+/up/log/#") as leaving:
+            await one.publish("edge/a/up/log/agent/b", b"1")
             assert (await following(leaving)).body == b"1"
-        await one.publish("log/a/b", b"2")
+        await one.publish("edge/a/up/log/agent/b", b"2")
         assert [(await following(staying)).body for _ in range(2)] == [b"1", b"2"]
 
 
 @everywhere
 async def test_too_large_is_refused_and_the_largest_arrives(meeting: Meeting) -> None:
     largest = bytes(LOG.max_size)
-    async with meeting.clients(2) as (one, other), other.subscribe("log/#") as messages:
-        for refusing in (one.publish("log/a/b", largest + b"x"), one.request("request/jobs/list", bytes(2 << 20))):
+    async with meeting.clients(2) as (one, other), other.subscribe("edge/+/up/log/#") as messages:
+        for refusing in (one.publish(A_LOG, largest + b"x"), one.request("request/jobs/list", bytes(2 << 20))):
             with pytest.raises(Refused) as refused:
                 await refusing
             assert refused.value.code == "too-large"
         assert str(REQUEST.max_size) in refused.value.expected
-        await one.publish("log/a/b", largest)
+        await one.publish("edge/a/up/log/agent/b", largest)
         assert len((await following(messages)).body) == LOG.max_size
 
 
-UNDECLARED = ["nonsense", "a/b", "event/task", "event/task/Edge", "event/task/a.b", "event/task/+", "log/a/#", ""]
+UNDECLARED = ["nonsense", "a/b", "edge/a/task", "edge/Edge/down/task", "edge/a/down/task.b", "edge/+/down/task",
+              "edge/a/up/log/agent/#", ""]  # fmt: skip
 
 
 @everywhere
@@ -110,14 +114,14 @@ async def test_an_undeclared_topic_is_refused(meeting: Meeting) -> None:
                 with pytest.raises(Refused) as refused:
                     await refusing
                 assert (refused.value.code, refused.value.topic) == ("unknown-topic", topic)
-        await bus.publish("log/a/b", b"the first")
-        assert (await following(messages)).topic == "log/a/b"
+        await bus.publish("edge/a/up/log/agent/b", b"the first")
+        assert (await following(messages)).topic == "edge/a/up/log/agent/b"
 
 
 @where_events_are_stored
 async def test_headers_travel(meeting: Meeting) -> None:
-    async with meeting.clients() as (bus,), bus.subscribe("log/#") as messages:
-        await bus.publish("log/a/b", b"", headers={"Lane": "edge-1/0", "Number": "7"})
+    async with meeting.clients() as (bus,), bus.subscribe("edge/+/up/log/#") as messages:
+        await bus.publish("edge/a/up/log/agent/b", b"", headers={"Lane": "edge-1/0", "Number": "7"})
         assert (await following(messages)).headers == {"Lane": "edge-1/0", "Number": "7"}
 
 
@@ -125,9 +129,9 @@ async def test_headers_travel(meeting: Meeting) -> None:
 async def test_a_queue_shares_the_work(meeting: Meeting) -> None:
     async with (
         meeting.clients(3) as (one, two, three),
-        two.subscribe("log/#", queue="workers") as second,
-        three.subscribe("log/#", queue="workers") as third,
-        three.subscribe("log/#") as everything,
+        two.subscribe("edge/+/up/log/#", queue="workers") as second,
+        three.subscribe("edge/+/up/log/#", queue="workers") as third,
+        three.subscribe("edge/+/up/log/#") as everything,
     ):
         heard: asyncio.Queue[Message] = asyncio.Queue()
 
@@ -137,7 +141,7 @@ async def test_a_queue_shares_the_work(meeting: Meeting) -> None:
 
         members = [asyncio.create_task(hear(second)), asyncio.create_task(hear(third))]
         for number in range(20):
-            await one.publish("log/a/b", b"%02d" % number)
+            await one.publish("edge/a/up/log/agent/b", b"%02d" % number)
         for _ in range(20):
             await following(everything)
         async with asyncio.timeout(PATIENCE):

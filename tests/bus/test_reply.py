@@ -19,7 +19,7 @@ from heliograph.bus.reply import MAX_CALLER, caller_of, reply_in_bytes
         ("_INBOX.maria.Xy.1", "heliograph", "maria"),
         ("_INBOX.Xy", "heliograph", "Xy"),
         ("other.reply.client-3.X.1", "heliograph", ""),
-        ("event/task/edge-1", "heliograph", ""),
+        ("edge/edge-1/down/task", "heliograph", ""),
         ("reply/" + "a" * 500 + "/1", "heliograph", "a" * MAX_CALLER),
         ("", "heliograph", ""),
         (None, "heliograph", ""),

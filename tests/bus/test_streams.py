@@ -22,7 +22,7 @@ async def test_an_event_is_stored_and_its_sequence_returned(meeting: Meeting) ->
     async with meeting.clients() as (bus,):
         assert bus.durable
         assert [await bus.publish(EVENT, b"%d" % n) for n in range(3)] == [1, 2, 3]
-        assert await bus.publish("log/a/b", b"") == 0
+        assert await bus.publish("edge/a/up/log/agent/b", b"") == 0
 
 
 @where_events_are_stored

@@ -102,8 +102,8 @@ async def refusal(url: str) -> str:
 
 
 async def carries_messages(url: str) -> None:
-    async with client(url) as one, client(url) as other, other.subscribe("log/#") as messages:
-        await one.publish("log/a/b", b"1")
+    async with client(url) as one, client(url) as other, other.subscribe("edge/+/up/log/#") as messages:
+        await one.publish("edge/a/up/log/agent/b", b"1")
         assert (await following(messages)).body == b"1"
         await one.prepare()
         await one.publish(EVENT, b"{}")

@@ -49,7 +49,7 @@ async def test_a_workers_line_is_shown_as_it_is_printed(cli: Any, job: Any, clus
 async def test_an_anonymous_client_may_not_read_logs(cli: Any, cluster: Any) -> None:
     ran = await cli("logs", "--server", cluster.broker.url(scheme="mqtt"))
     assert (ran.code, ran.out) == (6, "")
-    assert "log/#: expected permission to subscribe" in ran.error
+    assert "edge/+/up/log/+/#: expected permission to subscribe" in ran.error
 
 
 async def test_lines_of_the_past_come_from_the_broker(cli: Any, cluster: Any, read_until: Any) -> None:

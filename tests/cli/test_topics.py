@@ -23,7 +23,7 @@ def test_one_line_for_each_topic_with_its_roles(typed: Any) -> None:
     head, *lines = ran.out.splitlines()
     assert head.split() == ["TOPIC", "DELIVERY", "FROM", "TO", "PAYLOAD", "BRIDGED", "MAX", "STREAM", "WHAT"]
     assert [line.split()[0] for line in lines] == [topic.pattern for topic in BUILT_IN.topics]
-    update = next(line.split() for line in lines if line.startswith("event/model-update/"))
+    update = next(line.split() for line in lines if line.startswith("edge/{edge}/up/model-update/"))
     assert update[1:5] == ["event", "worker,agent,participant", "cloud-worker", "ModelUpdate"]
     assert update[5:8] == ["up", "524288", "UPDATES"]
 

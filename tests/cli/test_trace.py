@@ -39,7 +39,7 @@ def trace(tmp_path: Path) -> Path:
     with TraceWriter(path, metadata={"recorded": "2026-11-21T20:00:00Z"}) as writer:
         for n in range(10):
             writer.write(Recorded(METER, event(n), BEGIN + n * SECOND, BEGIN))
-        writer.write(Recorded("event/task/edge-1", event(10), BEGIN + 10 * SECOND, BEGIN))
+        writer.write(Recorded("edge/edge-1/down/task", event(10), BEGIN + 10 * SECOND, BEGIN))
         writer.attach(BLOB, b"test")
     return path
 
@@ -101,7 +101,7 @@ async def test_replaying_reports_counts(alone: Any, cloud: Broker, trace: Path) 
     ran = await alone.apart("trace", "replay", trace, "--to", cloud.url("coordinator"), "--speed", "max")
     assert (ran.code, ran.err) == (0, "")
     skipped, summary = ran.out.splitlines()
-    assert skipped == "not replayed without --topics: event/task/{edge} 1"
+    assert skipped == "not replayed without --topics: edge/{edge}/down/task 1"
     assert summary.startswith(f"replayed 10 of 10 messages to {cloud.url()} in ")
     part = await alone.apart(
         "trace", "replay", trace, "--to", cloud.url("coordinator"), "--speed", "max", "--from", "2", "--until",
@@ -190,9 +190,9 @@ class TestFiles:
         assert read(tmp_path / "c.mcap") == read(trace)
 
     def test_filter_keeps_matching_messages(self, typed: Any, trace: Path, tmp_path: Path) -> None:
-        ran = typed("trace", "filter", trace, tmp_path / "b.mcap", "--topics", "event/task/#")
+        ran = typed("trace", "filter", trace, tmp_path / "b.mcap", "--topics", "edge/+/down/task")
         assert (ran.code, ran.out) == (0, f"{tmp_path / 'b.mcap'}: 1 of 11 messages\n")
-        assert [each.topic for each in read(tmp_path / "b.mcap")] == ["event/task/edge-1"]
+        assert [each.topic for each in read(tmp_path / "b.mcap")] == ["edge/edge-1/down/task"]
 
     @pytest.mark.parametrize(
         ("line", "message"),

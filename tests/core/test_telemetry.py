@@ -80,7 +80,7 @@ async def test_a_bus_counts_its_published_messages() -> None:
     recording = Recording()
     async with connect("memory://telemetry", world=World(telemetry=recording)) as bus:
         await bus.publish(EVENT, b"12345")
-        await bus.publish("log/a/b", b"")
+        await bus.publish("edge/a/up/log/agent/b", b"")
         await bus.publish_all([Outgoing(EVENT, b"1"), Outgoing(EVENT, b"23")])
         with pytest.raises(Conflict):
             await bus.publish(EVENT, b"not stored", headers={EXPECTED_LAST: "7"})

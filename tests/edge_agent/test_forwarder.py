@@ -32,7 +32,7 @@ from tests.patience import HANGS
 EDGE = "edge-1"
 TELEMETRY = topics.TELEMETRY.at(edge=EDGE, device="meter")
 UPDATE = topics.MODEL_UPDATE.at(job="job", edge=EDGE)
-LABEL = topics.LABEL.at(job="job")
+LABEL = topics.LABEL.at(edge="edge-1", job="job")
 SAMPLE = topics.HARD_SAMPLE.at(job="job", edge=EDGE)
 
 

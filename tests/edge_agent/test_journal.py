@@ -24,7 +24,7 @@ from heliograph.edge_agent.journal_writer import OVERHEAD, NewEvent
 from heliograph.edge_agent.state_migration import FORMAT
 from tests.edge_agent.journals import Open, bodies
 
-LABEL, TELEMETRY = "event/label/j", "event/telemetry/edge-1/d"
+LABEL, TELEMETRY = "edge/edge-1/up/label/j", "event/telemetry/edge-1/d"
 
 
 async def test_events_keep_their_order_per_lane(journal_at: Open) -> None:
@@ -146,7 +146,7 @@ async def test_a_newer_versions_journal_is_refused(journal_at: Open, tmp_path: P
 
 def test_only_bulk_may_be_dropped_and_never_updates_or_labels() -> None:
     lanes = {topic.name: topic.lane for topic in BUILT_IN.topics if topic.delivery == "event" and topic.bridged == "up"}
-    assert lanes == {"model-update": RESULTS, "evaluation": RESULTS, "evaluation-0-1": RESULTS, "label": RESULTS,
+    assert lanes == {"model-update": RESULTS, "evaluation": RESULTS, "label": RESULTS,
                      "label-task": RESULTS, "candidate": RESULTS, "verdict": RESULTS, "pair-result": RESULTS,
                      "hard-sample": BULK, "telemetry": BULK, "inference-stats": BULK}  # fmt: skip
 

@@ -138,7 +138,8 @@ def test_a_sample_is_labelled_on_its_node_and_does_not_leave_it(on_node: Any) ->
         given = await it.ask("submit", lease=claimed[0]["lease"], result={"type": "choice", "value": "cat"})
         assert given["result"]["annotation"]["phase"] == "labelled"
         assert [each.data["sample"] for each in it.kept(BULK)] == [task, task]
-        assert [each.subject for each in it.kept(RESULTS)] == ["event/label-task/job", "event/label/job"]
+        subjects = ["edge/edge-1/up/label-task/job", "edge/edge-1/up/label/job"]
+        assert [each.subject for each in it.kept(RESULTS)] == subjects
         assert b"secret" not in b"".join(each.body for lane in (BULK, RESULTS)
                                          for each in it.journal.read(lane, 0, 10**6, 10**9).events)  # fmt: skip
         assert it.refused == []
@@ -226,7 +227,7 @@ def test_a_bad_request_is_answered_with_its_reason(on_node: Any, verb: str, fiel
 
 def test_what_names_no_reply_ends_nothing(on_node: Any) -> None:
     async def test(it: Labelled) -> None:
-        for body in (b"", b"\xff", b"[]", b'{"name": "job"}', b'{"reply_to": "heliograph/event/label/job"}'):
+        for body in (b"", b"\xff", b"[]", b'{"name": "job"}', b'{"reply_to": "heliograph/edge/edge-1/up/label/job"}'):
             it.node.publish("request/labels/claim", body)
         await asyncio.sleep(1)
         assert len(it.refused) == 5

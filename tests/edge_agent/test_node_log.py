@@ -20,7 +20,7 @@ async def _log(node: Any, out: list[str]) -> NodeLog:
 def test_lines_go_to_the_output_and_to_the_cloud_with_their_source(on_node: Any) -> None:
     async def test(node: Any) -> None:
         out: list[str] = []
-        heard = node.heard(node.cloud_broker, "log/#")
+        heard = node.heard(node.cloud_broker, "edge/+/up/log/#")
         log = await _log(node, out)
         log.info("link is up")
         log.warn("disk is full")
@@ -41,7 +41,7 @@ def test_lines_go_to_the_output_and_to_the_cloud_with_their_source(on_node: Any)
 def test_while_the_link_is_down_lines_only_go_out(on_node: Any) -> None:
     async def test(node: Any) -> None:
         out: list[str] = []
-        heard = node.heard(node.cloud_broker, "log/#")
+        heard = node.heard(node.cloud_broker, "edge/+/up/log/#")
         log = await _log(node, out)
         node.cloud.bus.lost()
         log.warn("link is down")
@@ -56,7 +56,7 @@ def test_while_the_link_is_down_lines_only_go_out(on_node: Any) -> None:
 def test_lines_that_come_faster_than_the_link_carries_are_dropped_and_counted(on_node: Any, more: int) -> None:
     async def test(node: Any) -> None:
         out: list[str] = []
-        heard = node.heard(node.cloud_broker, "log/#")
+        heard = node.heard(node.cloud_broker, "edge/+/up/log/#")
         log = await _log(node, out)
         for number in range(MAX_UNDER_WAY + more):
             log.log_worker("job-worker", "info", f"line {number}")
@@ -73,7 +73,7 @@ def test_lines_that_come_faster_than_the_link_carries_are_dropped_and_counted(on
 
 def test_a_line_that_is_longer_than_a_record_may_be_is_cut(on_node: Any) -> None:
     async def test(node: Any) -> None:
-        heard = node.heard(node.cloud_broker, "log/#")
+        heard = node.heard(node.cloud_broker, "edge/+/up/log/#")
         log = await _log(node, [])
         log.log_worker("job-worker", "info", "x" * (MAX_LENGTH + 1))
         await node.settled()

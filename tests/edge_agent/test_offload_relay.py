@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 
-from heliograph.bus.contract.topics import ANSWER, BIG_MODEL, OFFLOAD
+from heliograph.bus.contract.topics import ANSWER, BIG_MODEL, BIG_MODEL_ANSWER, OFFLOAD
 from heliograph.bus.transport import Message
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
@@ -16,6 +16,7 @@ from heliograph.edge_agent.offload_relay import OffloadRelay
 EDGE = "edge-1"
 WHO = {"service": "street", "client": "street-worker", "id": "1f"}
 ASKED, ANSWERED = OFFLOAD.at(**WHO), ANSWER.at(edge=EDGE, **WHO)
+FROM_CLOUD = BIG_MODEL_ANSWER.at(edge=EDGE, **WHO)
 
 
 def _relaying(on_node: Any, test: Callable[[Any], Any]) -> None:
@@ -36,7 +37,7 @@ def test_a_sample_goes_up_with_the_address_of_its_answer(on_node: Any) -> None:
         await node.settled()
         (message,) = asked
         assert (message.topic, message.body) == (BIG_MODEL.at(service="street", edge=EDGE), b"a sample")
-        assert message.reply_to == ANSWERED
+        assert message.reply_to == FROM_CLOUD
 
     _relaying(on_node, test)
 
@@ -44,8 +45,8 @@ def test_a_sample_goes_up_with_the_address_of_its_answer(on_node: Any) -> None:
 def test_an_answer_goes_to_its_requester(on_node: Any) -> None:
     async def test(node: Any) -> None:
         answers = node.heard(node.broker, ANSWER.filter())
-        node.cloud_broker.publish(ANSWERED, Message(ANSWERED, b"an answer"))
-        other = ANSWER.at(edge="edge-2", **WHO)
+        node.cloud_broker.publish(FROM_CLOUD, Message(FROM_CLOUD, b"an answer"))
+        other = BIG_MODEL_ANSWER.at(edge="edge-2", **WHO)
         node.cloud_broker.publish(other, Message(other, b"another edge's"))
         await node.settled()
         assert [(each.topic, each.body) for each in answers] == [(ANSWERED, b"an answer")]
@@ -56,7 +57,7 @@ def test_an_answer_goes_to_its_requester(on_node: Any) -> None:
 def test_without_a_deep_model_the_requester_gets_an_error_at_once(on_node: Any) -> None:
     async def test(node: Any) -> None:
         answers = node.heard(node.broker, ANSWER.filter())
-        node.cloud_broker.publish(ANSWERED, Message(ANSWERED, b"", headers={"Status": "503"}))
+        node.cloud_broker.publish(FROM_CLOUD, Message(FROM_CLOUD, b"", headers={"Status": "503"}))
         await node.settled()
         assert msgpack.unpackb(answers[0].body)["error"] == {
             "code": "unreachable", "message": "no worker of the service's deep model is there",
@@ -96,10 +97,10 @@ def test_an_answer_while_the_nodes_broker_is_away_is_dropped_and_the_next_one_is
     async def test(node: Any) -> None:
         answers = node.heard(node.broker, ANSWER.filter())
         node.node.bus.lost()
-        node.cloud_broker.publish(ANSWERED, Message(ANSWERED, b"lost"))
+        node.cloud_broker.publish(FROM_CLOUD, Message(FROM_CLOUD, b"lost"))
         await node.settled()
         node.node.bus.connect()
-        node.cloud_broker.publish(ANSWERED, Message(ANSWERED, b"carried"))
+        node.cloud_broker.publish(FROM_CLOUD, Message(FROM_CLOUD, b"carried"))
         await node.settled()
         assert [each.body for each in answers] == [b"carried"]
 

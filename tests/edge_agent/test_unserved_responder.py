@@ -87,9 +87,9 @@ def test_a_request_that_is_served_is_left_to_its_worker(on_node: Any) -> None:
         (b"{}", {}),
         (b"not JSON", {}),
         (b"", {}),
-        (b'{"reply_to": "event/label/job"}', {}),
+        (b'{"reply_to": "edge/edge-1/up/label/job"}', {}),
         (b'{"reply_to": 3}', {}),
-        (b"{}", {"reply_to": "event/label/job"}),
+        (b"{}", {"reply_to": "edge/edge-1/up/label/job"}),
     ],
 )
 def test_a_request_without_a_reply_address_is_shown_and_the_next_answered(on_node: Any, body: bytes, more: Any) -> None:

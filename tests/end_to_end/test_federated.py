@@ -290,7 +290,7 @@ async def test_the_node_accepts_only_events_of_its_own_workers(tmp_path: Path, r
 
                 for source, key in (("edge-1/nobody/x1", b"guess"), ("edge-1/signed-edge-1/x1", b"guess")):
                     event = Event("1", source, topics.MODEL_UPDATE.type, {"evil": True}, sequence=1)
-                    await node.publish("event/model-update/signed/edge-1", encode(event, key=key))
+                    await node.publish("edge/edge-1/up/model-update/signed", encode(event, key=key))
             async with asyncio.timeout(HANGS):
                 async for message in logs:
                     line = decode(message.body).data["message"]

@@ -26,7 +26,7 @@ from tests.patience import HANGS
 
 EDGES = ("edge-1", "edge-2")
 ROUNDS = 3
-FACTS = ("event/model-update/#", "event/evaluation/#", "event/aggregation/#")
+FACTS = ("edge/+/up/model-update/#", "edge/+/up/evaluation/#", "event/aggregation/#")
 
 
 @pytest.mark.long
@@ -45,7 +45,7 @@ async def test_a_trace_replayed_into_its_own_job_changes_nothing(tmp_path: Path,
             assert await updates_of(tmp_path / "running.mcap") >= 2
             async with recording(cluster, tmp_path / "rest.mcap"):
                 script.open("edge-1-2")
-                await until_recorded(cluster, "event/model-update/gated/edge-1", 2)
+                await until_recorded(cluster, "edge/edge-1/up/model-update/gated", 2)
                 # edge-1 has answered round 2, edge-2 has not; the replay repeats edge-1's update
             assert (await replay(cluster, tmp_path / "rest.mcap", *FACTS)).complete
             script.open("edge-2-2", *(f"{edge}-3" for edge in EDGES))
@@ -107,7 +107,7 @@ async def create(client: AsyncClient) -> None:
 
 async def updates_of(path: Path) -> int:
     with TraceReader(path) as reader:
-        return sum(1 for each in reader if each.topic.startswith("event/model-update/"))
+        return sum(1 for each in reader if "/up/model-update/" in each.topic)
 
 
 async def until_recorded(cluster: LocalCluster, address: str, round: int) -> None:

@@ -37,7 +37,7 @@ def _assignment(side: str = "edge", file: Path | None = None, **changes: Any) ->
     fields = {"worker": WORKER, "job": SERVICE, "job_uid": "u", "generation": 1, **changes}
     task = InferTask(**fields) if side == "edge" else BigModelTask(**fields)
     return Assignment(task=task, edge="edge-1", model_file=str(file) if file else "")
-ANSWER = topics.ANSWER.at(service=SERVICE, edge="edge-1", client="camera", id="1")
+ANSWER = topics.BIG_MODEL_ANSWER.at(service=SERVICE, edge="edge-1", client="camera", id="1")
 
 
 class Serving:
@@ -117,7 +117,7 @@ def test_an_unreadable_body_is_refused_where_its_sender_is_known_and_else_counte
         assert [each.topic for each in it.replies] == [REPLY]
         await it.ask(b"{")
         await it.ask({"x": [1.0]})
-        await it.ask({"x": [1.0], "reply_to": "event/label/job"})
+        await it.ask({"x": [1.0], "reply_to": "edge/edge-1/up/label/job"})
         assert len(it.replies) == 1
         assert it.host.serving.counts.errors == 4
         await it.ask({"x": [2.0]}, reply_to=REPLY)
@@ -142,8 +142,8 @@ def test_in_the_cloud_replicas_share_the_edges_requests(on_node: Any) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        topics.ANSWER.at(service=SERVICE, edge="edge-2", client="camera", id="1"),
-        topics.ANSWER.at(service="another", edge="edge-1", client="camera", id="1"),
+        topics.BIG_MODEL_ANSWER.at(service=SERVICE, edge="edge-2", client="camera", id="1"),
+        topics.BIG_MODEL_ANSWER.at(service="another", edge="edge-1", client="camera", id="1"),
         "event/aggregation/job",
         "$KV/rounds/uid/1",
     ],

@@ -30,7 +30,7 @@ class Sending:
         self.port = node.port("memory://node", WORKER, f"edge-1/{WORKER}/{LIFE}")
         self.outbox = Outbox(self.port, WORKER, LIFE, KEY)
         self.heard: list[Message] = []
-        node.broker.receivers.add("event/#", "", self.heard.append)
+        node.broker.receivers.add("edge/#", "", self.heard.append)
 
     @property
     def numbers(self) -> list[int | None]:
@@ -42,7 +42,7 @@ class Sending:
 
     async def send(self, *labels: str) -> None:
         for label in labels:
-            await self.outbox.send(topics.LABEL, _label(label), job="job")
+            await self.outbox.send(topics.LABEL, _label(label), edge="edge-1", job="job")
 
     async def acknowledge(
         self, sequence: int, incarnation: str = LIFE, key: bytes | None = KEY, topic: str = ACK, about: str = ACK
@@ -233,7 +233,7 @@ def test_despite_losses_and_repeats_the_agent_has_each_event_once_and_in_order(
                 await it.acknowledge(await acks.get())
 
         acks: asyncio.Queue[int] = asyncio.Queue()
-        it.node.broker.receivers.add("event/#", "", arrive)
+        it.node.broker.receivers.add("edge/#", "", arrive)
         acknowledging = it.node.start(acknowledge())
         for pause in pauses:
             await it.send("a", "b")

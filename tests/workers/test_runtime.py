@@ -229,8 +229,8 @@ def test_a_reported_failure_is_cut_to_its_largest_length(on_node: Any) -> None:
 
 def test_on_the_edge_events_are_numbered_and_signed_for_its_agent(on_node: Any) -> None:
     async def test(it: Running) -> None:
-        heard = it.node.heard(it.node.broker, "event/label/#")
-        await it.runtime.send(topics.LABEL, _label(), job="job")
+        heard = it.node.heard(it.node.broker, "edge/+/up/label/#")
+        await it.runtime.send(topics.LABEL, _label(), edge="edge-1", job="job")
         event = decode(heard[0].body)
         assert (event.source, event.sequence) == (f"edge-1/{WORKER}/{it.runtime.incarnation}", 1)
         assert is_signed(heard[0].body, b"k" * 32)
@@ -240,10 +240,10 @@ def test_on_the_edge_events_are_numbered_and_signed_for_its_agent(on_node: Any) 
 
 def test_in_the_cloud_events_go_straight_into_their_stream_and_wait_for_the_link(on_node: Any) -> None:
     async def test(it: Running) -> None:
-        heard = it.node.heard(it.node.cloud_broker, "event/label/#")
+        heard = it.node.heard(it.node.cloud_broker, "edge/+/up/label/#")
         it.runtime.bus.lost()
         label = _label()
-        sending = it.node.start(it.runtime.send(topics.LABEL, label, job="job"))
+        sending = it.node.start(it.runtime.send(topics.LABEL, label, edge="edge-1", job="job"))
         await asyncio.sleep(5)
         assert (heard, sending.done()) == ([], False)
         it.runtime.bus.connect()
@@ -291,7 +291,7 @@ def test_leaving_waits_for_acknowledgements_but_not_for_ever(on_node: Any) -> No
     async def main(node: Any) -> None:
         it = Running(node)
         async with it.runtime:
-            await it.runtime.send(topics.LABEL, _label(), job="job")
+            await it.runtime.send(topics.LABEL, _label(), edge="edge-1", job="job")
         assert 1 < node.loop.time() < 5  # no agent has acknowledged it
 
     on_node(main)

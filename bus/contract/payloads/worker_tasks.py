@@ -155,15 +155,9 @@ class TrainTask(DatasetTask):
 
 
 class EvaluateTask(DatasetTask):
-    """Measure a round's model on held-out data.
-
-    Attributes:
-        names_edge: True where the coordinator reads evaluations on topics that end in the edge's name; those of 0.1
-            read topics without it.
-    """
+    """Measure a round's model on held-out data."""
 
     role: Literal["evaluate"] = "evaluate"
-    names_edge: bool = added("0.2", False)
 
 
 class LearnTask(DatasetTask):

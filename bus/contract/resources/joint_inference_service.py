@@ -116,7 +116,7 @@ class JointInferenceServiceSpec(Document):
         deadline_seconds: deadline of a request that names none.
         fallback: answer to a hard request that the cloud did not answer in time: the edge's own answer, marked as
             degraded, or an error.
-        hard_samples_to: incremental job that receives each hard sample once, on ``event/hard-sample``.
+        hard_samples_to: incremental job that receives each hard sample once, on ``edge/<edge>/up/hard-sample``.
         drift: detectors that watch the edge model's scores and its inputs, for jobs that train on drift.
         priority: which worker runs where it and another one do not fit on a node together.
     """

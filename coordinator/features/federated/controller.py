@@ -127,7 +127,7 @@ class FederatedController(Feature[FederatedTask]):
 
     async def _follow_evaluations(self) -> None:
         """Take evaluations until cancelled, also those that came while nobody led: they are not sent again."""
-        async with self._port.bus.consume("event/evaluation/#", start=self._evaluations_from) as messages:
+        async with self._port.bus.consume(topics.EVALUATION.filter(), start=self._evaluations_from) as messages:
             async for message in messages:
                 with self.context.failures.contain(message.topic):
                     await self._take_evaluation(message)
@@ -200,14 +200,13 @@ class FederatedController(Feature[FederatedTask]):
 
     async def _take_evaluation(self, message: Message) -> None:
         """Take an evaluation from the node of the job's evaluation worker. Raise Refused for any other."""
-        names_edge = topics.EVALUATION.match(message.topic) is not None
-        received = self._port.read(topics.EVALUATION if names_edge else topics.EVALUATION_0_1, message)
+        received = self._port.read(topics.EVALUATION, message)
         evaluation, name = received.payload, received.params["job"]
         _check_job(evaluation.job, name, message.topic)
         task = self.context.store.get(FederatedTask, name)
         if task is None:
             return  # the job was deleted
-        check_sender(task, received.params.get("edge"), self.context.view(), message.topic)
+        check_sender(task, received.params["edge"], message.topic)
         now = self._world.timestamp()
         await self._advance(name, lambda task: federated.evaluate(task, evaluation, now))
 

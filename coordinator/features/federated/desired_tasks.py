@@ -206,7 +206,6 @@ def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
         parameters={**code.defaults, **training_parameters(task, _offered(task, view))},
         active=due,
         asks=ask_of(worker.resources, task.spec.priority, task.metadata),
-        names_edge=True,
     )
 
 

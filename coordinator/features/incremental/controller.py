@@ -239,7 +239,7 @@ class IncrementalController(Feature[IncrementalLearningJob]):
 
     async def _follow_candidates(self) -> None:
         """Take candidates until cancelled, also those that came while nobody led."""
-        async for came in self._follow(topics.CANDIDATE, "event/candidate/#", self._candidates_from):
+        async for came in self._follow(topics.CANDIDATE, self._candidates_from):
             self._candidates_from = came.message.sequence + 1
             with self.context.failures.contain(came.message.topic):
                 self._check(came.payload.job, came.payload.model, came)
@@ -248,17 +248,17 @@ class IncrementalController(Feature[IncrementalLearningJob]):
 
     async def _follow_verdicts(self) -> None:
         """Take verdicts until cancelled, likewise."""
-        async for came in self._follow(topics.VERDICT, "event/verdict/#", self._verdicts_from):
+        async for came in self._follow(topics.VERDICT, self._verdicts_from):
             self._verdicts_from = came.message.sequence + 1
             with self.context.failures.contain(came.message.topic):
                 self._check(came.payload.job, came.payload.model, came)
                 if await self._rounds.take_verdict(came.payload):
                     self._wake.set()
 
-    async def _follow(self, topic: Topic[P], pattern: str, start: int) -> AsyncIterator[Received[P]]:
+    async def _follow(self, topic: Topic[P], start: int) -> AsyncIterator[Received[P]]:
         bus = self.context.port.bus
         first = start or await bus.last_sequence(topic.stream_name) + 1
-        async with bus.consume(pattern, start=first) as messages:
+        async with bus.consume(topic.filter(), start=first) as messages:
             async for message in messages:
                 found: Received[P] | None = None
                 with self.context.failures.contain(message.topic):

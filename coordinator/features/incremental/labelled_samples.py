@@ -56,7 +56,7 @@ class LabelledSamples:
 
     async def follow(self) -> None:
         """Take note of labels until cancelled."""
-        async with self._context.port.bus.consume("event/label/#", start=self._next) as messages:
+        async with self._context.port.bus.consume(LABEL.filter(), start=self._next) as messages:
             async for message in messages:
                 with self._failures.contain(message.topic):
                     label = self._context.port.read(LABEL, message).payload

@@ -21,6 +21,7 @@ from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.features.labelling.intake import SampleIntake
 from heliograph.coordinator.features.labelling.mirror import EdgeMirror
 from heliograph.core.errors import Conflict, Refused
+from heliograph.core.names import CLOUD
 from heliograph.core.tasks import Flag, cancel_and_wait, keep_running, wait_for
 from heliograph.labelling.numbers import agreement_of, status_of
 from heliograph.labelling.task_index import TaskIndex
@@ -163,7 +164,7 @@ class LabellingController(Feature[LabelQueue]):
     def _outgoing(self, payload: LabelTask | Annotation) -> Outgoing:
         topic: Topic[Any] = LABEL_TASK if isinstance(payload, LabelTask) else LABEL
         id = f"{payload.queue_uid}.{payload.task}" if isinstance(payload, LabelTask) else payload.annotation
-        address = topic.at(job=payload.job)
+        address = topic.at(edge=CLOUD, job=payload.job)
         event = self.context.port.event(topic, payload, address, id=id)
         return Outgoing(address, encode(event), {MESSAGE_ID: id})
 

@@ -69,7 +69,7 @@ class EdgeMirror:
         payload: LabelTask | Annotation = received.payload
         if payload.queue_uid != self._queue.uid:
             return  # of an earlier queue of that name
-        edge = received.event.source.partition("/")[0]
+        edge = received.params["edge"]
         if isinstance(payload, Annotation):
             await self._queue.mirror(payload, edge)
         else:

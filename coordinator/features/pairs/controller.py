@@ -217,7 +217,7 @@ class PairController(Feature[PairTrainingJob]):
         """Take results until cancelled, also those that came while nobody led."""
         bus, topic = self.context.port.bus, topics.PAIR_RESULT
         first = self._results_from or await bus.last_sequence(topic.stream_name) + 1
-        async with bus.consume("event/pair-result/#", start=first) as messages:
+        async with bus.consume(topic.filter(), start=first) as messages:
             async for message in messages:
                 self._results_from = message.sequence + 1
                 with self.context.failures.contain(message.topic):

@@ -38,7 +38,7 @@ def _report(rng: random.Random) -> dict[str, Any]:
 
 def _read_report(body: bytes, scratch: Path) -> None:
     """Translate a report into resources: each can be stored and read again."""
-    report: Report = REPORT.validate(decode(body, "event/report/edge-1").data, "event/report/edge-1")
+    report: Report = REPORT.validate(decode(body, "edge/edge-1/up/report").data, "edge/edge-1/up/report")
     asyncio.run(_translate(report))
 
 

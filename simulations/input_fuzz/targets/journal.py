@@ -53,7 +53,7 @@ async def _write(path: Path) -> None:
     try:
         await journal.save("desired", b"{}")
         for number in range(1, 6):
-            await journal.append(NewEvent("event/evaluation/a", b"x" * 50, 0, "w", "1", number))
+            await journal.append(NewEvent("edge/edge-1/up/evaluation/a", b"x" * 50, 0, "w", "1", number))
             await journal.append(NewEvent("event/telemetry/edge-1/d", b'{"n":1}', 1))
     finally:
         journal.close()
@@ -96,7 +96,7 @@ async def _open_twice(path: Path) -> None:
                 while not (window := journal.read(lane, at, 2, 1 << 20)).last:
                     assert window.through > at, "a lane is read in a circle"
                     at = window.through
-            entry = NewEvent("event/evaluation/a", b"y", 0, "another", "1", 1)
+            entry = NewEvent("edge/edge-1/up/evaluation/a", b"y", 0, "another", "1", 1)
             if journal.accepts(entry):
                 await journal.append(entry)
                 assert journal.committed("another", "1") == 1, "an acknowledged event is not on the disk"

@@ -134,16 +134,16 @@ def _read_lines(body: bytes, scratch: Path) -> None:
     source.write_bytes(body)
     try:
         with source.open("rb") as file:
-            writer = None
+            writer, former = None, False
             try:
                 for number, line in lines_of(file, "lines"):
                     if writer is None:
-                        metadata = parse_first_line(line, "lines") if isinstance(line, bytes) else None
-                        root = (metadata or {}).pop("root", "heliograph")
-                        writer = TraceWriter(out, root=root, metadata=metadata or {})
-                        if metadata is not None:
+                        start = parse_first_line(line, "lines") if isinstance(line, bytes) else None
+                        metadata, former = start or ({}, False)
+                        writer = TraceWriter(out, root=metadata.pop("root", "heliograph"), metadata=metadata)
+                        if start is not None:
                             continue
-                    write_line(line, "lines", number, writer)
+                    write_line(line, "lines", number, writer, former)
             finally:
                 if writer is not None:
                     writer.close()

@@ -113,9 +113,9 @@ def test_a_wrong_attribute_is_named(name: str, value: object) -> None:
 
 def refuses_or_decodes(body: bytes) -> None:
     try:
-        event = decode(body, "log/a/b")
+        event = decode(body, "edge/a/up/log/agent/b")
     except Refused as refused:
-        assert refused.topic == "log/a/b"
+        assert refused.topic == "edge/a/up/log/agent/b"
         assert refused.expected
         assert len(refused.got) < 200
     else:

@@ -69,7 +69,7 @@ def test_a_user_asks_and_reads_status_and_its_own_replies() -> None:
 def test_a_participant_takes_part_under_its_own_name_and_no_more() -> None:
     cloud = permissions("participant", "cloud", edge="phone", login="participant-phone")
     verbs = {f"heliograph.request.jobs.{verb}" for verb in ("join", "weights", "upload")}
-    assert set(cloud.publish) == {"heliograph.event.model-update.*.phone", *verbs}
+    assert set(cloud.publish) == {"heliograph.edge.phone.up.model-update.*", *verbs}
     assert [each for each in cloud.subscribe if ".status" not in each] == [
         "heliograph.reply.participant-phone.*", "heliograph.event.job-ended.*", "_INBOX.participant-phone.>",
     ]  # fmt: skip

@@ -89,16 +89,16 @@ def test_a_slash_smuggles_no_word_in() -> None:
     with pytest.raises(Refused):
         TASK.filter(edge="a/b")
     with pytest.raises(Refused):
-        LOG.at("a/b", component="c")
+        LOG.at("a/b", edge="e", component="c")
 
 
 def test_a_closing_hash_is_one_word_or_more() -> None:
     """An address without such a word would reach MQTT's subscribers, but not those of NATS."""
-    address = LOG.at("a", "b", component="x")
+    address = LOG.at("a", "b", edge="e", component="x")
     assert LOG.match(address) is not None
     assert LOG.match(address.removesuffix("/a/b")) is None
     with pytest.raises(Refused):
-        LOG.at(component="x")
+        LOG.at(edge="e", component="x")
     with pytest.raises(Refused):
         TASK.at("more", edge="edge-1")
 
@@ -119,11 +119,14 @@ def test_find_finds_a_declared_topic_or_refuses(address: str) -> None:
     ("address", "expected"),
     [
         ("", "request/{resource}/{verb}"),
-        ("event", "event/task/{edge}"),
-        ("event/task", "event/task/{edge}"),
-        ("event/task/a/b", "event/task/{edge}"),
-        ("event/other/a", "event/task/{edge}"),
-        ("heliograph/event/task/a", "event/task/{edge}"),
+        ("edge", "edge/{edge}/down/task"),
+        ("edge/a/task", "edge/{edge}/down/task"),
+        ("event/task/a", "edge/a/down/task, its name since 0.2"),
+        ("event/evaluation/job", "edge/cloud/up/evaluation/job"),
+        ("log/agent/a/b", "edge/a/up/log/agent/b"),
+        ("edge/a/down/task/b", "edge/{edge}/down/task"),
+        ("event/other/a", "event/aggregation/{job}"),
+        ("heliograph/edge/a/down/task", "edge/{edge}/down/task"),
         ("request/jobs", "request/{resource}/{verb}"),
     ],
 )
@@ -135,24 +138,25 @@ def test_an_undeclared_address_is_refused_with_the_declared_ones(address: str, e
 
 
 def test_match_returns_the_parameters() -> None:
-    assert MODEL_UPDATE.match("event/model-update/job-1/edge-7") == {"job": "job-1", "edge": "edge-7"}
-    assert MODEL_UPDATE.match("event/hard-sample/job-1/edge-7") is None
-    assert MODEL_UPDATE.filter() == "event/model-update/+/+"
-    assert MODEL_UPDATE.filter(job="job-1") == "event/model-update/job-1/+"
+    assert MODEL_UPDATE.match("edge/edge-7/up/model-update/job-1") == {"job": "job-1", "edge": "edge-7"}
+    assert MODEL_UPDATE.match("edge/edge-7/up/hard-sample/job-1") is None
+    assert MODEL_UPDATE.filter() == "edge/+/up/model-update/+"
+    assert MODEL_UPDATE.filter(job="job-1") == "edge/+/up/model-update/job-1"
     assert INFERENCE_REQUEST.filter() == "inference/+/request"
 
 
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [
-        ("event/task/edge-1", {"task"}),
-        ("event/+/edge-1", {"task", "report", "aggregation", "evaluation-0-1", "job-ended", "label", "label-task",
-                            "assignment", "worker"}),
-        ("event/+/+/+", {"model-update", "evaluation", "candidate", "verdict", "pair-result", "hard-sample",
-                         "telemetry"}),
+        ("edge/edge-1/down/task", {"task"}),
+        ("event/+/edge-1", {"aggregation", "job-ended", "assignment", "worker"}),
+        ("event/+/+/+", {"telemetry"}),
+        ("edge/+/down/#", {"task", "inference-big-model-answer"}),
+        ("edge/edge-1/up/+/job", {"model-update", "evaluation", "candidate", "verdict", "pair-result", "hard-sample",
+                                  "label", "label-task", "inference-big-model"}),
         ("status/#", {"status"}),
-        ("log/a/b/c/d", {"log"}),
-        ("log/a", set()),
+        ("edge/a/up/log/b/c/d", {"log"}),
+        ("edge/a/up/log/agent", set()),
         ("#", {topic.name for topic in BUILT_IN.topics}),
         ("nothing/#", set()),
     ],
@@ -167,7 +171,11 @@ def test_the_registry_is_consistent() -> None:
     assert len({stream.name for stream in streams}) == len(streams)
     for topic in BUILT_IN.topics:
         assert topic.doc
-        assert topic.words[0] == topic.delivery or topic.words[0] in ("reply", "claim")
+        assert topic.words[0] == topic.delivery or topic.words[0] == "reply" or topic.of_edge
+        assert not topic.of_edge or topic.words[1] == "{edge}"
+        assert topic.of_edge == ("edge" in topic.params) or topic.name in ("telemetry", "inference-answer")
+        ways = {"up": "up", "down": "down"}
+        assert topic.bridged == "no" or not topic.of_edge or topic.words[2] == ways[topic.bridged]
         kept = topic.delivery in ("event", "log") and not topic.node_only
         assert kept == (topic.stream is not None), topic.name
         assert (topic.delivery == "event" and kept) == topic.awaits_storing, topic.name

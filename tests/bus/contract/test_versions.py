@@ -88,7 +88,7 @@ BROKEN = st.one_of(
 @given(st.lists(st.just(TASK) | BROKEN, max_size=8))
 def test_a_document_with_unreadable_tasks_gives_the_others_and_names_them(tasks: list[Any]) -> None:
     tree = {"edge": "edge-1", "generation": {"epoch": 1, "n": 2}, "tasks": tasks}
-    desired = topics.TASK.validate(tree, "event/task/edge-1")
+    desired = topics.TASK.validate(tree, "edge/edge-1/down/task")
     assert len(desired.tasks) + len(desired.unsupported) == len(tasks)
     assert len(desired.tasks) >= tasks.count(TASK)
     assert all(isinstance(each, WorkerTaskBase) for each in desired.tasks)

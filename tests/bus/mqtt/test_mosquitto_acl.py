@@ -56,7 +56,7 @@ async def test_a_door_lets_users_ask_and_anonymous_clients_read_status(mosquitto
                 with pytest.raises(Forbidden):
                     await stranger.publish("request/jobs/delete", b"{}")
                 for bus, topic in ((stranger, "status/jobs/one"), (alice, "status/jobs/one"),
-                                   (alice, "event/task/edge-1"), (alice, "reply/bob/1")):  # fmt: skip
+                                   (alice, "edge/edge-1/down/task"), (alice, "reply/bob/1")):  # fmt: skip
                     with pytest.raises(Forbidden):
                         await bus.publish(topic, b"forged", retain=True)
                 asking = asyncio.create_task(alice.request("request/jobs/list", b"{}", PATIENCE))
@@ -78,7 +78,7 @@ async def test_a_node_lets_devices_publish_telemetry_and_no_result(mosquitto: St
     server = await start(mosquitto, tmp_path, "node", {"agent": "agent", "worker": "worker"})
     async with connected(server, "agent") as agent, connected(server) as device, connected(server, "worker") as worker:
         async with agent.subscribe("event/#") as events:
-            for topic in ("event/model-update/job/edge-1", "event/worker/w", "request/jobs/list"):
+            for topic in ("edge/edge-1/up/model-update/job", "event/worker/w", "request/jobs/list"):
                 with pytest.raises(Forbidden):
                     await worker.publish("event/telemetry/edge-1/camera", b"no device")
                 if not topic.startswith("event/worker"):  # sent at QoS 0, which nobody acknowledges
@@ -86,7 +86,7 @@ async def test_a_node_lets_devices_publish_telemetry_and_no_result(mosquitto: St
                         await device.publish(topic, b"forged")
             await device.publish("event/telemetry/edge-1/camera", b"frame")
             assert (await following(events)).body == b"frame"
-            await worker.publish("event/model-update/job/edge-1", b"update")
+            await worker.publish("edge/edge-1/up/model-update/job", b"update")
             assert (await following(events)).body == b"update"
         async with worker.subscribe("event/assignment/w") as assignments:
             await agent.publish("event/assignment/w", b"task")

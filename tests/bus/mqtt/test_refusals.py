@@ -88,7 +88,7 @@ async def test_a_refused_login_is_forbidden_and_not_a_link_that_is_down() -> Non
 
 async def test_a_subscription_that_is_refused_after_a_reconnect_ends_alone() -> None:
     broker = ScriptedBroker()
-    async with client(broker) as bus, bus.subscribe("log/#") as messages:
+    async with client(broker) as bus, bus.subscribe("edge/+/up/log/#") as messages:
         broker.suback, broker.cut, broker.puback = NOT_AUTHORIZED, True, None
         with pytest.raises(LinkDown):
             await bus.publish(EVENT, b"{}")
@@ -115,10 +115,10 @@ async def test_a_real_broker_reports_a_refusal_by_its_access_list(
     tmp_path: Path, mosquitto: Callable[..., Awaitable[Mosquitto]]
 ) -> None:
     access = tmp_path / "access"
-    access.write_text("topic write heliograph/log/#\n")
+    access.write_text("topic write heliograph/edge/+/up/log/#\n")
     server = await mosquitto("user root", f"acl_file {access}")
     async with connect(server.url()) as bus, asyncio.timeout(PATIENCE):
         await bus.link.wait_up()
-        await bus.publish("log/a/b", b"{}")
+        await bus.publish("edge/a/up/log/agent/b", b"{}")
         with pytest.raises(Forbidden, match="may not publish to heliograph/event/telemetry/edge-1/camera"):
             await bus.publish(EVENT, b"{}")

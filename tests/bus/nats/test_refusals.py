@@ -31,6 +31,8 @@ from tests.patience import HANGS
 PATIENCE = HANGS
 EVENT = "event/telemetry/edge-1/camera"
 SUBJECT = "heliograph.event.telemetry.edge-1.camera"
+LOG, LOGS = "heliograph.edge.a.up.log.b.c", "heliograph.edge.*.up.log.>"
+MESSAGE = b"MSG heliograph.edge.a.up.log.b.c 1 2\r\n{}\r\n"
 STALE = b"-ERR 'Stale Connection'\r\n"
 
 Call = Callable[[NatsBus], Coroutine[Any, Any, Any]]
@@ -105,18 +107,18 @@ async def test_refusals_that_come_while_a_call_is_ending_leave_the_connection_al
                     await asyncio.sleep(0)
             return await super().answer(line, writer)
 
-    server = Repeating(Answer("PUB heliograph.log.a.b", b"MSG heliograph.log.a.b 1 2\r\n{}\r\n"))
-    async with client(server) as bus, asyncio.timeout(PATIENCE), bus.subscribe("log/#") as messages:
+    server = Repeating(Answer(f"PUB {LOG}", MESSAGE))
+    async with client(server) as bus, asyncio.timeout(PATIENCE), bus.subscribe("edge/+/up/log/#") as messages:
         for _ in range(5):
             found = await asyncio.gather(*(bus.publish(EVENT, b"{}") for _ in range(20)), return_exceptions=True)
             assert [type(each) for each in found] == [Forbidden] * 20
-        await bus.publish("log/a/b", b"{}")
+        await bus.publish("edge/a/up/log/b/c", b"{}")
         assert (await anext(messages)).body == b"{}"
         assert server.connections == 1
 
 
 async def test_a_refusal_of_another_subject_does_not_refuse_this_one() -> None:
-    script = Answer(f"PUB {SUBJECT} ", violation("Publish", "heliograph.log.a.b") + STALE, "end")
+    script = Answer(f"PUB {SUBJECT} ", violation("Publish", "heliograph.edge.a.up.log.b.c") + STALE, "end")
     async with client(ScriptedServer(script)) as bus:
         with pytest.raises(LinkDown):
             async with asyncio.timeout(PATIENCE):
@@ -144,22 +146,22 @@ async def test_a_login_that_may_not_receive_answers_is_refused_at_once_and_again
 
 @pytest.mark.parametrize("cut", ["", "end"])
 async def test_a_refused_subscription_is_refused_though_the_connection_goes_down(cut: str) -> None:
-    script = Answer("SUB heliograph.log.>", violation("Subscription", "heliograph.log.>"), cut)
+    script = Answer(f"SUB {LOGS}", violation("Subscription", LOGS), cut)
     async with client(ScriptedServer(script)) as bus:
         with pytest.raises(Refused) as refused:
-            async with asyncio.timeout(PATIENCE), bus.subscribe("log/#") as messages:
+            async with asyncio.timeout(PATIENCE), bus.subscribe("edge/+/up/log/#") as messages:
                 await anext(messages)
-    assert (refused.value.code, refused.value.topic) == ("forbidden", "log/#")
+    assert (refused.value.code, refused.value.topic) == ("forbidden", "edge/+/up/log/#")
 
 
 async def test_a_subscription_that_is_refused_after_a_reconnect_ends_with_the_refusal() -> None:
-    script = [Answer("SUB heliograph.log.>"), Answer("UNSUB 99", b"", "end"),
-              Answer("SUB heliograph.log.>", violation("Subscription", "heliograph.log.>"))]  # fmt: skip
+    script = [Answer(f"SUB {LOGS}"), Answer("UNSUB 99", b"", "end"),
+              Answer(f"SUB {LOGS}", violation("Subscription", LOGS))]  # fmt: skip
     server = ScriptedServer(*script)
     async with client(server) as bus, asyncio.timeout(PATIENCE):
-        async with bus.subscribe("log/#") as messages:
-            server.script.insert(0, Answer("PUB heliograph.log.a.b", b"", "end"))
-            await bus.publish("log/a/b", b"")
+        async with bus.subscribe("edge/+/up/log/#") as messages:
+            server.script.insert(0, Answer(f"PUB {LOG}", b"", "end"))
+            await bus.publish("edge/a/up/log/b/c", b"")
             with pytest.raises(Refused, match="permission to subscribe"):
                 await anext(messages)
 
@@ -179,18 +181,18 @@ async def test_a_refused_login_is_forbidden_and_not_a_link_that_is_down() -> Non
 
 
 async def test_an_error_line_of_a_closing_broker_does_not_end_the_client_for_good() -> None:
-    script = [Answer("PUB heliograph.log.a.b", b"-ERR 'User Authentication Expired'\r\n", "end"),
-              Answer("PUB heliograph.log.a.b", b"MSG heliograph.log.a.b 1 2\r\n{}\r\n")]  # fmt: skip
+    script = [Answer(f"PUB {LOG}", b"-ERR 'User Authentication Expired'\r\n", "end"),
+              Answer(f"PUB {LOG}", MESSAGE)]  # fmt: skip
     server = ScriptedServer(*script)
-    async with client(server) as bus, asyncio.timeout(PATIENCE), bus.subscribe("log/#") as messages:
+    async with client(server) as bus, asyncio.timeout(PATIENCE), bus.subscribe("edge/+/up/log/#") as messages:
         server.login = b"-ERR 'Authorization Violation'\r\n"
-        await bus.publish("log/a/b", b"")
+        await bus.publish("edge/a/up/log/b/c", b"")
         await bus.link.wait_down()
         with pytest.raises(Forbidden, match="refuses this login"):
-            await bus.publish("log/a/b", b"")
+            await bus.publish("edge/a/up/log/b/c", b"")
         server.login = b""
         await bus.link.wait_up()
-        await bus.publish("log/a/b", b"")
+        await bus.publish("edge/a/up/log/b/c", b"")
         assert (await anext(messages)).body == b"{}"  # the subscription is back too
 
 

@@ -205,8 +205,8 @@ class TestForeign:
             TraceReader(tmp_path / "a.mcap")
 
     def test_a_newer_version_is_refused_with_a_hint(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(layout, "VERSION", 2)
+        monkeypatch.setattr(layout, "VERSION", 3)
         written(tmp_path / "a.mcap", [message(1)])
         monkeypatch.undo()
-        with pytest.raises(Refused, match=r"version: expected at most 1, got 2.*pip install -U heliograph"):
+        with pytest.raises(Refused, match=r"version: expected at most 2, got 3.*pip install -U heliograph"):
             TraceReader(tmp_path / "a.mcap")

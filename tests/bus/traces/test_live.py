@@ -88,29 +88,29 @@ class TestRecording:
         path = tmp_path / "a.mcap"
         async with opened(cloud.url("coordinator")) as bus, opened(cloud.url("operator")) as seeing:
             await bus.publish(METER, event(0))
-            await bus.publish("event/report/edge-1", event(1))
+            await bus.publish("edge/edge-1/up/report", event(1))
             before = int(World().now() * 1e9)
             async with recorded(seeing, path) as outcome:
                 for n in range(2, 20):
                     await bus.publish(METER, event(n), headers=headers_of("edge-1.j.1", n))
                 await bus.publish("reply/me/1", b'{"ok":true}')
-                await bus.publish("claim/edge-1", event(20))
+                await bus.publish("edge/edge-1/claim", event(20))
         found = read(path)
         assert outcome.complete and outcome.messages == len(found) == 21
-        assert [each.topic for each in found if each.retained] == ["event/report/edge-1"]  # a last value
+        assert [each.topic for each in found if each.retained] == ["edge/edge-1/up/report"]  # a last value
         assert found[0].log_time < before, "the broker's time, not the recorder's"
         meters = [each for each in found if each.topic == METER]
         assert [decode(each.body).data["n"] for each in meters] == list(range(2, 20))
         assert [each.headers for each in meters] == [{LANE: "edge-1.j.1", NUMBER: str(n)} for n in range(2, 20)]
         assert {each.publish_time for each in meters} == {1795291200_250000000}
-        assert {each.topic for each in found} >= {"reply/me/1", "claim/edge-1"}
+        assert {each.topic for each in found} >= {"reply/me/1", "edge/edge-1/claim"}
 
     async def test_only_matching_messages_are_recorded_and_each_once(self, cloud: Broker, tmp_path: Path) -> None:
         patterns = ("event/+/edge-1/#", "event/telemetry/#", "reply/+/1")
         async with opened(cloud.url("coordinator")) as bus, recorded(bus, tmp_path / "a.mcap", *patterns):
-            for address in (METER, "event/telemetry/edge-2/meter", "event/report/edge-1", "reply/a/1", "reply/a/2"):
+            for address in (METER, "event/telemetry/edge-2/meter", "edge/edge-1/up/report", "reply/a/1", "reply/a/2"):
                 await bus.publish(address, event(1))
-        wanted = ["event/report/edge-1", METER, "event/telemetry/edge-2/meter", "reply/a/1"]  # '#' matches its parent
+        wanted = ["edge/edge-1/up/report", METER, "event/telemetry/edge-2/meter", "reply/a/1"]  # '#' matches its parent
         assert sorted(each.topic for each in read(tmp_path / "a.mcap")) == wanted
 
     async def test_no_event_of_a_stream_is_lost_when_the_broker_is_killed(self, cloud: Broker, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ class TestRecording:
         assert outcome.outages == 1 and not outcome.complete
 
     async def test_past_events_of_all_streams_are_recorded_in_order(self, cloud: Broker, tmp_path: Path) -> None:
-        label = "event/label/j"
+        label = "edge/cloud/up/label/j"
         async with opened(cloud.url("coordinator")) as bus, opened(cloud.url("operator")) as seeing:
             for n in range(20):
                 await bus.publish(label if n % 3 else METER, event(n))
@@ -277,9 +277,9 @@ class TestReplaying:
         assert [decode(each.body).data["n"] for each in found] == [9, 0, 4, 5]
 
     async def test_names_are_changed_in_addresses_and_bodies(self, cloud: Broker, tmp_path: Path) -> None:
-        address = "event/hard-sample/old/edge-1"
+        address = "edge/edge-1/up/hard-sample/old"
         body = event(1, "edge-1/w/life", address, job="old", edge="edge-1", more=[{"job": "old", "x": "old"}])
-        other = "event/hard-sample/other/edge-2"
+        other = "edge/edge-2/up/hard-sample/other"
         path = self.trace(
             tmp_path / "a.mcap",
             [Recorded(address, body, 1, 1), Recorded(other, event(2, "edge-2/w/1", other, job="other"), 2, 2)],
@@ -287,28 +287,29 @@ class TestReplaying:
         async with opened(cloud.url("coordinator")) as bus:
             outcome = await self.replayed(bus, path, names=Names.parse(["job=old:new,edge=edge-1:edge-9"]))
             assert outcome.complete
-            first, second = await first_messages(bus, "event/hard-sample/#", 2)
-        assert first.topic == "event/hard-sample/new/edge-9" and second.topic == other
+            first, second = await first_messages(bus, "edge/+/up/hard-sample/#", 2)
+        assert first.topic == "edge/edge-9/up/hard-sample/new" and second.topic == other
         decoded = decode(first.body)
-        assert (decoded.source, decoded.subject) == ("edge-9/w/life", "event/hard-sample/new/edge-9")
+        assert (decoded.source, decoded.subject) == ("edge-9/w/life", "edge/edge-9/up/hard-sample/new")
         assert decoded.data == {"n": 1, "job": "new", "edge": "edge-9", "more": [{"job": "new", "x": "old"}]}
         assert decode(second.body).data["job"] == "other"
 
     async def test_decisions_and_answers_are_skipped_unless_named(self, cloud: Broker, tmp_path: Path) -> None:
-        skipped = ["event/task/edge-1", "event/report/edge-1", "status/jobs/j", "request/jobs/create", "reply/a/1",
-                "ack/x", "claim/edge-1", "event/assignment/w", "event/worker/w", "event/aggregation/j",
-                "inference/s/request", "log/agent/edge-1", "event/model-update/j/edge-1",
-                "event/evaluation/j"]  # fmt: skip
-        replayed = [METER, "event/hard-sample/j/edge-1", "event/label/j"]
+        skipped = ["edge/edge-1/down/task", "edge/edge-1/up/report", "status/jobs/j", "request/jobs/create",
+                "reply/a/1", "ack/x", "edge/edge-1/claim", "event/assignment/w", "event/worker/w",
+                "event/aggregation/j",
+                "inference/s/request", "edge/edge-1/up/log/agent/x", "edge/edge-1/up/model-update/j",
+                "edge/edge-1/up/evaluation/j"]  # fmt: skip
+        replayed = [METER, "edge/edge-1/up/hard-sample/j", "edge/cloud/up/label/j"]
         messages = [Recorded(each, event(n), n, n) for n, each in enumerate([*skipped, *replayed])]
         path = self.trace(tmp_path / "a.mcap", messages)
         async with opened(cloud.url("coordinator")) as bus:
             outcome = await self.replayed(bus, path)
             assert (outcome.selected, outcome.published, sum(outcome.skipped.values())) == (3, 3, len(skipped))
-            assert await bus.last("event/task/edge-1") is None
-            named = await self.replayed(bus, path, choice=Choice(("event/task/#",)))
+            assert await bus.last("edge/edge-1/down/task") is None
+            named = await self.replayed(bus, path, choice=Choice(("edge/+/down/task",)))
             assert (named.published, sum(named.skipped.values())) == (1, len(messages) - 1)
-            assert await bus.last("event/task/edge-1") is not None
+            assert await bus.last("edge/edge-1/down/task") is not None
 
     @pytest.mark.parametrize("kind", ["nats", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
     async def test_undeclared_topics_are_replayed_only_with_raw(
@@ -328,7 +329,7 @@ class TestReplaying:
         assert (outcome.selected, outcome.published, sum(outcome.refused.values())) == (3, 1, 2)
 
     async def test_messages_that_the_broker_refuses_are_counted(self, cloud: Broker, tmp_path: Path) -> None:
-        label = "event/label/j"  # an operator may publish these, but no telemetry
+        label = "edge/cloud/up/label/j"  # an operator may publish these, but no telemetry
         messages = [Recorded(METER if n % 2 else label, event(n), n, n) for n in range(20)]
         messages.append(Recorded(label, event(20, pad="x" * topics.LABEL.max_size), 20, 20))
         messages += [Recorded("reply/a/1", b"{}", 21 + n, 0) for n in range(3)]

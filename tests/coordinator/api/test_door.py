@@ -161,9 +161,9 @@ async def test_a_bad_body_of_an_unknown_sender_goes_to_the_error_log(cloud: Any,
     assert len(record["message"]) < 1000
 
 
-@pytest.mark.parametrize("reply_to", ["heliograph/event/task/edge-1", "heliograph/reply/a", "other/reply/a/b", 7, "#"])
+@pytest.mark.parametrize("reply_to", ["heliograph/edge/a/down/task", "heliograph/reply/a", "other/reply/a/b", 7, "#"])
 async def test_a_reply_topic_outside_reply_is_refused(cloud: Any, foreign: ForeignClient, reply_to: object) -> None:
-    async with cloud.client.bus.subscribe("log/error/#") as errors:
+    async with cloud.client.bus.subscribe("edge/cloud/up/log/error/#") as errors:
         body = json.dumps({"reply_to": reply_to}).encode()
         foreign.client.publish("heliograph/request/jobs/list", body, qos=1)
         record = json.loads((await asyncio.wait_for(anext(errors), HANGS)).body)
@@ -174,8 +174,8 @@ async def test_a_reply_topic_outside_reply_is_refused(cloud: Any, foreign: Forei
 
 async def test_a_nats_reply_subject_outside_reply_is_refused(cloud: Any) -> None:
     bus = cloud.client.bus
-    async with bus.subscribe("log/error/#") as errors, bus.subscribe("event/task/edge-1") as tasks:
-        await bus.connection.client.publish("heliograph.request.jobs.list", b"{}", reply="heliograph.event.task.edge-1")
+    async with bus.subscribe("edge/cloud/up/log/error/#") as errors, bus.subscribe("edge/a/down/task") as tasks:
+        await bus.connection.client.publish("heliograph.request.jobs.list", b"{}", reply="heliograph.edge.a.down.task")
         record = json.loads((await asyncio.wait_for(anext(errors), HANGS)).body)
         assert record["fields"]["field"] == "reply_to"
         waiting = asyncio.ensure_future(anext(tasks))

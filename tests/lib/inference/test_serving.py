@@ -22,7 +22,7 @@ from heliograph.inference.serving import MAX_WAITING, Serving
 from heliograph.inference.serving_queue import NewCandidate, NewModel, PendingRequest
 from tests.patience import HANGS
 
-TOPIC = "inference/line/big-model/edge-1"
+TOPIC = "edge/edge-1/up/big-model/line"
 
 
 class Served:

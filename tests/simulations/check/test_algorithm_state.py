@@ -49,7 +49,7 @@ def test_a_recording_that_begins_later_names_the_state_that_it_lacks(
         return any(each["role"] == "aggregate" and each["round"] < 3 for each in tasks)
 
     def edit(topic: str, number: int, data: Any) -> bool:
-        return not (topic.startswith(("event/task/cloud", "event/assignment/")) and of_earlier_rounds(data))
+        return not (topic.startswith(("edge/cloud/down/task", "event/assignment/")) and of_earlier_rounds(data))
 
     run = edited(recorded, edit).replay_sync("aggregation")
     assert any(line.startswith("the state that round 2 of job kept left, ") for line in run.missing)

@@ -16,7 +16,7 @@ from heliograph.workers.aggregation import worker as aggregate
 Trace = Callable[[str], TraceUnderTest]
 Edited = Callable[..., TraceUnderTest]
 CLOSED = "event/aggregation/digits"
-TASK = "event/task/edge-2"
+TASK = "edge/edge-2/down/task"
 
 
 def test_an_update_that_did_not_count_when_it_was_recorded(trace: Trace, edited: Edited) -> None:
@@ -59,7 +59,7 @@ def test_a_removed_message(trace: Trace, edited: Edited) -> None:
 
 def test_a_report_changed_to_name_a_restart(trace: Trace, edited: Edited) -> None:
     def edit(topic: str, number: int, data: Any) -> None:
-        if topic == "event/report/edge-1" and data["workers"]:
+        if topic == "edge/edge-1/up/report" and data["workers"]:
             data["workers"][0]["restarts"] = 1
 
     run = edited(trace("federated.mcap"), edit).replay_sync("agent", edge="edge-1")
@@ -96,7 +96,7 @@ def test_an_agent_that_ignores_newer_documents(trace: Trace, monkeypatch: pytest
     monkeypatch.setattr(DesiredDocument, "follow", _nothing)
     run = trace("federated.mcap").replay_sync("agent", edge="edge-1")
     assert run.missing == ["13 events of edge edge-1 belong to rounds that its agent assigned to no worker"]
-    assert {each.topic for each in run.differences} == {"event/report/edge-1", "event/model-update/line/edge-1"}
+    assert {each.topic for each in run.differences} == {"edge/edge-1/up/report", "edge/edge-1/up/model-update/line"}
 
 
 def test_a_component_that_fails(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:

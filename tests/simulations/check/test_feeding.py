@@ -17,7 +17,7 @@ from heliograph.testing import TraceUnderTest
 
 Trace = Callable[[str], TraceUnderTest]
 Edited = Callable[..., TraceUnderTest]
-UPDATE = "event/model-update/line/"
+UPDATE = "/up/model-update/line"
 
 
 @pytest.fixture
@@ -28,10 +28,10 @@ def with_blobs(trace: Trace, edited: Edited) -> Callable[[bool], TraceUnderTest]
         blobs: dict[str, bytes] = {}
 
         def edit(topic: str, number: int, data: Any) -> None:
-            if topic.startswith(UPDATE):
+            if topic.endswith(UPDATE):
                 weights = data["weights"]
                 blobs[weights["digest"]] = weights.pop("inline")
-                weights["bucket"] = upload_bucket(topic.rpartition("/")[2])
+                weights["bucket"] = upload_bucket(topic.split("/")[1])
 
         return edited(trace("federated.mcap"), edit, blobs if attached else None)
 
@@ -96,7 +96,7 @@ def test_rounds_from_before_the_recording(trace: Trace, edited: Edited) -> None:
     def edit(topic: str, number: int, data: Any) -> bool:
         tasks = (data or {}).get("tasks", ())
         early = (data or {}).get("round", 9) < 3 or any(task["round"] < 3 for task in tasks)
-        return not (early and topic.startswith(("event/model-update", "event/task/cloud")))
+        return not (early and (topic.endswith(UPDATE) or topic == "edge/cloud/down/task"))
 
     run = edited(trace("federated.mcap"), edit).replay_sync("aggregation")
     assert run.differences == []

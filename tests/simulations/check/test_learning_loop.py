@@ -20,7 +20,8 @@ from heliograph.testing import TraceUnderTest
 
 Trace = Callable[[str], TraceUnderTest]
 Edited = Callable[..., TraceUnderTest]
-LABEL, TASK, JOB, MODEL = "event/label/line", "event/task/edge-1", "status/incremental-jobs/line", "status/models/line"
+LABEL, TASK = "edge/cloud/up/label/line", "edge/edge-1/down/task"
+JOB, MODEL = "status/incremental-jobs/line", "status/models/line"
 SAMPLES, ROUND_SAMPLES = 32, 8
 
 
@@ -32,7 +33,7 @@ def test_the_whole_loop_is_replayed_from_a_trace(trace: Trace) -> None:
     """From the samples, requests, candidates, verdicts and counts alone the coordinator makes the rest again."""
     run = trace("learning.mcap").replay_sync("coordinator")
     assert run.equal
-    tasks, labels = _of(run.published, "event/label-task/line"), _of(run.published, LABEL)
+    tasks, labels = _of(run.published, "edge/cloud/up/label-task/line"), _of(run.published, LABEL)
     assert len(tasks) == len(labels) == SAMPLES
     assert {each["task"] for each in tasks} == {each["task"] for each in labels}
     status = _of(run.published, JOB)[-1]["status"]
@@ -99,7 +100,7 @@ def _refused_on_trial(topic: str, number: int, data: Any) -> None:
 
 
 def _never_judged(topic: str, number: int, data: Any) -> bool:
-    return (topic, number) != ("event/verdict/line/cloud", 1)
+    return (topic, number) != ("edge/cloud/up/verdict/line", 1)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_nothing_is_said_of_what_was_made_before_the_recording(trace: Trace, edi
     """A recording that begins in the middle has labels whose tasks it has not."""
 
     def edit(topic: str, number: int, data: Any) -> bool:
-        return topic not in ("request/labels/create", "event/label-task/line")
+        return topic not in ("request/labels/create", "edge/cloud/up/label-task/line")
 
     assert broken_rules(LoadedTrace.read(edited(trace("learning.mcap"), edit).path)) == []
 

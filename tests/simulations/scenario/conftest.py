@@ -37,18 +37,18 @@ class Tape:
     def asked(self, at: float, job: str, round: int, edges: Sequence[str]) -> None:
         task = {"role": "aggregate", "job": job, "job_uid": f"u-{job}", "round": round,
                 "collect": {"participants": list(edges)}}  # fmt: skip
-        self.add(at, "event/task/cloud", {"edge": "cloud", "tasks": [task]})
+        self.add(at, "edge/cloud/down/task", {"edge": "cloud", "tasks": [task]})
 
     def task(self, at: float, edge: str, digest: str, size: int) -> None:
         task = {"role": "train", "job": "a", "job_uid": "u-a", "round": 1, "model": {"digest": digest, "size": size}}
-        self.add(at, f"event/task/{edge}", {"edge": edge, "tasks": [task]})
+        self.add(at, f"edge/{edge}/down/task", {"edge": edge, "tasks": [task]})
 
     def update(self, at: float, job: str, round: int, edge: str, *, size: int = 0, digest: str = "") -> None:
         weights: dict[str, Any] = {"digest": digest or f"{edge}-{round}", "size": size}
         if not size:
             weights["inline"] = b"x" * 100
         data = {"job": job, "job_uid": f"u-{job}", "round": round, "edge": edge, "weights": weights}
-        self.add(at, f"event/model-update/{job}/{edge}", data)
+        self.add(at, f"edge/{edge}/up/model-update/{job}", data)
 
     def closed(
         self, at: float, job: str, round: int, counted: Sequence[str] | Mapping[str, str], *,
@@ -66,7 +66,7 @@ class Tape:
     def measured(self, at: float, job: str, round: int, accuracy: float) -> None:
         data = {"job": job, "job_uid": f"u-{job}", "round": round, "model": "m",
                 "metrics": {"accuracy": accuracy, "loss": 1 - accuracy}}  # fmt: skip
-        self.add(at, f"event/evaluation/{job}", data)
+        self.add(at, f"edge/cloud/up/evaluation/{job}", data)
 
 
 @pytest.fixture

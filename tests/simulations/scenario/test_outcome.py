@@ -112,8 +112,9 @@ def test_two_jobs_of_one_name_have_two_outcomes(tape: Any) -> None:
     assert list(outcome_of(tape.messages).jobs) == ["a", "a/other"]
 
 
-TOPICS = st.sampled_from(["event/aggregation/a", "event/model-update/a/x", "event/evaluation/a", "event/task/x",
-                          "event/task/cloud", "status/edges/x", "status/jobs/a", "event/report/x", "nonsense",
+TOPICS = st.sampled_from(["event/aggregation/a", "edge/x/up/model-update/a", "edge/x/up/evaluation/a",
+                          "edge/x/down/task",
+                          "edge/cloud/down/task", "status/edges/x", "status/jobs/a", "edge/x/up/report", "nonsense",
                           "event/telemetry/x/y"])  # fmt: skip
 TREES = st.recursive(st.none() | st.integers() | st.text(max_size=4),
                      lambda inner: st.lists(inner, max_size=2) | st.dictionaries(

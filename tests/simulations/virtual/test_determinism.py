@@ -36,5 +36,5 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     assert one != other
     with TraceReader(tmp_path / "3-1.mcap") as reader:
         topics = [each.topic for each in reader]
-    assert any(topic.startswith("event/model-update/job/") for topic in topics)
+    assert any(topic.endswith("/up/model-update/job") for topic in topics)
     assert not any(topic.startswith("_INBOX") for topic in topics)

@@ -213,5 +213,5 @@ async def test_a_flood_of_one_edge_is_bounded_in_memory_and_in_the_log(tmp_path:
 
 def _received(edge: str, weights: WeightsRef, job_uid: str = "u") -> Received[ModelUpdate]:
     update = ModelUpdate(job="job", job_uid=job_uid, round=0, edge=edge, weights=weights, num_samples=1)
-    topic = f"event/model-update/job/{edge}"
+    topic = f"edge/{edge}/up/model-update/job"
     return Received(Message(topic, b""), Event("1", "s", "t", None), update, {"job": "job", "edge": edge})

@@ -53,7 +53,7 @@ async def _login(patient: Patient) -> list[Finding]:
     user = ConnectionUrl.parse(patient.server.url).credentials.user or "an anonymous client"
     may: list[str] = []
     may_not: list[str] = []
-    for what, pattern in (("read statuses", STATUS.filter()), ("read logs", LOG.pattern.replace("{component}/", ""))):
+    for what, pattern in (("read statuses", STATUS.filter()), ("read logs", LOG.filter())):
         try:
             async with patient.client.bus.subscribe(pattern):
                 may.append(what)

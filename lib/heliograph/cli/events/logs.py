@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from heliograph.client import AsyncClient
 
 COMPONENT_WIDTH = 28
-_EVERY = LOG.pattern.replace("{component}/", "")
+_EVERY = LOG.filter()
 _STYLES = {"debug": "dim", "warning": "yellow", "error": "red"}
 
 
@@ -91,7 +91,7 @@ def read_record(topic: str, body: bytes) -> LogRecord:
         tree = parse(body, topic)
         return LOG.validate(from_tree(tree, topic).data if is_event(tree) else tree, topic)
     except Refused as error:
-        component = topic.removeprefix("log/")
+        component = topic.partition("/log/")[2]
         return LogRecord(level="warning", component=component, message=f"not a log record: {error}")
 
 

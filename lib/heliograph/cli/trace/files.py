@@ -85,14 +85,14 @@ def import_lines(path: Path, out: Path) -> None:
         numbered = iter(lines.lines_of(file, name))
         first = next(numbered, None)
         start = lines.parse_first_line(first[1], name) if first and isinstance(first[1], bytes) else None
-        metadata = dict(start or {})
+        metadata, former = start or ({}, False)
         with _deleted_on_error(out), TraceWriter(
             out, root=metadata.pop("root", DEFAULT_ROOT), metadata=metadata
         ) as writer:  # fmt: skip
             if first is not None and start is None:
                 lines.write_line(first[1], name, first[0], writer)
             for number, line in numbered:
-                lines.write_line(line, name, number, writer)
+                lines.write_line(line, name, number, writer, former)
     say(f"{out}: {writer.messages} messages, {len(writer.attached)} attachments")
 
 

@@ -82,7 +82,7 @@ class Phone:
         weights = tensors.dumps(arrays, {"round": str(told["round"])})
         inline = base64.b64encode(weights).decode()
         ref = {"digest": hashlib.sha256(weights).hexdigest(), "size": len(weights), "inline": inline}
-        topic = f"event/model-update/{self.job}/{name or self.name}"
+        topic = f"edge/{name or self.name}/up/model-update/{self.job}"
         data = {"job": self.job, "job_uid": told["job_uid"], "round": told["round"], "edge": name or self.name,
                 "base": told["model"]["digest"], "weights": ref, "num_samples": 10, **changes}  # fmt: skip
         event = {"specversion": "1.0", "id": str(next(_NUMBERS)), "source": f"{self.name}/trainer/1", "subject": topic,
@@ -293,7 +293,7 @@ async def test_requests_that_make_no_sense_are_refused_and_change_nothing(cloud:
         name: {"foreign": True, "dataset": "", "samples": samples} for name, samples in (("camera", 20), ("watch", 7))
     }
     forged = f"{cloud.cluster.broker.directory}/nats.log"
-    assert "heliograph.event.model-update.strict.edge-1" in await asyncio.to_thread(Path(forged).read_text)
+    assert "heliograph.edge.edge-1.up.model-update.strict" in await asyncio.to_thread(Path(forged).read_text)
 
 
 async def test_a_job_that_is_deleted_before_its_end_is_told_as_deleted(cloud: Cloud) -> None:

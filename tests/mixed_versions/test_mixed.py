@@ -1,4 +1,4 @@
-"""The previous release and this one in one cluster: a coordinator of one, agents and workers of the other, each way.
+"""The previous release and this one: a cluster of one, then of the other over what the first one left.
 
 The previous release is built from its revision in this repository's history and run from its unpacked wheel, with the
 packages of this environment. ``make test-mixed`` runs this test; it fails in a shallow clone, which lacks the history.
@@ -7,10 +7,13 @@ packages of this environment. ``make test-mixed`` runs this test; it fails in a 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,6 @@ from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient
 from heliograph.core.names import CLOUD
 from heliograph.local.cluster import LocalCluster
-from heliograph.local.cluster_users import COORDINATOR
 from tests.patience import HANGS
 
 pytestmark = pytest.mark.mixed
@@ -35,8 +37,8 @@ CODE = ROOT / "tests" / "data" / "code"
 ANSWER = np.array([1.0, -2.0, 0.5], np.float32)
 EDGES = ["edge-1", "edge-2"]
 ENDED_WITHIN = HANGS
-LOG = "log.txt"
-Words = Callable[[str], Sequence[str]]
+STARTER = ROOT / "tests" / "data" / "mixed" / "cluster_of_0_1.py"
+CLUSTER, LOG = "cluster", "log.txt"
 
 
 @pytest.fixture(scope="session")
@@ -62,49 +64,23 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work / "unpacked"
 
 
-def _words(before: Path, old: Callable[[str], bool]) -> Words:
-    """Return a function from a node's name or ``coordinator`` to its command; ``old`` selects the previous release."""
-    own = (sys.executable, "-m", "heliograph.cli.main")
-    return lambda name: ("env", f"PYTHONPATH={before}", *own) if old(name) else own
-
-
-@pytest.mark.parametrize(
-    ("what", "old"),
-    [
-        ("a new coordinator, old agents", lambda name: name != COORDINATOR),
-        ("an old coordinator, new agents", lambda name: name == COORDINATOR),
-        ("an old edge beside new ones", lambda name: name == "edge-1"),
-    ],
-    ids=["agents-are-old", "coordinator-is-old", "one-edge-is-old"],
-)
-async def test_a_job_succeeds(tmp_path: Path, before: Path, what: str, old: Callable[[str], bool]) -> None:
-    async with _cluster(tmp_path, _words(before, old)) as cluster, AsyncClient(cluster.server) as client:
-        await _reported(client, {name: RELEASE if old(name) else __version__ for name in (*EDGES, CLOUD)})
-        await client.models.create({"kind": "Model", "metadata": {"name": "line"}})
-        status = await _train(client, "line", 3, tmp_path, what)
-        assert status["evaluation"]["error"] < 1e-3
-        with TensorFile(await client.download("line", tmp_path / "model.safetensors")) as file:
-            np.testing.assert_allclose(file.numpy("w"), ANSWER, atol=0.02)
-
-
-async def test_a_cluster_is_upgraded_in_place_a_part_at_a_time(tmp_path: Path, before: Path) -> None:
-    old = {COORDINATOR, CLOUD, *EDGES}
-    async with _cluster(tmp_path, _words(before, old.__contains__)) as cluster, AsyncClient(cluster.server) as client:
+async def test_a_cluster_is_upgraded_at_a_standstill(tmp_path: Path, before: Path) -> None:
+    """0.1 and 0.2 do not work together: each part of a cluster is stopped, then each is started in the new version."""
+    datasets = _datasets(tmp_path)
+    async with _previous(before, tmp_path, datasets) as server, AsyncClient(server) as client:
         await _reported(client, dict.fromkeys((CLOUD, *EDGES), RELEASE))
         await client.models.create({"kind": "Model", "metadata": {"name": "line"}})
-        await _train(client, "all-old", 1, tmp_path, "all old")
-        await cluster.kill(COORDINATOR)
-        old.remove(COORDINATOR)
-        await cluster.start_coordinator()
-        await cluster.wait_ready()
-        await _train(client, "new-coordinator", 1, tmp_path, "a new coordinator over what the old one left")
-        for name in (CLOUD, *EDGES):
-            await cluster.kill(name)
-            old.remove(name)
-            await cluster.start_agent(name)
+        await _train(client, "before", 1, tmp_path, "all old")
+    now = LocalCluster(tmp_path / CLUSTER, EDGES, datasets=datasets, code=(CODE,), log=tmp_path / LOG)
+    async with now as cluster, AsyncClient(cluster.server) as client:
         await _reported(client, dict.fromkeys((CLOUD, *EDGES), __version__))
-        await _train(client, "all-new", 1, tmp_path, "new agents over what the old ones left")
-        assert [each["status"]["phase"] for each in await client.jobs.list()] == ["Succeeded"] * 3
+        status = await _train(client, "after", 3, tmp_path, "all new, over what the old ones left")
+        assert status["evaluation"]["error"] < 1e-3
+        assert {each["metadata"]["name"]: each["status"]["phase"] for each in await client.jobs.list()} == {
+            "before": "Succeeded", "after": "Succeeded",
+        }  # fmt: skip
+        with TensorFile(await client.download("line", tmp_path / "model.safetensors")) as file:
+            np.testing.assert_allclose(file.numpy("w"), ANSWER, atol=0.02)
 
 
 def test_the_previous_release_refuses_an_agents_state_of_this_one(tmp_path: Path, before: Path) -> None:
@@ -119,14 +95,32 @@ def test_the_previous_release_refuses_an_agents_state_of_this_one(tmp_path: Path
     words = ["env", f"PYTHONPATH={before}", sys.executable, "-c", open_journal.format(".bus"), str(state)]
     refused = subprocess.run(words, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
-    assert "of version 3, this agent reads up to 1. Install the newer heliograph again." in refused.stderr
+    assert "of version 4, this agent reads up to 1. Install the newer heliograph again." in refused.stderr
 
 
-def _cluster(directory: Path, program: Words) -> LocalCluster:
-    datasets = {edge: {"data": _data(directory, edge, seed)} for seed, edge in enumerate(EDGES)}
-    datasets[CLOUD] = {"held-out": _data(directory, CLOUD, 7)}
-    return LocalCluster(directory / "cluster", EDGES, datasets=datasets, code=(CODE,), program=program,
-                        log=directory / LOG)  # fmt: skip
+@asynccontextmanager
+async def _previous(before: Path, directory: Path, datasets: Mapping[str, Mapping[str, Path]]) -> AsyncIterator[str]:
+    """Run a cluster of the previous release; yield its URL."""
+    offered = {node: {name: str(file) for name, file in given.items()} for node, given in datasets.items()}
+    words = [sys.executable, str(STARTER), str(directory / CLUSTER), str(CODE), json.dumps(offered)]
+    with (directory / LOG).open("w") as log:
+        running = await asyncio.create_subprocess_exec(
+            *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
+            env=os.environ | {"PYTHONPATH": str(before)},
+        )  # fmt: skip
+        assert running.stdin is not None and running.stdout is not None
+        try:
+            line = await asyncio.wait_for(running.stdout.readline(), HANGS)
+            assert line, (directory / LOG).read_text()[-4000:]
+            yield line.decode().strip()
+        finally:
+            running.stdin.close()
+            await asyncio.wait_for(running.wait(), HANGS)
+
+
+def _datasets(directory: Path) -> dict[str, dict[str, Path]]:
+    offered = {edge: {"data": _data(directory, edge, seed)} for seed, edge in enumerate(EDGES)}
+    return {**offered, CLOUD: {"held-out": _data(directory, CLOUD, 7)}}
 
 
 async def _train(client: AsyncClient, name: str, rounds: int, directory: Path, what: str) -> dict[str, Any]:

@@ -65,7 +65,7 @@ async def test_a_recording_ends_at_ctrl_c_with_a_complete_file(
 ) -> None:
     out = tmp_path / "out.mcap"
     server = cloud.url("operator")
-    process = await alone.start("trace", "record", out, "--topics", "event/#", "--server", server)
+    process = await alone.start("trace", "record", out, "--topics", "event/#", "--topics", "edge/#", "--server", server)
     line = await read_until(process.stdout, "recording")
     assert line == f"recording heliograph/ event/# of {cloud.url()} into {out} until Ctrl-C"
     async with connect(cloud.url("coordinator")) as bus:

@@ -35,7 +35,7 @@ class _Liar:
         self._taken: set[str] = set()
 
     async def run(self) -> None:
-        async with self._bus.subscribe("ack/#", "event/#") as heard:
+        async with self._bus.subscribe("ack/#", "event/#", "edge/#") as heard:
             async for message in heard:
                 await self._answer(message)
 

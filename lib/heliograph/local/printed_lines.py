@@ -30,7 +30,7 @@ class PrintedLines:
 
     async def follow(self) -> None:
         """Take each line, until cancelled; lines may be dropped where a script prints faster than they are read."""
-        async with self._client.bus.subscribe(LOG.pattern.replace("{component}/", "")) as messages:
+        async with self._client.bus.subscribe(LOG.filter()) as messages:
             async for message in messages:
                 try:
                     record = LOG.validate(decode(message.body, message.topic).data, message.topic)

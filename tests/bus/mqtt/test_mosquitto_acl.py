@@ -77,7 +77,7 @@ async def test_a_door_lets_users_ask_and_anonymous_clients_read_status(mosquitto
 async def test_a_node_lets_devices_publish_telemetry_and_no_result(mosquitto: Start, tmp_path: Path) -> None:
     server = await start(mosquitto, tmp_path, "node", {"agent": "agent", "worker": "worker"})
     async with connected(server, "agent") as agent, connected(server) as device, connected(server, "worker") as worker:
-        async with agent.subscribe("event/#") as events:
+        async with agent.subscribe("event/#", "edge/#") as events:
             for topic in ("edge/edge-1/up/model-update/job", "event/worker/w", "request/jobs/list"):
                 with pytest.raises(Forbidden):
                     await worker.publish("event/telemetry/edge-1/camera", b"no device")

@@ -106,7 +106,7 @@ class TestRecording:
         assert {each.topic for each in found} >= {"reply/me/1", "edge/edge-1/claim"}
 
     async def test_only_matching_messages_are_recorded_and_each_once(self, cloud: Broker, tmp_path: Path) -> None:
-        patterns = ("event/+/edge-1/#", "event/telemetry/#", "reply/+/1")
+        patterns = ("edge/edge-1/up/report/#", "event/telemetry/edge-1/#", "event/telemetry/#", "reply/+/1")
         async with opened(cloud.url("coordinator")) as bus, recorded(bus, tmp_path / "a.mcap", *patterns):
             for address in (METER, "event/telemetry/edge-2/meter", "edge/edge-1/up/report", "reply/a/1", "reply/a/2"):
                 await bus.publish(address, event(1))

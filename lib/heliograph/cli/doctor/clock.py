@@ -45,7 +45,7 @@ async def _edges(patient: Patient, bus: NatsBus) -> list[Finding]:
     count = 0
     async with History(bus, [REPORT.filter()], 0) as history:
         async for each in history.past():
-            edge = each.topic.rpartition("/")[2]
+            edge = (REPORT.match(each.topic) or {}).get("edge", "")
             try:
                 written = seconds_of(decode(each.body, each.topic).time)
             except (Refused, ValueError):

@@ -61,7 +61,7 @@ async def _labelling() -> Samples:
             broker = cluster.nodes["edge-1"].broker
             assert broker is not None
             async with (
-                client.bus.subscribe(topics.LABEL_TASK.at(job="learn")) as tasks,
+                client.bus.subscribe(topics.LABEL_TASK.filter(job="learn")) as tasks,
                 aiomqtt.Client(broker.host, broker.mqtt_port) as device,
             ):
                 await _served(device, tasks)
@@ -98,7 +98,7 @@ async def _capture(device: aiomqtt.Client, count: int) -> None:
 async def _labels(client: AsyncClient) -> list[float]:
     laps: list[float] = []
     async with (
-        client.bus.subscribe(topics.LABEL.at(job="learn")) as labels,
+        client.bus.subscribe(topics.LABEL.filter(job="learn")) as labels,
         Labeller(client, "learn", "anna") as labeller,
     ):
         while len(laps) < SAMPLES // 2:

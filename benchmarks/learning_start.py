@@ -63,7 +63,7 @@ async def _starts() -> Samples:
             assert broker is not None
             async with (
                 aiomqtt.Client(broker.host, broker.mqtt_port) as device,
-                client.bus.subscribe(topics.LABEL_TASK.at(job=NAME)) as tasks,
+                client.bus.subscribe(topics.LABEL_TASK.filter(job=NAME)) as tasks,
             ):
                 for number in range(ROUNDS):
                     for place in range(SAMPLES):

@@ -68,7 +68,7 @@ async def run(strategy: str, samples: int, steps: int, directory: Path) -> list[
         begin = 0
         async with (
             aiomqtt.Client(broker.host, broker.mqtt_port) as device,
-            client.bus.subscribe(topics.LABEL_TASK.at(job=NAME)) as tasks,
+            client.bus.subscribe(topics.LABEL_TASK.filter(job=NAME)) as tasks,
             Labeller(client, NAME, "oracle", source="oracle") as labeller,
         ):
             for number, end in enumerate(ends, 1):

@@ -113,7 +113,7 @@ async def test_an_evaluation_is_taken_from_the_node_of_the_evaluation_worker_alo
         edge = cloud.edges[name]
         await edge.send(edge.update(await edge.task("judged", 1), _moved(1)))
     task = await _evaluation_task(evaluator)
-    assert task.names_edge and task.model is not None
+    assert task.model is not None
 
     def evaluation(accuracy: float) -> Evaluation:
         assert task.model is not None
@@ -121,7 +121,6 @@ async def test_an_evaluation_is_taken_from_the_node_of_the_evaluation_worker_alo
                           metrics={"accuracy": accuracy})  # fmt: skip
 
     await liar.port.publish(topics.EVALUATION, evaluation(0.01), job="judged", edge=LIAR)  # its own topic
-    await liar.port.publish(topics.EVALUATION_0_1, evaluation(0.02), job="judged")  # the topic that names nobody
     with pytest.raises(HeliographError):
         await liar.port.publish(topics.EVALUATION, evaluation(0.03), job="judged", edge=HONEST[1])
     wrong = evaluation(0.04).model_copy(update={"job": "another"})
@@ -130,21 +129,6 @@ async def test_an_evaluation_is_taken_from_the_node_of_the_evaluation_worker_alo
     status = await cloud.ended("judged")
     assert status["phase"] == "Succeeded"
     assert status["evaluation"] == status["rounds"][0]["evaluation"] == {"accuracy": 0.9}
-
-
-async def test_an_evaluation_without_an_edge_counts_while_the_evaluation_node_is_of_0_1(cloud: Any) -> None:
-    evaluator = cloud.edges[HONEST[1]]
-    await evaluator.report(version="0.1.0")
-    await cloud.job("judged-before", evaluationWorker={"nodeName": HONEST[1], "dataset": {"name": "data"}})
-    for name in HONEST:
-        edge = cloud.edges[name]
-        await edge.send(edge.update(await edge.task("judged-before", 1), _moved(1)))
-    task = await _evaluation_task(evaluator)
-    assert not task.names_edge and task.model is not None
-    found = Evaluation(job=task.job, job_uid=task.job_uid, round=1, model=task.model.digest, metrics={"accuracy": 0.8})
-    await evaluator.port.publish(topics.EVALUATION_0_1, found, job=task.job)
-    assert (await cloud.ended("judged-before"))["evaluation"] == {"accuracy": 0.8}
-    await cloud.reported(HONEST[1])
 
 
 async def test_what_one_edge_offers_sets_nobody_elses_defaults_and_refuses_nobodys_job(cloud: Any) -> None:

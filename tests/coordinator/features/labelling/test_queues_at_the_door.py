@@ -43,7 +43,7 @@ async def _task(cloud: Any, job: str, uid: str, task: str, edge: str = "edge-1")
     """Publish a task of an edge's queue as its agent does."""
     data = SampleData(media_type="text/plain", size=4, edge=edge)
     sent = LabelTask(job=job, queue_uid=uid, task=task, edge=edge, data=data)
-    await cloud.edges[edge].port.publish(topics.LABEL_TASK, sent, job=job)
+    await cloud.edges[edge].port.publish(topics.LABEL_TASK, sent, job=job, edge=edge)
 
 
 def _label(job: str, uid: str, task: str, value: str, id: str, labeller: str = "eve", **more: Any) -> Annotation:
@@ -70,7 +70,7 @@ async def test_a_hard_sample_becomes_a_label_that_anybody_hears_of(cloud: Any) -
     await _hard(cloud, "life", 3, data=None)
     await _until(cloud, "life", waiting=1, repeated=1, leftOut=1)
     async with (
-        client.bus.subscribe(topics.LABEL.at(job="life")) as labels,
+        client.bus.subscribe(topics.LABEL.filter(job="life")) as labels,
         Labeller(client, "life", "anna") as labeller,
     ):
         (task,) = await labeller.claim(5)
@@ -209,9 +209,9 @@ async def test_an_edges_queue_is_handed_out_there_and_counted_here(cloud: Any) -
         await _task(cloud, "near", uid, task)
     await _until(cloud, "near", waiting=2, repeated=1)
 
-    await port.publish(topics.LABEL, _label("near", uid, tasks[0], "cow", "no-class"), job="near")
+    await port.publish(topics.LABEL, _label("near", uid, tasks[0], "cow", "no-class"), job="near", edge="edge-1")
     for _ in range(2):
-        await port.publish(topics.LABEL, _label("near", uid, tasks[0], "cat", "one"), job="near")
+        await port.publish(topics.LABEL, _label("near", uid, tasks[0], "cat", "one"), job="near", edge="edge-1")
     status = await _until(cloud, "near", labelled=1, waiting=1)
     assert status["labels"] == 1
     page = await client.labels.ask("tasks", "near", phase="labelled")
@@ -230,7 +230,7 @@ async def test_a_sample_that_two_edges_have_is_one_task_with_the_labels_of_both(
 
     async def label(edge: str, task: str, value: str, id: str, labeller: str, **more: Any) -> None:
         sent = _label("both", uid, task, value, id, labeller, **more)
-        await cloud.edges[edge].port.publish(topics.LABEL, sent, job="both")
+        await cloud.edges[edge].port.publish(topics.LABEL, sent, job="both", edge=edge)
 
     await label("edge-1", alike, "cat", "a1", "anna")
     await label("edge-1", differs, "cat", "b1", "anna")

@@ -228,7 +228,7 @@ class Agent:
         self._out(f"agent {self._edge} is ready")
         await self._inventory.learn_offers()  # last: this starts a process, which would slow the agent's start
 
-    def _report(self) -> tuple[Report, bool]:
+    def _report(self) -> Report:
         desired, indexed = self._desired.newest, self._inventory.datasets
         workers = self._worker_reports()
         report = Report(
@@ -249,7 +249,7 @@ class Agent:
             loops=self._loops.reports(),
             unenforced=list(self.config.unenforced),
         )
-        return report, desired.ignores_unknown
+        return report
 
     def _worker_reports(self) -> list[WorkerReport]:
         tasks = {task.worker: task for task in self._desired.newest.tasks}

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Report
-from heliograph.bus.contract.versions import FLOOR, left_out
 from heliograph.bus.port import Port
 from heliograph.core.errors import HeliographError
 from heliograph.core.failures import Failures
@@ -21,8 +20,7 @@ class Reporter:
 
     Args:
         alone: set once no other agent of this name has been found: its report must not be overwritten.
-        report: returns the present state, and whether the coordinator ignores fields that it does not know; before it
-            has said so, it gets those of the oldest version alone.
+        report: returns the present state.
         known: called when the cloud has the first report of this agent.
         warn: called with a line about a report that could not be published.
     """
@@ -32,7 +30,7 @@ class Reporter:
         cloud: Port,
         edge: str,
         alone: Flag,
-        report: Callable[[], tuple[Report, bool]],
+        report: Callable[[], Report],
         known: Callable[[], None],
         warn: Callable[[str], None],
     ) -> None:
@@ -51,20 +49,19 @@ class Reporter:
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        published: tuple[Report, bool] | None = None
+        published: Report | None = None
         while True:
             await self._due.wait()
             self._due.clear()
             try:
-                present = report, ignores_unknown = self._report()
-                if present != published:
+                report = self._report()
+                if report != published:
                     await self._cloud.bus.link.wait_up()
                     await self._alone.wait()
-                    without = None if ignores_unknown else left_out(Report, FLOOR)
-                    await self._cloud.publish(topics.REPORT, report, without=without, edge=self._edge)
+                    await self._cloud.publish(topics.REPORT, report, edge=self._edge)
                     if published is None:
                         self._known()
-                    published = present
+                    published = report
             except HeliographError as error:
                 self._warn(f"report: {error}")
                 self._due.set()

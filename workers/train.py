@@ -158,7 +158,7 @@ class WorkerSession(ScriptSession):
         with loaded:
             known = without_unknown_constants(arrays, loaded)
             # an edge with a personal model loads that, and its update's base is the global one
-            if not isinstance(task, TrainTask) or not task.unchanged_left_out or task.loaded != task.model:
+            if not isinstance(task, TrainTask) or task.loaded != task.model:
                 return known, {}
             changed = without_unchanged(known, loaded)
         return changed, LEFT_OUT if len(changed) < len(known) else {}

@@ -15,8 +15,10 @@ from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 Version = tuple[int, int]
-FLOOR: Version = (0, 1)
-"""The oldest version that may read. Fields without a version of their own are as old."""
+FLOOR: Version = (0, 2)
+"""The oldest version that may read; what has not reported a version counts as this one."""
+FIRST: Version = (0, 1)
+"""The version of fields without one of their own: documents of it are stored, and read for ever."""
 
 _NUMBERS = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})")
 SINCE = "x-since"
@@ -43,7 +45,7 @@ def parse_version(text: str) -> Version:
 def since_of(field: FieldInfo) -> Version:
     """Return the version that added a field."""
     extra = field.json_schema_extra
-    return parse_version(str(extra[SINCE])) if isinstance(extra, dict) and SINCE in extra else FLOOR
+    return parse_version(str(extra[SINCE])) if isinstance(extra, dict) and SINCE in extra else FIRST
 
 
 @cache
@@ -52,7 +54,7 @@ def left_out(model: type[BaseModel], reader: Version) -> dict[str, Any] | None:
 
     Readers that know the same fields share one object.
     """
-    newest = max((each for each in _versions(model, frozenset()) if each <= reader), default=FLOOR)
+    newest = max((each for each in _versions(model, frozenset()) if each <= reader), default=FIRST)
     return _left_out(model, newest, frozenset())
 
 

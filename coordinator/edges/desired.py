@@ -89,7 +89,7 @@ class DesiredWriter:
             self._n += 1
             desired = Desired(
                 edge=edge, generation=Generation(epoch=self._epoch, n=self._n), tasks=tasks, datasets=datasets,
-                label_queues=in_cloud if edge == CLOUD else on_edges, ignores_unknown=True,
+                label_queues=in_cloud if edge == CLOUD else on_edges,
                 loops=dict(loops.get(edge, no_loops)) if loops else no_loops,
             )  # fmt: skip
             self._written[edge], self._readers[edge] = desired, reader
@@ -117,7 +117,7 @@ class DesiredWriter:
                 if expected is None:
                     expected = await self._newest_sequence(edge)
                 self._sequences[edge] = await self._port.publish(
-                    topics.TASK, self._for_agent(desired), headers={EXPECTED_LAST: str(expected)},
+                    topics.TASK, desired, headers={EXPECTED_LAST: str(expected)},
                     without=self._readers[edge].without, edge=edge,
                 )  # fmt: skip
             except HeliographError:
@@ -129,31 +129,6 @@ class DesiredWriter:
     def _retry(self, desired: Desired) -> None:
         if desired.edge in self._written:  # else the edge has been deleted
             self.unpublished.add(desired.edge)
-
-    def _for_agent(self, desired: Desired) -> Desired:
-        """Return the document without the tasks and data sets that would make its agent refuse all of it."""
-        reader = self._readers[desired.edge]
-        too_new = [task for task in desired.tasks if not reader.runs(task)]
-        unknown = [name for name, dataset in desired.datasets.items() if not reader.indexes(dataset)]
-        if not too_new and not unknown:
-            return desired
-        for task in too_new:
-            since = ".".join(map(str, task.since))
-            self._warn(
-                f"edge {desired.edge}: task {task.worker} is left out: its role {task.role} came with heliograph "
-                f"{since}, the agent has version {self._version(desired.edge) or 'unknown, not reported yet'}. "
-                "Install a newer heliograph there."
-            )
-        for name in unknown:
-            self._warn(
-                f"edge {desired.edge}: data set {name} is left out: its format {desired.datasets[name].format} came "
-                f"with heliograph 0.2, the agent has version {self._version(desired.edge) or 'unknown'}. "
-                "Install a newer heliograph there."
-            )
-        return desired.model_copy(update={
-            "tasks": [task for task in desired.tasks if reader.runs(task)],
-            "datasets": {name: each for name, each in desired.datasets.items() if reader.indexes(each)},
-        })  # fmt: skip
 
     async def _newest_sequence(self, edge: str) -> int:
         """Return the sequence of the edge's present document. Raise Conflict where a newer coordinator wrote it."""

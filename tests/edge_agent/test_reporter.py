@@ -20,7 +20,6 @@ class Reporting:
         self.node = node
         self.waiting = 0
         self.known = 0
-        self.ignores_unknown = True
         self.alone = Flag()
         self.alone.set()
         self.reporter = Reporter(node.cloud, EDGE, self.alone, self._report, self._known, node.logged.append)
@@ -30,19 +29,12 @@ class Reporting:
     def published(self) -> list[int]:
         return [decode(each.body).data["waiting_events"] for each in self._heard]
 
-    @property
-    def fields(self) -> list[bool]:
-        """Whether each report had a field that release 0.1 does not know."""
-        return ["full" in decode(each.body).data for each in self._heard]
-
     def change(self) -> None:
         self.waiting += 1
         self.reporter.due()
 
-    def _report(self) -> tuple[Report, bool]:
-        full = ["the disk is full"]
-        report = Report(edge=EDGE, observed=Generation(), waiting_events=self.waiting, full=full)
-        return report, self.ignores_unknown
+    def _report(self) -> Report:
+        return Report(edge=EDGE, observed=Generation(), waiting_events=self.waiting)
 
     def _known(self) -> None:
         self.known += 1
@@ -70,19 +62,6 @@ def test_a_report_is_published_where_it_differs_from_the_last(on_node: Any) -> N
         it.change()
         await asyncio.sleep(1)
         assert (it.published, it.known) == ([1, 2], 1)
-
-    _reporting(on_node, test)
-
-
-def test_a_coordinator_of_0_1_gets_no_field_that_it_would_refuse(on_node: Any) -> None:
-    async def test(it: Reporting) -> None:
-        it.ignores_unknown = False
-        it.change()
-        await asyncio.sleep(1)
-        it.ignores_unknown = True  # the first document of a newer coordinator says so
-        it.reporter.due()
-        await asyncio.sleep(1)
-        assert it.fields == [False, True]
 
     _reporting(on_node, test)
 

@@ -55,7 +55,7 @@ def close_record_of(
     personal = {**((before.personal if before is not None else None) or {}), **result.personal}
     refused = [*collection.refused, *excluded, *collection.foreign]
     unnoted = collection.unnoted + max(0, len(refused) - NOTED) + max(0, len(collection.late) - NOTED)
-    record = Aggregation(
+    return Aggregation(
         job=task.job,
         job_uid=collection.job_uid,
         round=collection.round,
@@ -77,15 +77,6 @@ def close_record_of(
         unnoted=unnoted or None,
         stopping=sorted(collection.stopping),
         unchanged=[edge for edge, each in counted.items() if each.unchanged],
-    )
-    return record if task.ignores_unknown else _without_notes(record)
-
-
-def _without_notes(record: Aggregation) -> Aggregation:
-    """Return the record without the later fields that only tell."""
-    late = [each.model_copy(update={"seconds_late": None}) for each in record.late]
-    return record.model_copy(
-        update={"late": late, "capped": None, "unnoted": None, "stopping": [], "unchanged": []}
     )
 
 

@@ -43,8 +43,6 @@ class Desired(Payload):
         tasks: the workers that the edge runs; the agent stops every other worker.
         datasets: data set name to its specification.
         label_queues: name of each label queue whose tasks the edge's agent hands out, to the queue.
-        ignores_unknown: True where the coordinator ignores fields of a report that it does not know; one of 0.1 refuses
-            such a report, so that it gets none of them.
         loops: name of each incremental learning job whose loop the edge's agent runs by itself, to the loop.
         unsupported: the tasks that were set aside.
         unsupported_datasets: indexes of the data sets that were set aside, with the reason as their error.
@@ -57,7 +55,6 @@ class Desired(Payload):
     tasks: list[WorkerTask] = Field(default_factory=list)
     datasets: dict[Label, DatasetSpec] = Field(default_factory=dict)
     label_queues: dict[Label, EdgeQueue] = added("0.2", {})
-    ignores_unknown: bool = added("0.2", False)
     loops: dict[Label, EdgeLoop] = added("0.2", {})
     unsupported: SkipJsonSchema[tuple[UnsupportedTask, ...]] = Field(default=(), exclude=True)
     unsupported_datasets: SkipJsonSchema[tuple[DatasetIndex, ...]] = Field(default=(), exclude=True)

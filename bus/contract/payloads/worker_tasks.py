@@ -23,7 +23,7 @@ from heliograph.bus.contract.resources.base import Scalar, WeightsRef
 from heliograph.bus.contract.resources.label_queue import ClassName
 from heliograph.bus.contract.resources.learning_tasks import GateRule, ShardRef
 from heliograph.bus.contract.resources.pair_plan import PairPlan, PairStep
-from heliograph.bus.contract.versions import FLOOR, Version, added
+from heliograph.bus.contract.versions import added
 from heliograph.core.names import Label
 from heliograph.core.signing import Envelope
 
@@ -39,8 +39,6 @@ class WorkerTaskBase(Payload):
         asks: what the worker asks of its node; absent for one that asks for nothing, which starts at any time.
     """
 
-    since: ClassVar[Version] = FLOOR
-    """The version that added the role."""
     starts_idle: ClassVar[bool] = False
     """True: launch the worker when it first has something to do, not when its task first appears in the document."""
     has_new_samples: ClassVar[bool] = False
@@ -133,15 +131,12 @@ class TrainTask(DatasetTask):
     Attributes:
         down: tensors that the job's algorithm sends down beside the model.
         personal: this edge's personal model; the worker trains it instead of the global one.
-        unchanged_left_out: True where the aggregation worker reads a tensor that an update lacks as unchanged; that of
-            0.1 refuses such an update.
     """
 
     role: Literal["train"] = "train"
     framework: Text | None = None
     down: WeightsRef | None = added("0.2")
     personal: WeightsRef | None = added("0.2")
-    unchanged_left_out: bool = added("0.2", False)
 
     starts_idle = True  # a round may select a hundred of ten thousand edges
 
@@ -178,7 +173,6 @@ class LearnTask(DatasetTask):
         metric: name of the metric that is looked at.
     """
 
-    since = (0, 2)
     has_new_samples = True
 
     role: Literal["learn"] = "learn"
@@ -212,7 +206,6 @@ class PairTask(DatasetTask):
         classes: the classes by their index, as far as an earlier step has named them.
     """
 
-    since = (0, 2)
 
     role: Literal["pair"] = "pair"
     step: PairStep = added("0.2", "selecting")
@@ -233,19 +226,13 @@ class PairTask(DatasetTask):
 
 
 class AggregateTask(WorkerTaskBase):
-    """Collect the updates of a round, and close it. The worker keeps its results: the agent fetches no model for it.
-
-    Attributes:
-        ignores_unknown: True where the coordinator ignores fields of a close record that it does not know; one of 0.1
-            refuses them, so that the record then lacks all that only people read.
-    """
+    """Collect the updates of a round, and close it. The worker keeps its results: the agent fetches no model for it."""
 
     role: Literal["aggregate"] = "aggregate"
     round: Annotated[int, Field(ge=0)]
     algorithm: Text = "FedAvg"
     parameters: dict[str, Scalar] = Field(default_factory=dict)
     collect: RoundSpec
-    ignores_unknown: bool = added("0.2", False)
 
     @property
     def revision(self) -> int:

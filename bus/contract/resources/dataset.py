@@ -9,8 +9,6 @@ from heliograph.bus.contract.versions import added
 from heliograph.core.names import Digest, Label
 
 Format = Literal["npz", "csv", "npy", "parquet", "images", "txt", "coco", "webdataset"]
-FIRST_FORMATS = frozenset((None, "npz", "csv"))
-"""The formats that agents of 0.1 know; they would refuse a whole desired document for another."""
 VERSIONS = 1000
 """Versions that a data set's status keeps; the oldest are forgotten first."""
 NAMED_EDGES = 16

@@ -18,7 +18,6 @@ from heliograph.bus.contract.payloads import (
 from heliograph.bus.contract.resources import FederatedTask
 from heliograph.bus.contract.resources.base import Scalar
 from heliograph.bus.contract.resources.federated_task import WorkerSpec
-from heliograph.bus.contract.versions import Version, parse_version
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View
@@ -28,8 +27,6 @@ from heliograph.core.names import join_labels
 
 GROWTH = 2
 """Times the samples at the job's begin that an edge's data set may grow to while the job runs."""
-UNCHANGED_LEFT_OUT: Version = (0, 2)
-"""From this version on, an aggregation worker takes updates without the tensors that the edge has not changed."""
 
 
 def desired_tasks(
@@ -41,7 +38,7 @@ def desired_tasks(
         return {}
     if training is None:
         warm = without_left(task, warm_tasks(task, _offered(task, view)))
-        training = training_tasks(task, warm, unchanged_left_out=unchanged_left_out(task, view))
+        training = training_tasks(task, warm)
     found = dict(training)
 
     def add(node: str, one: WorkerTask) -> None:
@@ -63,15 +60,13 @@ def without_left(task: FederatedTask, warm: Mapping[str, list[WorkerTask]]) -> d
 
 
 def training_tasks(
-    task: FederatedTask, warm: Mapping[str, list[WorkerTask]], participants: Sequence[str] | None = None, *,
-    unchanged_left_out: bool = False,
+    task: FederatedTask, warm: Mapping[str, list[WorkerTask]], participants: Sequence[str] | None = None
 ) -> dict[str, list[WorkerTask]]:
     """Return the training tasks of each edge; an edge that does not take part reuses its warm task, which stays the
     same between rounds.
 
     Args:
         participants: some of the round's participants, to give only these a task of the round.
-        unchanged_left_out: result of the function of that name.
     """
     status = task.status
     found = dict(warm)
@@ -79,16 +74,10 @@ def training_tasks(
         personal = status.personal or {}
         for edge in status.participants if participants is None else participants:
             now = {"round": status.round, "model": status.model, "active": True, "down": status.down,
-                   "personal": personal.get(edge), "unchanged_left_out": unchanged_left_out}  # fmt: skip
+                   "personal": personal.get(edge)}  # fmt: skip
             if edge in warm:  # else no coordinator has written this status
                 found[edge] = [each.model_copy(update=now) for each in warm[edge]]
     return found
-
-
-def unchanged_left_out(task: FederatedTask, view: View) -> bool:
-    """Return whether the node that aggregates reads a tensor that an update lacks as unchanged."""
-    node = view.edges.get(task.spec.aggregation_worker.node_name)
-    return node is not None and node.report is not None and parse_version(node.report.version) >= UNCHANGED_LEFT_OUT
 
 
 def warm_tasks(
@@ -161,7 +150,6 @@ def _aggregation(task: FederatedTask, view: View) -> AggregateTask:
         parameters=values_of(algorithm.parameters),
         algorithm=algorithm.aggregation_algorithm,
         collect=collect,
-        ignores_unknown=True,
     )
 
 

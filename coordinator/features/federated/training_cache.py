@@ -11,7 +11,6 @@ from heliograph.bus.contract.resources import FederatedTask
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated.desired_tasks import (
     training_tasks,
-    unchanged_left_out,
     warm_tasks,
     without_left,
 )
@@ -44,9 +43,8 @@ def cached_training(task: FederatedTask, view: View, known: CachedTraining | Non
     """
     status, algorithms = task.status, view.algorithms(task.spec.aggregation_worker.node_name)
     warm_of = (task.metadata.uid, task.spec, algorithms, status.assignments, status.datasets, status.packages)
-    left_out = unchanged_left_out(task, view)
     tasks_of = (status.round, status.step, status.model, status.participants, status.down, status.personal,
-                status.left, left_out)  # fmt: skip
+                status.left)  # fmt: skip
     if known is None or known.warm_of != warm_of:
         known = CachedTraining(warm_of, {})
         assignments = sorted(status.assignments.items())
@@ -58,7 +56,7 @@ def cached_training(task: FederatedTask, view: View, known: CachedTraining | Non
         known = replace(known, tasks_of=tasks_of, tasks=without_left(task, known.warm))
         for edges in _slices(status.participants):
             warm = {edge: known.warm[edge] for edge in edges if edge in known.warm}
-            known.tasks.update(training_tasks(task, warm, edges, unchanged_left_out=left_out))
+            known.tasks.update(training_tasks(task, warm, edges))
             yield known
     yield known
 

@@ -29,7 +29,6 @@ from heliograph.bus.contract.resources.incremental_learning_job import LearnedMo
 from heliograph.bus.contract.resources.learning_progress import ROUNDS_KEPT
 from heliograph.bus.contract.resources.model import declared
 from heliograph.bus.contract.resources.triggers import Triggers
-from heliograph.bus.contract.versions import parse_version
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.packages import missing_packages
 from heliograph.incremental import decisions, loop, loop_shards, triggers, troubles
@@ -289,12 +288,7 @@ def _unable(node: str, view: View) -> str:
     """Return why a node cannot train; empty where it can, as far as it is known."""
     if node not in view.edges:
         return "is unknown"
-    report = view.edges[node].report
-    if report is None:
-        return "has not reported yet"
-    if parse_version(report.version) < LearnTask.since:
-        return f"runs heliograph {report.version or '0.1'}, and training began with 0.2"
-    return ""
+    return "has not reported yet" if view.edges[node].report is None else ""
 
 
 def _scheduled(job: IncrementalLearningJob, waiting: Sequence[str]) -> Condition | None:

@@ -16,7 +16,6 @@ from heliograph.bus.contract.resources import (
     ServiceNumbers,
     resolve_all,
 )
-from heliograph.bus.contract.versions import parse_version
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.inference.service_placement import (
     deep_node,
@@ -28,8 +27,6 @@ from heliograph.coordinator.features.inference.totals import Totals
 OFFLINE = "offline"
 HEALTHY = "WorkersHealthy"
 _RUNNABLE = "FormatRunnable"
-_READY_SINCE = (0, 2)
-"""The version since which workers say whether they answer."""
 
 
 def trouble_of(
@@ -68,13 +65,12 @@ def does_answer(
     view: View,
 ) -> bool:
     """Return whether the worker of that name on an edge answers: it runs and says so. An edge that is offline is taken
-    to go on as it was; a worker before 0.2 says nothing, and answers as soon as it runs."""
+    to go on as it was."""
     there, ready = view.edges[edge], totals.ready.get(edge, frozenset())
     if not there.online:
         return name in ready
-    silent = there.report is None or parse_version(there.report.version) < _READY_SINCE
     runs = any(each.worker == name and each.state == "running" for each in there.workers(service.metadata.uid, task))
-    return runs and (silent or name in ready)
+    return runs and name in ready
 
 
 def ready_condition(answers: bool, answering: str, *others: Condition | None) -> Condition:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from heliograph.bus.contract.payloads import PairTask
 from heliograph.bus.contract.resources import DatasetUse, PairTrainingJob
-from heliograph.bus.contract.versions import parse_version
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.packages import missing_packages
 
@@ -18,10 +16,6 @@ def missing(job: PairTrainingJob, view: View) -> Iterator[str]:
     node = view.edges.get(spec.node_name)
     if node is None or node.report is None:
         yield f"node {spec.node_name} {'is unknown' if node is None else 'has not reported yet'}"
-        return
-    if parse_version(node.report.version) < PairTask.since:
-        yield (f"node {spec.node_name} runs heliograph {node.report.version or '0.1'}, and the training of pairs began "
-               "with 0.2")  # fmt: skip
         return
     for name in dict.fromkeys(spec.datasets.values()):
         if node.dataset(name) is None:

@@ -1,4 +1,4 @@
-"""Desired documents: each agent gets fields and roles that its version reads, and no document is written twice."""
+"""Desired documents: each agent gets fields that its version reads, and no document is written twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.payloads import TrainTask, WorkerTask
-from heliograph.bus.contract.resources import DatasetSpec
 from heliograph.bus.contract.versions import Version
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
@@ -20,15 +19,7 @@ from heliograph.coordinator.edges import readers
 from heliograph.coordinator.edges.desired import DesiredWriter
 from heliograph.core.world import World
 
-
-class LaterTask(TrainTask):
-    """A task whose role a later version has added."""
-
-    since = (0, 9)
-
-
 TASK = TrainTask(worker="w", job="j", job_uid="u", round=1, framework="torch")
-LATER = LaterTask(worker="d", job="j", job_uid="u", round=1)
 
 
 @dataclass
@@ -94,33 +85,6 @@ async def test_only_an_upgraded_agents_document_is_written_anew(cloud: Cloud) ->
     after = {edge: (await cloud.written(edge))["generation"] for edge in "abc"}
     assert [edge for edge in "abc" if before[edge] != after[edge]] == ["a"]
     assert "framework" in (await cloud.written("a"))["tasks"][0]
-
-
-async def test_a_data_set_is_left_out_where_the_agent_would_refuse_the_whole_document(cloud: Cloud) -> None:
-    cloud.versions = {"oldest": "0.1.0", "old": "0.2.0"}
-    datasets = {"rows": DatasetSpec(url="x.csv", format="csv"), "new": DatasetSpec(url="x.pq", format="parquet"),
-                "headless": DatasetSpec(url="x.csv", header="no")}  # fmt: skip
-    await cloud.writer.write({edge: ([], datasets) for edge in ("oldest", "old")})
-    assert (await cloud.written("oldest"))["datasets"].keys() == {"rows", "headless"}
-    assert "header" not in (await cloud.written("oldest"))["datasets"]["headless"]
-    assert (await cloud.written("old"))["datasets"]["headless"]["header"] == "no"
-    assert (await cloud.written("old"))["datasets"].keys() == {"rows", "headless", "new"}  # reported there
-    assert cloud.warned == [
-        "edge oldest: data set new is left out: its format parquet came with heliograph 0.2, the agent has version "
-        "0.1.0. Install a newer heliograph there."
-    ]
-
-
-async def test_a_role_is_left_out_where_the_agent_would_refuse_the_whole_document(cloud: Cloud) -> None:
-    cloud.versions = {"oldest": "0.1.0", "old": "0.2.0"}
-    await cloud.write([TASK, LATER], "oldest", "old")
-    assert [each["worker"] for each in (await cloud.written("oldest"))["tasks"]] == ["w"]
-    assert [each["worker"] for each in (await cloud.written("old"))["tasks"]] == ["w", "d"]  # reported there
-    (line,) = cloud.warned
-    assert line == (
-        "edge oldest: task d is left out: its role train came with heliograph 0.9, the agent has version 0.1.0. "
-        "Install a newer heliograph there."
-    )
 
 
 async def test_an_unchanged_document_is_not_written_again(cloud: Cloud) -> None:

@@ -16,7 +16,6 @@ from heliograph.bus.contract.payloads import AggregateTask, Aggregation, ModelUp
 from heliograph.bus.contract.payloads.base import MAX_METRIC
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import AGGREGATION
-from heliograph.bus.contract.versions import FLOOR, left_out
 from heliograph.workers.aggregation.closing import close_record_of, inputs_of
 from heliograph.workers.aggregation.result_files import Result
 from heliograph.workers.aggregation.round import NOTED, NOTED_OF_EDGE, Collection, Staged
@@ -40,22 +39,8 @@ def _collection(*edges: str, large: bool = False) -> Collection:
 
 
 def _record(collection: Collection, result: Result, before: Aggregation | None = None) -> Aggregation:
-    task = AggregateTask(worker="w", job="job", job_uid="uid", round=3, model=BASE, collect=SPEC, ignores_unknown=True)
-    return close_record_of(task, collection, "complete", result, before, 0.5, 7)
-
-
-def test_a_coordinator_that_refuses_unknown_fields_gets_none_that_only_tell() -> None:
-    collection = _collection("edge-1", "edge-2")
-    collection.stopping.add("edge-1")
-    collection.staged = {edge: replace(each, unchanged=True) for edge, each in collection.staged.items()}
-    collection.note_late("edge-2", 2, "late", seconds_late=1.5)
     task = AggregateTask(worker="w", job="job", job_uid="uid", round=3, model=BASE, collect=SPEC)
-    told, untold = (
-        close_record_of(each, collection, "complete", Result(MODEL), None, 0.5, 7)
-        for each in (task.model_copy(update={"ignores_unknown": True}), task)
-    )
-    assert (told.stopping, told.unchanged, told.late[0].seconds_late) == (["edge-1"], ["edge-1", "edge-2"], 1.5)
-    assert untold.model_dump() == told.model_dump(exclude=left_out(Aggregation, FLOOR))
+    return close_record_of(task, collection, "complete", result, before, 0.5, 7)
 
 
 def test_it_counts_the_combined_updates() -> None:

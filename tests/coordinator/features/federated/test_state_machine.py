@@ -14,7 +14,6 @@ from heliograph.bus.contract.payloads import (
     Generation,
     Offer,
     Report,
-    TrainTask,
     UncountedUpdate,
     WorkerReport,
 )
@@ -121,16 +120,6 @@ def test_an_edge_that_does_not_take_part_keeps_the_very_same_task() -> None:
     found = training_tasks(task, warm)
     assert [found[name] is warm[name] for name in EDGES] == [False, True, True]
     assert [(each.round, each.active) for name in EDGES for each in warm[name]] == [(0, False)] * 3
-
-
-@pytest.mark.parametrize(("version", "told"), [("0.1.0", False), ("0.2.0.dev0", True), ("", False)])
-def test_edges_leave_out_what_is_unchanged_where_the_aggregation_reads_that(version: str, told: bool) -> None:
-    task = _running()
-    report = Report(edge="cloud", observed=Generation(), version=version)
-    view = View(ALL.edges | {"cloud": EdgeView("cloud", True, report)}, ALL.models)
-    tasks = [one for found in desired_tasks(task, view).values() for one in found if isinstance(one, TrainTask)]
-    assert tasks
-    assert {one.unchanged_left_out for one in tasks if one.active} == {told}
 
 
 def test_rounds_follow_each_other_until_the_last() -> None:

@@ -84,10 +84,6 @@ def test_an_edge_that_was_ready_and_is_offline_is_taken_to_go_on() -> None:
     assert joint_inference.observe(service_of(), view, totals, NOW).status.phase == "Running"
 
 
-def test_workers_before_0_2_answer_as_soon_as_they_run() -> None:
-    assert joint_inference.observe(service_of(), *answering(version="0.1.9"), NOW).status.phase == "Running"
-
-
 def test_the_deep_models_exception_is_in_the_condition_until_it_is_mended() -> None:
     view, totals = answering("edge-1")
     failing = Totals(cloud=ServiceNumbers(trouble="the model fails: ValueError: boom"), ready=totals.ready)
@@ -143,7 +139,8 @@ def test_a_trouble_stays_while_the_worker_is_tried_again() -> None:
     loads = view_of(CLOUD, edge_with("edge-1", state="running", worker="s-infer", restarts=3, version="0.2.0"))
     assert joint_inference.observe(service, loads, NONE, "later") is service
     works = view_of(CLOUD, edge_with("edge-1", state="running", worker="s-infer", restarts=3))
-    service = joint_inference.observe(service, works, NONE, NOW)
+    answers = Totals(ready={"edge-1": frozenset({"s-infer"})})
+    service = joint_inference.observe(service, works, answers, NOW)
     assert service.status.edges["edge-1"].trouble == ""
     assert condition_of(service, "WorkersHealthy")[0] == "True"
 

@@ -270,7 +270,6 @@ def test_a_missing_data_set_or_node_is_named_with_the_way_out() -> None:
     job = _job()
     assert list(requirements.missing(job, View({}))) == ["node cloud is unknown"]
     assert list(requirements.missing(job, View({NODE: EdgeView(NODE, False)}))) == ["node cloud has not reported yet"]
-    assert "runs heliograph 0.1" in next(requirements.missing(job, _view("mine", "public", version="0.1.0")))
     (why,) = requirements.missing(job, _view("mine"))
     assert "data set public is not on node cloud" in why and "datasets push public FILE --edge cloud" in why
     unreadable = [DatasetIndex(name=name, error="is no npz file") for name in ("mine", "public")]

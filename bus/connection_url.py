@@ -1,8 +1,10 @@
 """Connection URLs: address of a broker, login and TLS files. Every client parses its URL here.
 
-    scheme://[user[:password]@]host[:port][?ca=FILE&certificate=FILE&key=FILE]
+    scheme://[user[:password]@]host[:port][?ca=FILE&certificate=FILE&key=FILE&handshake=upgrade]
 
-``tls``, ``wss`` and ``mqtts`` always speak TLS; ``nats`` switches to TLS if the server requires it. TLS files that the
+``tls``, ``wss`` and ``mqtts`` speak TLS 1.3 from the first byte on. ``tls`` with ``handshake=upgrade`` reaches a NATS
+server that says its first line in clear text, as one without ``handshake_first`` does: who sits between can change that
+line, and neither reads nor changes what follows. ``nats`` switches to TLS if the server requires it. TLS files that the
 URL does not name come from the environment: ``HELIOGRAPH_TLS_CA``, ``…_CERTIFICATE``, ``…_KEY``. On NATS a user without
 a password is a token, as in the NATS tools. Percent-encode special characters of a user or password (RFC 3986), and put
 an IPv6 address in brackets.
@@ -20,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from heliograph.core.errors import Refused
 
@@ -35,7 +37,8 @@ SECURE = ("tls", "wss", "mqtts")
 SCHEMES = (*NATS, *MQTT, "memory")
 INSECURE = "HELIOGRAPH_INSECURE"
 """The environment variable that, as ``1``, allows connections to other machines without TLS."""
-_TLS_FILES = ("ca", "certificate", "key")
+TLS_FILES = ("ca", "certificate", "key")
+_HANDSHAKE, _UPGRADE = "handshake", "upgrade"
 _NO_PORT = re.compile(r":(?!//)(?!\d{1,5}(?:/|$))[^/]*")
 
 
@@ -57,14 +60,18 @@ class TLS:
         """Return a context that verifies the broker's certificate and name. Raises Refused if a file is unusable."""
         import ssl
 
-        for name in _TLS_FILES:
+        for name in TLS_FILES:
             file: Path | None = getattr(self, name)
-            if file is not None and not os.access(file, os.R_OK):
-                raise Refused("invalid", field=f"TLS {name}", expected="a readable PEM file", got=str(file))
+            try:
+                if file is not None:
+                    os.close(os.open(file, os.O_RDONLY))
+            except OSError:
+                raise Refused("invalid", field=f"TLS {name}", expected="a readable PEM file", got=str(file)) from None
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except ssl.SSLError as error:
             raise self._unusable("ca", error) from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
         if self.certificate is not None:
             try:
                 # an empty passphrase makes an encrypted key an error instead of a prompt at the terminal
@@ -72,6 +79,12 @@ class TLS:
             except ssl.SSLError as error:
                 raise self._unusable("certificate", error) from None
         return context
+
+    @property
+    def query(self) -> str:
+        """The files as the query of a URL; empty without any."""
+        named = {name: str(file) for name in TLS_FILES if (file := getattr(self, name)) is not None}
+        return f"?{urlencode(named, safe='/')}" if named else ""
 
     def _unusable(self, name: str, error: Exception) -> Refused:
         expected = f"PEM that OpenSSL reads ({str(error)[:80]})"
@@ -97,6 +110,8 @@ class ConnectionUrl:
     path: str = ""
     credentials: Credentials = Credentials()
     tls: TLS = TLS()
+    upgrades: bool = False
+    """Whether TLS begins after the server's first line in clear text, instead of at once."""
 
     @classmethod
     def parse(
@@ -132,12 +147,18 @@ class ConnectionUrl:
             path,
             _credentials(parts),
             _tls(parts, field, environment),
+            (_HANDSHAKE, _UPGRADE) in parse_qsl(parts.query),
         )
 
     @property
     def secure(self) -> bool:
         """Whether the connection requires TLS."""
         return self.scheme in SECURE
+
+    @property
+    def handshakes_first(self) -> bool:
+        """Whether a NATS connection begins with the TLS handshake."""
+        return self.scheme == "tls" and not self.upgrades
 
     @property
     def stays_here(self) -> bool:
@@ -182,11 +203,13 @@ def _tls(parts: SplitResult, field: str, environment: Mapping[str, str]) -> TLS:
     """Return the TLS files named by the URL's query or else by the environment."""
     named = dict(parse_qsl(parts.query, keep_blank_values=True))
     takes_files = parts.scheme in SECURE or parts.scheme == "nats"
+    if parts.scheme == "tls" and (given := named.pop(_HANDSHAKE, _UPGRADE)) != _UPGRADE:
+        raise Refused("invalid", field=field, expected=f"{_HANDSHAKE}={_UPGRADE}, or no {_HANDSHAKE}", got=given[:80])
     for name, value in named.items():
-        if name not in _TLS_FILES or not takes_files or not value:
-            takes = f"only the parameters {', '.join(_TLS_FILES)}, each a file, with a scheme that speaks TLS"
-            raise Refused("invalid", field=field, expected=takes, got=name if name in _TLS_FILES else "another one")
-    found = {name: named.get(name) or environment.get(f"HELIOGRAPH_TLS_{name.upper()}") for name in _TLS_FILES}
+        if name not in TLS_FILES or not takes_files or not value:
+            takes = f"only the parameters {', '.join(TLS_FILES)}, each a file, with a scheme that speaks TLS"
+            raise Refused("invalid", field=field, expected=takes, got=name if name in TLS_FILES else "another one")
+    found = {name: named.get(name) or environment.get(f"HELIOGRAPH_TLS_{name.upper()}") for name in TLS_FILES}
     return TLS(**{name: Path(value) for name, value in found.items() if value})
 
 

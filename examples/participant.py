@@ -74,6 +74,8 @@ class Participant:
         self._changes: queue.Queue[None] = queue.Queue()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
         self._client.username_pw_set(url.username, url.password)
+        if url.scheme == "mqtts":
+            self._client.tls_set(str(login.with_name("ca.pem")))
         self._client.on_socket_open = lambda _, __, opened: opened.setsockopt(
             socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
         )

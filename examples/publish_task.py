@@ -32,6 +32,8 @@ def main() -> int:
     received: list[tuple[str, Any]] = []
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.username_pw_set(user, unquote(door.password or ""))
+    if door.scheme == "mqtts":
+        client.tls_set(str(Path(sys.argv[1]).with_name("ca.pem")))
     client.on_connect = lambda *_: client.subscribe([(reply, 1), (status, 1)])
     client.on_subscribe = lambda *_: client.publish(
         "heliograph/request/jobs/create", json.dumps(task | {"reply_to": reply}), qos=1

@@ -91,7 +91,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Broker
         await each.kill()
 
 
-def _need_mosquitto() -> None:
+def need_mosquitto() -> None:
     """Skip the test if mosquitto is not installed; fail it if the environment requires mosquitto."""
     try:
         find_mosquitto()
@@ -125,7 +125,7 @@ async def mosquitto(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Mos
     started: list[Mosquitto] = []
 
     async def start(*settings: str) -> Mosquitto:
-        _need_mosquitto()
+        need_mosquitto()
         directory = tmp_path / f"mosquitto-{len(started)}"
         one = Mosquitto(directory, ("set_tcp_nodelay true", "persistence false", *settings))
         started.append(one)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -20,6 +19,7 @@ from paho.mqtt.properties import Properties
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.link import Link
 from heliograph.bus.mqtt.library_client import HeliographClient
+from heliograph.bus.tls_context import TlsContext
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused, Unreachable
 from heliograph.core.tasks import cancel_and_wait, keep_cancellation
 from heliograph.core.world import World
@@ -58,7 +58,7 @@ class MqttConnection:
         self._world = world
         self._on_message = on_message
         self._on_connect = on_connect
-        self._tls: ssl.SSLContext | None = None
+        self._tls = TlsContext(url.tls)
         self._client: aiomqtt.Client | None = None
         self._version: int | None = None
         self._running: asyncio.Task[None] | None = None
@@ -69,7 +69,7 @@ class MqttConnection:
     async def open(self) -> None:
         """Start connecting and return at once. Raises Refused if the TLS files cannot be read."""
         if self.url.secure:
-            self._tls = self.url.tls.context()
+            self._tls.current()
         self._running = asyncio.create_task(self._run())
 
     async def close(self) -> None:
@@ -95,7 +95,7 @@ class MqttConnection:
             timeout=TIMEOUT,
             max_inflight_messages=1000,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            tls_context=self._tls,
+            tls_context=self._tls.current() if self.url.secure else None,
             **more,
         )
 

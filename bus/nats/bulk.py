@@ -58,10 +58,11 @@ class BulkLink:
             raise
 
     def _log_in(self, url: ConnectionUrl) -> None:
+        if url.handshakes_first:
+            self._shake_hands(url)
         info = json.loads(self._line().removeprefix(b"INFO "))
-        if url.secure or info.get("tls_required"):
-            self._socket = url.tls.context().wrap_socket(self._socket, server_hostname=url.host)
-            self._in = self._reader()
+        if url.upgrades or (info.get("tls_required") and not url.secure):
+            self._shake_hands(url)
         self.max_payload: int = info["max_payload"]
         hello: dict[str, object] = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True,
                                     "lang": "python", "version": "1", "name": "bulk", "protocol": 1}  # fmt: skip
@@ -74,6 +75,10 @@ class BulkLink:
         while not (line := self._line()).startswith(b"PONG"):
             if line.startswith(b"-ERR"):
                 raise _refusal(line)
+
+    def _shake_hands(self, url: ConnectionUrl) -> None:
+        self._socket = url.tls.context().wrap_socket(self._socket, server_hostname=url.host)
+        self._in = self._reader()
 
     def close(self) -> None:
         self._in.close()

@@ -258,6 +258,7 @@ class NatsConnection:
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
                     connect_timeout=2,
+                    tls_handshake_first=self.url.handshakes_first,
                     ping_interval=1,
                     max_outstanding_pings=2,
                     error_cb=self._on_error,

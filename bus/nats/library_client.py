@@ -14,9 +14,12 @@ from nats.aio.transport import TcpTransport
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.nats.control_lines import ControlLineParser
+from heliograph.bus.tls_context import TlsContext
 from heliograph.core.errors import HeliographError, Refused
 
 _ENDS_NOTHING = "permissions violation"
+_NO_TLS_FIRST = ("the server does not say in TLS who it is; one that speaks first in clear text is named by "
+                 "tls://…?handshake=upgrade")  # fmt: skip
 
 
 class ConnectionClosed(ConnectionResetError, RuntimeError):
@@ -43,6 +46,9 @@ class Connection(TcpTransport):
         if self._io_writer is not None:
             self._io_writer.transport.abort()
 
+    async def wait_closed(self) -> None:
+        """Return at once: the connection is closed. After a handshake that failed, its end would reach nobody."""
+
     def __bool__(self) -> bool:
         return True  # the library would replace one that is not connected by its own
 
@@ -58,13 +64,13 @@ class HeliographClient(Client):
         super().__init__()
         self._on_lost = on_lost
         self._url = url
-        self._context: ssl.SSLContext | None = None
+        self._context = TlsContext(url.tls)
         self._ps = ControlLineParser(self, self._hand_over)
 
     def check(self) -> None:
         """Raise Refused if the URL names TLS files that cannot be read, or a transport that is not installed."""
         if self._url.secure:
-            self._context = self._url.tls.context()
+            self._context.current()
         if self._url.scheme in ("ws", "wss") and importlib.util.find_spec("aiohttp") is None:
             raise Refused("unsupported", field="url", expected="nats:// or tls://", got=self._url.shown,
                           hint="NATS over WebSocket needs aiohttp: run 'pip install aiohttp'.")  # fmt: skip
@@ -77,17 +83,15 @@ class HeliographClient(Client):
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
-        """The context, created at its first use: a broker may require TLS of a ``nats://`` client too."""
-        if self._context is None:
-            try:
-                self._context = self._url.tls.context()
-            except HeliographError as error:
-                raise nats.errors.Error(str(error)) from None
-        return self._context
+        """The context for the next handshake: a broker may require TLS of a ``nats://`` client too."""
+        try:
+            return self._context.current()
+        except HeliographError as error:
+            raise nats.errors.Error(str(error)) from None
 
     def _connect_command(self) -> bytes:
         """Return the CONNECT line. It contains the login: never send it in clear text if the URL asks for TLS."""
-        if self._url.scheme == "tls" and not self._server_info.get("tls_required"):
+        if self._url.upgrades and not self._server_info.get("tls_required"):
             raise nats.errors.SecureConnWantedError
         return super()._connect_command()
 
@@ -100,6 +104,10 @@ class HeliographClient(Client):
         """Introduce the client. Raise an error that the library answers by another attempt; others end its attempts."""
         try:
             await super()._process_connect_init()
+        except (nats.errors.Error, ssl.SSLError) as error:
+            if self._url.handshakes_first and ("INFO" in str(error) or "WRONG_VERSION_NUMBER" in str(error)):
+                raise nats.errors.Error(_NO_TLS_FIRST) from None
+            raise
         except (ValueError, AssertionError) as error:
             raise nats.errors.Error(f"no NATS server answers: {error}") from None
         if not self.is_connected:  # the connection ended before the server's answer

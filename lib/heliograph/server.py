@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from heliograph.bus.connection_url import SCHEMES, ConnectionUrl
+from heliograph.bus.connection_url import SCHEMES, TLS, TLS_FILES, ConnectionUrl
 from heliograph.core.errors import Refused, Unreachable
 
 VARIABLE = "HELIOGRAPH_SERVER"
@@ -79,11 +80,19 @@ def _named(text: str, field: str, source: str = "") -> Server:
     if "://" in text or not _is_file(text):
         return Server(check_url(text, field), source)
     try:
-        url = str(json.loads(Path(text).read_text())["server"])
+        tree = json.loads(Path(text).read_text())
+        url = str(tree["server"]) + _files_beside(Path(text), tree).query
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused("invalid", field=field, expected="a cluster.json that 'heliograph up' has written",
                       got=f"{text} ({type(error).__name__})") from None  # fmt: skip
     return Server(check_url(url, field), text)
+
+
+def _files_beside(file: Path, tree: Mapping[str, object]) -> TLS:
+    """Return the TLS files that a user's file names in its own directory, so that one may carry that to another
+    machine."""
+    named = {name: file.resolve().with_name(str(tree[name])) for name in TLS_FILES if name in tree}
+    return TLS(**named)
 
 
 def _is_file(text: str) -> bool:

@@ -35,17 +35,19 @@ NATS_ONLY = pytest.mark.parametrize("kind", ["nats"])
 
 @dataclass
 class TlsBroker(Broker):
-    """The embedded broker with TLS on both ports; with ``verify`` it requires client certificates."""
+    """A nats-server with TLS on both ports; with ``verify`` it requires client certificates. One that is not ``first``
+    speaks first in clear text, as nats-server's defaults have it."""
 
     ca: Path = Path()
     certificate: Path = Path()
     key: Path = Path()
     verify: bool = False
+    first: bool = True
 
     def config(self) -> str:
         tree = json.loads(super().config())
         files = {"ca_file": str(self.ca), "cert_file": str(self.certificate), "key_file": str(self.key)}
-        tree["tls"] = files | {"verify": self.verify}
+        tree["tls"] = files | {"verify": self.verify, "handshake_first": self.first}
         tree["mqtt"]["tls"] = files | {"verify": self.verify}
         return json.dumps(tree)
 
@@ -62,19 +64,20 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 async def secured(
     kind: str, tmp_path: Path, authority: Authority, mosquitto: Callable[..., Awaitable[Mosquitto]]
 ) -> AsyncIterator[Secured]:
-    """Return ``await secured(verify=False)``, which starts a broker certified for ``localhost`` and returns its URL."""
+    """Return ``await secured(verify=False, first=True)``, which starts a broker certified for ``localhost`` and returns
+    its URL."""
     started: list[Broker] = []
     certificate, key = authority.certificate("server", "DNS:localhost")
     for each in (authority.ca, certificate, key):  # mosquitto drops its privileges before it reads the files
         each.chmod(0o644)
 
-    async def start(verify: bool = False) -> str:
+    async def start(verify: bool = False, first: bool = True) -> str:
         if kind == "mosquitto":
             settings = (f"cafile {authority.ca}", f"certfile {certificate}", f"keyfile {key}", "user root")
             server = await mosquitto(*settings, f"require_certificate {str(verify).lower()}")
             return f"mqtts://localhost:{server.port}"
         one = TlsBroker(tmp_path / "broker", "cloud", USERS, ca=authority.ca, certificate=certificate, key=key,
-                        verify=verify)  # fmt: skip
+                        verify=verify, first=first)  # fmt: skip
         started.append(one)
         await one.start()
         login = "coordinator:of-coordinator@localhost"
@@ -172,16 +175,27 @@ async def test_a_transfer_verifies_the_broker_too(secured: Secured) -> None:
 async def test_a_client_without_a_tls_setting_follows_a_broker_that_requires_tls(
     secured: Secured, authority: Authority, tmp_path: Path
 ) -> None:
-    url = f"{await secured()}?ca={authority.ca}".replace("tls://", "nats://")
+    url = f"{await secured(first=False)}?ca={authority.ca}".replace("tls://", "nats://")
     await carries_messages(url)
     await carries_blobs(url, tmp_path)
 
 
-async def test_no_login_is_sent_in_clear_text_where_the_url_requires_tls() -> None:
+@NATS_ONLY
+async def test_a_server_that_speaks_first_in_clear_text_is_reached_where_the_url_says_so(
+    secured: Secured, authority: Authority, tmp_path: Path
+) -> None:
+    url = f"{await secured(first=False)}?ca={authority.ca}"
+    assert "named by tls://…?handshake=upgrade" in await refusal(url)
+    await carries_messages(f"{url}&handshake=upgrade")
+    await carries_blobs(f"{url}&handshake=upgrade", tmp_path)
+
+
+@pytest.mark.parametrize("query", ["", "?handshake=upgrade"])
+async def test_no_login_is_sent_in_clear_text_where_the_url_requires_tls(query: str) -> None:
     server = ScriptedServer()
     async with server.listening():
-        url = server.url.replace("nats://", "tls://")
-        assert "secure connection not available" in await refusal(url)
+        url = server.url.replace("nats://", "tls://") + query
+        assert await refusal(url)
         with pytest.raises(Unreachable):
             await asyncio.to_thread(BulkLink, ConnectionUrl.parse(url), "_INBOX.one")
     assert not [line for line in server.seen if "CONNECT" in line or "secret" in line]

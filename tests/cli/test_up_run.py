@@ -82,6 +82,44 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return kept | {"XDG_STATE_HOME": str(tmp_path / "state")}
 
 
+async def test_an_address_to_bind_is_an_address(environment: dict[str, str]) -> None:
+    code, _, error = await _done(environment, "up", "--bind", "cloud.example")
+    assert code == 2
+    assert "--bind" in error
+    assert "expected an address of this machine, or 0.0.0.0 for all, got cloud.example" in error
+    code, _, error = await _done(environment, "up", "--tls-name", "https://cloud.example")
+    assert code != 0
+    assert "expected a host name or an IP address, got https://cloud.example" in error
+    assert "Traceback" not in error
+
+
+async def test_a_cluster_beyond_loopback_is_reached_by_tls_with_a_users_files(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    words = ("up", "--edges", "1", "--user", "alice", "--bind", "0.0.0.0", "--tls-name", "localhost")
+    async with asyncio.timeout(HANGS), _started(environment, *words) as process:
+        assert process.stdout is not None
+        printed = []
+        while not printed or not printed[-1].startswith("Ctrl-C"):
+            line = await process.stdout.readline()
+            assert line, printed
+            printed.append(line.decode().strip())
+        (said,) = [line for line in printed if line.startswith("TLS")]
+        assert Path(said.split()[3].rstrip(",")).is_file()
+        assert any(line.startswith("NATS  tls://localhost:") for line in printed)
+        assert any(line.startswith("MQTT  mqtts://localhost:") for line in printed)
+        alice = tmp_path / "state" / "heliograph" / "users" / "alice"
+        for more in ({}, {"HELIOGRAPH_SERVER": str(alice / "cluster.json")}):
+            code, out, error = await _done(environment | more, "get", "edges")
+            assert (code, "edge-1" in out) == (0, True), error
+        published = await asyncio.create_subprocess_exec(
+            sys.executable, "examples/publish_task.py", str(alice / "cluster.json"), "/dev/stdin", cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, why = await published.communicate(b'{"kind": "FederatedTask", "metadata": {"name": "digits"}}')
+        assert why.startswith(b"refused: heliograph/request/jobs/create field spec"), why
+
+
 @pytest.mark.long
 async def test_the_lines_that_up_prints_work_as_printed(
     tmp_path: Path, environment: dict[str, str], mosquitto: object

@@ -128,10 +128,7 @@ class Signer:
     @classmethod
     def made(cls, world: World) -> Signer:
         """Return the signer of a new key."""
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        secret = int.from_bytes(world.new_secret() + world.new_secret()) % (_ORDER - 1) + 1
-        return cls(ec.derive_private_key(secret, ec.SECP256R1()))
+        return cls(new_p256_key(world))
 
     @classmethod
     def kept(cls, file: Path, world: World) -> Signer:
@@ -166,6 +163,14 @@ class Signer:
 
     def __repr__(self) -> str:
         return f"Signer({self.key_id[:12]})"
+
+
+def new_p256_key(world: World) -> EllipticCurvePrivateKey:
+    """Return a new private key, of the world's randomness."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    secret = int.from_bytes(world.new_secret() + world.new_secret()) % (_ORDER - 1) + 1
+    return ec.derive_private_key(secret, ec.SECP256R1())
 
 
 def verify(envelope: Envelope, trusted: Mapping[str, str], payload_type: str = "") -> bytes:

@@ -20,10 +20,12 @@ from heliograph.core.world import World
 from heliograph.edge_agent.confinement.site_policy import CONFINED, SitePolicy, written
 from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.local import disk_room
+from heliograph.local.broker_tls import connected_host
 from heliograph.local.child import Child
 from heliograph.local.cluster_commands import ClusterCommands, heliograph, patience_for
 from heliograph.local.cluster_log import ClusterLog
 from heliograph.local.cluster_node import Node
+from heliograph.local.cluster_tls import ClusterTls, Listening
 from heliograph.local.cluster_users import COORDINATOR, OPERATOR, agent_login, cloud_users
 from heliograph.local.disk_watch import DiskWatch
 from heliograph.local.mosquitto_door import MosquittoDoor
@@ -33,6 +35,8 @@ from heliograph.local.restarts import Supervision, process_of
 from heliograph.local.roots import resolved_directory, resolved_root
 
 READY_TIMEOUT = 120.0
+HERE = Listening()
+"""This machine alone."""
 
 
 class LocalCluster:
@@ -54,6 +58,8 @@ class LocalCluster:
         logins: tokens by name: those of users who may log in beside ``operator``, and the operator's if it is given.
         participants: tokens by name of those who train by themselves; each logs in as ``participant-<name>``.
         websocket, websocket_origins: see ``Broker``; for the cloud's broker alone.
+        listening: where the cloud's brokers listen; the nodes' own listen on loopback.
+        renewed: called when certificates have been renewed, once the brokers read them.
         outputs: directory below which each node's agent keeps, under the node's name, what the scripts write; by
             default each agent keeps it in its state.
         log: file for the lines that the processes print, each preceded by time and component.
@@ -91,17 +97,21 @@ class LocalCluster:
         node_gpus: int | None = None,
         site_policy: SitePolicy = CONFINED,
         program: Callable[[str], Sequence[str]] = heliograph,
+        listening: Listening = HERE,
+        renewed: Callable[[], None] = lambda: None,
     ) -> None:
         self.directory = directory.resolve()
         self.world = world or World()
         names = [CLOUD, *(require_label(name, "edge") for name in edges)]
         patience = patience_for(len(edges), usable_cores())
         ping_interval = f"{round(PING_MILLISECONDS * patience)}ms"
+        self.tls = ClusterTls(self.directory / "tls", listening, self.world) if listening.tls else None
+        tls = self.tls.broker if self.tls is not None else None
         self.broker = Broker(
             self.directory / "broker", "cloud",
             tuple(cloud_users([*names, *guests], logins or {}, participants or {}, self._secret)), name="cloud",
             world=self.world, websocket=websocket, websocket_origins=websocket_origins,
-            ping_interval=ping_interval,
+            ping_interval=ping_interval, host=listening.host, tls=tls,
         )  # fmt: skip
         self._commands = ClusterCommands(
             self.broker, program, patience, self.directory / "signing-key.pem", self.directory / "model-keys.pem",
@@ -116,7 +126,10 @@ class LocalCluster:
         self._doors = doors
         self._log = ClusterLog(log, self.world)
         self._relayed = relayed
-        self.mosquitto = MosquittoDoor(self.directory / "door", self.broker.users, self.world) if mosquitto else None
+        self.mosquitto = (
+            MosquittoDoor(self.directory / "door", self.broker.users, self.world, listening.host, tls)
+            if mosquitto else None
+        )  # fmt: skip
         offered, external = datasets or {}, edge_brokers or {}
         self.nodes = {
             name: Node(name, self.directory / name, external_broker=external.get(name, ""),
@@ -126,7 +139,8 @@ class LocalCluster:
             node.give_broker(self._secret, self.world, ping_interval)
         self._coordinators: dict[str, Child] = {}
         self._supervision = Supervision(self.world, supervise) if supervise is not None else None
-        self._watching_disk: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
+        self._renewed = renewed
 
     @property
     def allowed_packages(self) -> Path:
@@ -146,6 +160,11 @@ class LocalCluster:
     def door_of(self, user: str = "") -> str:
         """Return the URL of the MQTT door with a user's credentials: mosquitto's, if it is started."""
         return self.broker.url(user, "mqtt") if self.mosquitto is None else self.mosquitto.url(user)
+
+    @property
+    def public_door(self) -> str:
+        """The URL of the MQTT door for other machines too, without credentials."""
+        return self.broker.public_url(scheme="mqtt") if self.mosquitto is None else self.mosquitto.public_url()
 
     def agent_url(self, edge: str) -> str:
         """Return the NATS URL with the credentials of an edge's agent."""
@@ -175,11 +194,15 @@ class LocalCluster:
         self.broker.store_bytes = room.cloud
         for broker in brokers:
             broker.store_bytes = room.node
+        if self.tls is not None:
+            await self.tls.start()
+            self._watching.append(asyncio.create_task(self.tls.keep(self.reload_certificates)))
         await self.broker.start()
         if self.mosquitto is not None:
             await self.mosquitto.start()
         for name in self._relayed:
-            relay = self.nodes[name].relay = Relay(self.broker.host, self.broker.port, self.world)
+            target = connected_host(self.broker.host)
+            relay = self.nodes[name].relay = Relay(target, self.broker.port, self.world)
             await relay.start()
         await self.start_coordinator()
         await self._start_agents()
@@ -196,9 +219,8 @@ class LocalCluster:
         for child in (*self._coordinators.values(), *(node.child for node in self.nodes.values())):
             if child is not None:
                 supervision.keep(child.name, child)
-        self._watching_disk = asyncio.create_task(
-            DiskWatch(self.directory, (self.broker, *brokers), self.world, supervision.report).run()
-        )
+        watch = DiskWatch(self.directory, (self.broker, *brokers), self.world, supervision.report)
+        self._watching.append(asyncio.create_task(watch.run()))
 
     async def _start_agents(self) -> None:
         """Start the nodes, some at once: the coordinator needs a core too, for those that have started."""
@@ -229,6 +251,13 @@ class LocalCluster:
     async def wait_for_line(self, name: str, words: str, timeout: float = READY_TIMEOUT, times: int = 1) -> str:
         """Wait until a coordinator or an agent has printed ``words`` in as many lines as ``times``; return the last."""
         return await self._child(name).wait_for_line(words, timeout, times)
+
+    def reload_certificates(self) -> None:
+        """Let the cloud's brokers read their certificates again; connections stay."""
+        self.broker.reload()
+        if self.mosquitto is not None:
+            self.mosquitto.broker.reload()
+        self._renewed()
 
     async def start_coordinator(self, name: str = COORDINATOR) -> None:
         """Start a coordinator; it stands by if another leads."""
@@ -277,8 +306,7 @@ class LocalCluster:
         return process_of(self._child(name)).pid
 
     async def stop(self) -> None:
-        if self._watching_disk is not None:
-            await cancel_and_wait(self._watching_disk)
+        await cancel_and_wait(*self._watching)
         if self._supervision is not None:
             await self._supervision.stop()
         children = [*(node.child for node in self.nodes.values()), *self._coordinators.values()]

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from heliograph.bus.connection_url import TLS, TLS_FILES
 from heliograph.core.errors import HeliographError
 from heliograph.core.names import is_label
 from heliograph.core.private_files import make_private, write_private
@@ -101,22 +102,38 @@ def _ports_of(broker: Broker) -> dict[str, int]:
 
 def write_user_files(
     home: Path, broker: Broker, users: Iterable[str], door: MosquittoDoor | None = None, *,
-    participants: Iterable[str] = (),
+    participants: Iterable[str] = (), files_of: Callable[[str], TLS] | None = None,
 ) -> Mapping[str, Path]:  # fmt: skip
     """Write each login's directory below ``home``, in place of those of an earlier cluster; return them by name.
 
     MQTT clients of users find ``door``, or else the embedded broker. Participants find that one alone: it carries their
     updates, and their connection to it is their presence.
+
+    Args:
+        files_of: gives the TLS files of a login, which its directory gets copies of, so that one may carry it to
+            another machine; None where the broker speaks clear text.
     """
     remove_user_files(home)
     make_private(home)
     directories = {}
     for name, own in [*((each, door) for each in users), *((each, None) for each in participants)]:
         directory = directories[name] = make_private(home / name)
-        write_private(directory / "cluster.json", cluster_document(broker, name, own))
+        files = _copied(files_of(name), directory) if files_of is not None else TLS()
+        write_private(directory / "cluster.json", _users_document(broker, name, own, files))
         for program in MOSQUITTO:
-            write_private(directory / program, _mosquitto_options(broker, name, own))
+            write_private(directory / program, _mosquitto_options(broker, name, own, files))
     return directories
+
+
+def _copied(files: TLS, directory: Path) -> TLS:
+    """Return copies of TLS files in a user's directory."""
+    copies = {}
+    for name in TLS_FILES:
+        file: Path | None = getattr(files, name)
+        if file is not None:
+            copies[name] = directory / f"{name}.pem"
+            write_private(copies[name], file.read_text())
+    return TLS(**copies)
 
 
 def remove_user_files(home: Path) -> None:
@@ -133,7 +150,19 @@ def cluster_document(
     return json.dumps({"pid": os.getpid(), "user": user, **urls, **more})
 
 
-def _mosquitto_options(broker: Broker, user: str, door: MosquittoDoor | None) -> str:
+def _users_document(broker: Broker, user: str, door: MosquittoDoor | None, files: TLS) -> str:
+    """Return the JSON in a user's directory, which names the TLS files beside it."""
+    mqtt = broker.public_url(user, "mqtt") if door is None else door.public_url(user)
+    named = {name: file.name for name in TLS_FILES if (file := getattr(files, name)) is not None}
+    return json.dumps({"pid": os.getpid(), "user": user, "server": broker.public_url(user), "mqtt": mqtt, **named})
+
+
+def _mosquitto_options(broker: Broker, user: str, door: MosquittoDoor | None, files: TLS) -> str:
     """Return one option on each line, as mosquitto's clients read them; the embedded broker speaks MQTT 3.1.1."""
     port, version = (broker.mqtt_port, "311") if door is None else (door.broker.port, "5")
-    return f"-h {broker.host}\n-p {port}\n-u {user}\n-P {broker.password(user)}\n-V {version}\n"
+    lines = [f"-h {broker.public_host}", f"-p {port}", f"-u {user}", f"-P {broker.password(user)}", f"-V {version}"]
+    if files.ca is not None:
+        lines += [f"--cafile {files.ca}", "--tls-version tlsv1.3"]
+    if files.certificate is not None:
+        lines += [f"--cert {files.certificate}", f"--key {files.key}"]
+    return "".join(f"{line}\n" for line in lines)

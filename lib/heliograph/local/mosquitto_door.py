@@ -16,6 +16,7 @@ from heliograph.bus.contract.mosquitto_acl import mosquitto_acl
 from heliograph.bus.contract.topics import MIB, Role
 from heliograph.core.private_files import make_private, write_private
 from heliograph.core.world import World
+from heliograph.local.broker_tls import BrokerTls, connected_host, in_url
 from heliograph.local.mosquitto import Mosquitto, find_mosquitto
 from heliograph.local.nats_server import User
 
@@ -30,6 +31,8 @@ _SETTINGS = (
     f"max_packet_size {2 * MIB}",  # the largest request, in its envelope
     "max_queued_messages 1000",
     "max_connections 1024",
+    "max_inflight_messages 100",
+    f"max_queued_bytes {16 * MIB}",  # of one client
 )
 
 
@@ -39,19 +42,24 @@ class MosquittoDoor:
     Args:
         directory: directory of its configuration, rules and password hashes.
         users: logins of the cluster.
+        host, tls: see ``Mosquitto``.
 
     Raises:
         HeliographError: if mosquitto is not installed.
     """
 
-    def __init__(self, directory: Path, users: Iterable[User], world: World) -> None:
+    def __init__(
+        self, directory: Path, users: Iterable[User], world: World, host: str = "127.0.0.1",
+        tls: BrokerTls | None = None,
+    ) -> None:  # fmt: skip
         find_mosquitto()
         self._users = {user.name: user for user in users if user.role in ROLES}
         self._world = world
         passwords, rules = directory / "passwords", directory / "rules.acl"
         own = () if getuid() else ("user root",)  # it would become a user who may not read the files
         self.broker = Mosquitto(
-            directory, (*_SETTINGS, *own, f"password_file {passwords}", f"acl_file {rules}"), world
+            directory, (*_SETTINGS, *own, f"password_file {passwords}", f"acl_file {rules}"), world,
+            host=host, tls=tls,
         )  # fmt: skip
         self._passwords, self._rules = passwords, rules
 
@@ -67,9 +75,17 @@ class MosquittoDoor:
         await self.broker.kill()  # it keeps nothing that it could save
 
     def url(self, user: str = "") -> str:
-        """Return the MQTT URL with a user's credentials."""
+        """Return the MQTT URL with a user's credentials, for processes of this machine."""
+        tls = self.broker.tls
+        return self._url(user, connected_host(self.broker.host)) + (tls.own.query if tls else "")
+
+    def public_url(self, user: str = "") -> str:
+        """Return the MQTT URL with a user's credentials, for other machines too; it names no files of this one."""
+        return self._url(user, self.broker.tls.name if self.broker.tls else connected_host(self.broker.host))
+
+    def _url(self, user: str, host: str) -> str:
         login = f"{user}:{self._users[user].password}@" if user else ""
-        return f"mqtt://{login}127.0.0.1:{self.broker.port}"
+        return f"{'mqtts' if self.broker.tls else 'mqtt'}://{login}{in_url(host)}:{self.broker.port}"
 
 
 def password_file(tokens: Mapping[str, str], world: World) -> str:

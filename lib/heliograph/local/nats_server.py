@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from heliograph.bus.contract.permissions import Permissions, Place, permissions
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
@@ -17,6 +19,7 @@ from heliograph.core.child_process import dying_with_parent
 from heliograph.core.errors import HeliographError
 from heliograph.core.private_files import make_private
 from heliograph.core.world import Process, World
+from heliograph.local.broker_tls import BrokerTls, connected_host, in_url, protected, require_protected
 
 READY_TIMEOUT = 60.0
 ATTEMPTS = 3
@@ -61,6 +64,8 @@ class Broker:
             listener's own origin. Clients that are no browsers send no origin, and may connect.
         ping_interval: time between two pings to a client, in nats-server's notation.
         store_bytes: bytes that it may store; 0 for nats-server's own rule, 75 % of the disk that is free.
+        host: address to listen at; one that other machines reach needs ``tls`` and users.
+        tls: certificate of all its listeners; None for clear text.
     """
 
     directory: Path
@@ -78,10 +83,13 @@ class Broker:
     system_password: str = ""
     ping_interval: str = PING_INTERVAL
     store_bytes: int = 0
+    tls: BrokerTls | None = None
     process: Process | None = None
 
     async def start(self) -> None:
-        """Start the server and return when it answers. Raise HeliographError with its last log lines if it does not."""
+        """Start the server and return when it answers. Raise HeliographError with its last log lines if it does not,
+        Refused if other machines would reach it unprotected."""
+        require_protected(self.host, self.tls, bool(self.users))
         make_private(self.directory)
         self.system_password = self.system_password or self.world.new_id()
         chosen = not self.port  # keep given and earlier ports: clients know them
@@ -119,10 +127,33 @@ class Broker:
             self.process.kill()
             await self.process.wait()
 
-    def url(self, user: str = "", scheme: str = "nats") -> str:
-        """Return the URL with a user's credentials."""
+    def reload(self) -> None:
+        """Let the running server read its configuration and certificates again; its connections stay."""
+        if self.process is not None and self.process.returncode is None:
+            os.kill(self.process.pid, signal.SIGHUP)
+
+    def url(self, user: str = "", scheme: Literal["nats", "mqtt"] = "nats") -> str:
+        """Return the URL with a user's credentials, for processes of this machine."""
+        return self._url(user, scheme, connected_host(self.host)) + (self.tls.own.query if self.tls else "")
+
+    def public_url(self, user: str = "", scheme: Literal["nats", "mqtt"] = "nats") -> str:
+        """Return the URL with a user's credentials, for other machines too; it names no files of this one."""
+        return self._url(user, scheme, self.public_host)
+
+    @property
+    def websocket_url(self) -> str:
+        """The URL of the WebSocket listener, for other machines too."""
+        return f"{'wss' if self.tls else 'ws'}://{in_url(self.public_host)}:{self.websocket_port}"
+
+    @property
+    def public_host(self) -> str:
+        """The name by which other machines reach it, if any do."""
+        return self.tls.name if self.tls else connected_host(self.host)
+
+    def _url(self, user: str, scheme: Literal["nats", "mqtt"], host: str) -> str:
         login = f"{user}:{self.password(user)}@" if user else ""
-        return f"{scheme}://{login}{self.host}:{self.port if scheme == 'nats' else self.mqtt_port}"
+        spoken = {"nats": "tls", "mqtt": "mqtts"}[scheme] if self.tls else scheme
+        return f"{spoken}://{login}{in_url(host)}:{self.port if scheme == 'nats' else self.mqtt_port}"
 
     def password(self, user: str) -> str:
         """Return a user's password; an empty one if there is no such user."""
@@ -163,7 +194,7 @@ class Broker:
             origins = {"allowed_origins": list(self.websocket_origins)} if self.websocket_origins else {}
             tree["websocket"] = {"host": self.host, "port": self.websocket_port, "no_tls": True, **origins,
                                  "same_origin": not origins}  # fmt: skip
-        return json.dumps(tree, indent=1)
+        return json.dumps(protected(tree, self.tls), indent=1)
 
     def _allowed(self, user: User) -> Permissions:
         return permissions(user.role, self.place, self.root, user.edge, user.name)
@@ -173,7 +204,7 @@ class Broker:
         began = self.world.monotonic()
         while self.process.returncode is None and self.world.monotonic() - began < READY_TIMEOUT:
             ports = (self.port, self.mqtt_port, *([self.websocket_port] if self.websocket else []))
-            if all(_listens(self.host, port) for port in ports):
+            if all(_listens(connected_host(self.host), port) for port in ports):
                 return True
             await self.world.sleep(0.01)
         return False
@@ -190,7 +221,8 @@ def find_nats_server() -> Path:
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     """Return ports that no process uses now."""
-    sockets = [socket.socket() for _ in range(count)]
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sockets = [socket.socket(family) for _ in range(count)]
     try:
         for each in sockets:
             each.bind((host, 0))

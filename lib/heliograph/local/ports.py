@@ -54,7 +54,7 @@ def require_free(ports: Iterable[int], host: str = "127.0.0.1") -> None:
 
 
 def is_free(host: str, port: int) -> bool:
-    with contextlib.closing(socket.socket()) as probe:
+    with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -34,7 +34,10 @@ def register(app: typer.Typer) -> None:
     )(demo)
     app.command(
         help="Start a cluster on this machine and keep it up until Ctrl-C.",
-        epilog=examples("heliograph up --edges 3 --state ./cluster --code . --user alice"),
+        epilog=examples(
+            "heliograph up --edges 3 --state ./cluster --code . --user alice",
+            "heliograph up --state ./cluster --bind 0.0.0.0 --tls-name cloud.example.org",
+        ),
     )(up)
 
 
@@ -122,17 +125,34 @@ def up(
         Path | None,
         typer.Option(metavar="FILE", help="What workers may reach. Default: their own files, and their broker."),
     ] = None,
+    bind: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where the cloud's broker listens; beyond loopback by TLS alone.")
+    ] = "127.0.0.1",
+    tls_name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Host name or address in the broker's certificate, the one for URLs first; "
+                     "repeatable. Default: the address, and this machine's name."),
+    ] = None,
+    client_certificates: Annotated[
+        bool, typer.Option("--client-certificates", help="Require a certificate of each client, beside its login.")
+    ] = False,
+    new_authority: Annotated[
+        bool, typer.Option("--new-authority", help="Make another certificate authority, which clients trust beside "
+                           "the present one.")
+    ] = False,
 ) -> None:
     from heliograph.cli.local.up import Options, serve
     from heliograph.core.private_files import private_files
     from heliograph.core.world import World
     from heliograph.edge_agent.confinement.site_policy import CONFINED, read_site_policy
+    from heliograph.local.cluster_tls import Listening
     from heliograph.local.run_scope import scratch
 
     options = Options(
         edges, seed, _brokers(edge_broker, edges), tuple(code or ()), tuple(data or ()), tuple(user or ()),
         tuple(participant or ()), websocket, _origins(websocket_origin, websocket), door == "mosquitto", port or 0,
         node_memory_mb, node_gpus, read_site_policy(site_policy) if site_policy is not None else CONFINED,
+        Listening(_address(bind), tuple(tls_name or ()), client_certificates, new_authority),
     )  # fmt: skip
     with private_files(), scratch(state) as directory:
         until_signalled(lambda: serve(directory, options, World()))
@@ -160,6 +180,18 @@ def _brokers(given: list[str] | None, edges: int) -> dict[str, str]:
                           expected=f"NAME=mqtt://HOST:PORT with NAME of {', '.join(names)[:200]}")  # fmt: skip
         found[name] = url
     return found
+
+
+def _address(text: str) -> str:
+    """Return the address to listen at; ``localhost`` is loopback's."""
+    import ipaddress
+
+    from heliograph.cli.usage import misused
+
+    try:
+        return str(ipaddress.ip_address("127.0.0.1" if text == "localhost" else text))
+    except ValueError:
+        raise misused("--bind", expected="an address of this machine, or 0.0.0.0 for all", got=text) from None
 
 
 def _origins(given: list[str] | None, websocket: bool) -> tuple[str, ...]:

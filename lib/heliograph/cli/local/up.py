@@ -18,7 +18,8 @@ from heliograph.core.names import CLOUD
 from heliograph.core.private_files import write_private
 from heliograph.core.world import World
 from heliograph.edge_agent.confinement.site_policy import CONFINED, SitePolicy
-from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster import HERE, LocalCluster
+from heliograph.local.cluster_tls import Listening
 from heliograph.local.cluster_users import OPERATOR, check_participant, check_user
 from heliograph.local.demo import digits
 from heliograph.local.follow_job import LEADER_TIMEOUT, wait_for_offers
@@ -40,7 +41,7 @@ class Options:
         websocket, websocket_origins: see ``Broker``.
         mosquitto: whether people's door is a mosquitto, which speaks MQTT 5.
         port: the first of the cluster's ports; 0 for those of the last start with the same state, or any.
-        node_memory, node_gpus, site_policy: see ``LocalCluster``.
+        node_memory, node_gpus, site_policy, listening: see ``LocalCluster``.
     """
 
     edges: int
@@ -57,6 +58,7 @@ class Options:
     node_memory: int | None = None
     node_gpus: int | None = None
     site_policy: SitePolicy = CONFINED
+    listening: Listening = HERE
 
 
 async def serve(directory: Path, options: Options, world: World) -> None:
@@ -79,7 +81,8 @@ async def serve(directory: Path, options: Options, world: World) -> None:
     if options.port:
         used = [port for name, port in ports.items() if options.websocket or name != "websocket_port"]
         used += [options.port + DOOR_AT] if options.mosquitto else []
-        require_free([*used, *(port for each in edges_ports.values() for port in each.values())])
+        require_free(used, options.listening.host)
+        require_free(port for each in edges_ports.values() for port in each.values())
     began = world.monotonic()
     say(f"starting broker, coordinator and {edges + 1} agents …")
     sample = await _sample_data(directory, names, options.seed, world)
@@ -91,8 +94,18 @@ async def serve(directory: Path, options: Options, world: World) -> None:
         websocket_origins=options.websocket_origins, mosquitto=options.mosquitto, world=world,
         log=directory / "log.txt",
         supervise=lambda line: say(paint(line, "yellow")), node_memory=options.node_memory,
-        node_gpus=options.node_gpus, site_policy=options.site_policy,
+        node_gpus=options.node_gpus, site_policy=options.site_policy, listening=options.listening,
+        renewed=lambda: rewrite_files(),
     )  # fmt: skip
+
+    def write_files() -> Mapping[str, Path]:
+        files_of = cluster.tls.files_of if cluster.tls is not None else None
+        return write_user_files(home, cluster.broker, users, cluster.mosquitto, participants=participants,
+                                files_of=files_of)  # fmt: skip
+
+    def rewrite_files() -> None:
+        write_files()
+
     brokers = cluster.node_brokers
     if options.port:
         set_ports(cluster.broker, ports)
@@ -110,7 +123,7 @@ async def serve(directory: Path, options: Options, world: World) -> None:
             if sample:
                 await client.models.apply(digits.model())
         try:
-            directories = write_user_files(home, cluster.broker, users, cluster.mosquitto, participants=participants)
+            directories = write_files()
             file.parent.mkdir(parents=True, exist_ok=True)
             mine = cluster_document(cluster.broker, OPERATOR, cluster.mosquitto, cluster.allowed_packages)
             write_private(file, mine)
@@ -151,11 +164,14 @@ def _say_addresses(cluster: LocalCluster, seconds: float) -> None:
     say(paint(f"up in {seconds:.1f} s: {', '.join(cluster.edges)}", "bold"))
     broker = cluster.broker
     version = "3.1.1" if cluster.mosquitto is None else "5 and 3.1.1, by mosquitto"
-    say(f"MQTT  {cluster.door_of()}, version {version}")
-    say(f"NATS  {broker.url()}")
+    say(f"MQTT  {cluster.public_door}, version {version}")
+    say(f"NATS  {broker.public_url()}")
     if broker.websocket:
         allowed = " and ".join(broker.websocket_origins) or "its own origin alone"
-        say(f"WebSocket  ws://{broker.host}:{broker.websocket_port}, for MQTT with the path /mqtt; pages of {allowed}")
+        say(f"WebSocket  {broker.websocket_url}, for MQTT with the path /mqtt; pages of {allowed}")
+    if cluster.tls is not None:
+        certificates = cluster.tls.certificates
+        say(f"TLS  clients trust {certificates.ca}, authority {', '.join(certificates.hashes())}")
     for name, node in cluster.nodes.items():
         if name in cluster.edges:
             url = node.broker.url(scheme="mqtt") if node.broker is not None else node.external_broker

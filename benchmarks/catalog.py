@@ -23,6 +23,7 @@ from benchmarks import (
     requests,
     simulated,
     startup,
+    tls_cost,
     traces,
     unplugged_edges,
 )
@@ -90,6 +91,16 @@ _ALL = [
         Metric("frame bytes", "offloaded frame on the wire", "MB", 6.3, name="frame bytes"),
         Metric("rate, edge", "answers by one edge", "/s", 2500, "higher", name="edge rate"),
         Metric("rate, offloaded", "offloads by one edge", "/s", 1000, "higher", name="offloaded rate"),
+    )),
+    Benchmark("tls-rounds", "tls", tls_cost.rounds, repeats=1, metrics=(
+        Metric("ratio", "1 MB × 4 echo round, TLS / clear text", "×", 1.15, name="ratio"),
+        Metric("tls", "1 MB × 4 echo round by TLS", "ms", statistic="p50", name="tls"),
+        Metric("plain", "1 MB × 4 echo round in clear text", "ms", statistic="p50", name="plain"),
+    )),
+    Benchmark("tls-offload", "tls", tls_cost.offloads, repeats=1, metrics=(
+        Metric("ratio", "offload p50, TLS / clear text", "×", 1.15, name="ratio"),
+        Metric("tls", "offload by TLS", "ms", statistic="p50", name="tls"),
+        Metric("plain", "offload in clear text", "ms", statistic="p50", name="plain"),
     )),
     Benchmark("hot-swap", "inference", hot_swap.swaps, repeats=2, metrics=(
         Metric("swap", "10 MB swapped under load, after arrival", "ms", 200, statistic="max"),

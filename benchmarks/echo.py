@@ -15,29 +15,33 @@ from heliograph.bus.contract import topics
 from heliograph.bus.port import Port
 from heliograph.client import AsyncClient
 from heliograph.core.world import World
-from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster import HERE, LocalCluster
+from heliograph.local.cluster_tls import Listening
 from heliograph.local.cluster_users import COORDINATOR
 
 SCRIPT = Path(__file__).with_name("echo_script.py")
 WARM_UP = 3
 
 
-def rounds(edges: int, size: int, rounds: int) -> Samples:
+def rounds(edges: int, size: int, rounds: int, listening: Listening = HERE) -> Samples:
     """Measure echo rounds of a model of ``size`` bytes on ``edges`` edges, after a warm-up.
+
+    Args:
+        listening: where the cloud's broker listens, and whether by TLS.
 
     Returns:
         ``round``: milliseconds from one round's close to the next. Memory in MB: ``aggregating`` is the aggregation
         worker's peak, ``servers`` the largest sum over the cloud's broker, coordinator, agent and workers, ``idle``
         one edge's agent and broker before the first job.
     """
-    return asyncio.run(_rounds(edges, size, rounds))
+    return asyncio.run(_rounds(edges, size, rounds, listening))
 
 
-async def _rounds(edges: int, size: int, rounds: int) -> Samples:
+async def _rounds(edges: int, size: int, rounds: int, listening: Listening) -> Samples:
     names = [f"edge-{number + 1}" for number in range(edges)]
     with tempfile.TemporaryDirectory(prefix="heliograph-echo-") as directory:
         async with (
-            LocalCluster(Path(directory), names, code=(SCRIPT.parent,)) as cluster,
+            LocalCluster(Path(directory), names, code=(SCRIPT.parent,), listening=listening) as cluster,
             AsyncClient(cluster.server) as client,
             connect(cluster.server) as bus,
         ):

@@ -7,6 +7,8 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from benchmarks.declaration import Samples
 from heliograph import JointInference
 from heliograph.client import AsyncClient
 from heliograph.inference.inputs import as_tree, pack
-from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster import HERE, LocalCluster
+from heliograph.local.cluster_tls import Listening
 
 SERVICE = "nothing"
 EDGE_SCRIPT = """
@@ -45,25 +48,44 @@ def calls() -> Samples:
     return asyncio.run(_calls())
 
 
+def offloads(listening: Listening) -> list[float]:
+    """Return milliseconds of each call of a device that is offloaded, where the cloud's broker listens so."""
+    return asyncio.run(_offloads(listening))
+
+
 async def _calls() -> Samples:
+    async with _serving(HERE) as node:
+        in_thread = asyncio.get_running_loop().run_in_executor
+        found: dict[str, list[float]] = await in_thread(None, _application, node)
+        for name, value in (("edge", 0), ("offloaded", 1)):
+            found |= await in_thread(None, _device, node, name, value)
+    return found
+
+
+async def _offloads(listening: Listening) -> list[float]:
+    async with _serving(listening) as node:
+        in_thread = asyncio.get_running_loop().run_in_executor
+        await in_thread(None, _application, node)
+        found: dict[str, list[float]] = await in_thread(None, _device, node, "offloaded", 1)
+    return found["device, offloaded"]
+
+
+@asynccontextmanager
+async def _serving(listening: Listening) -> AsyncIterator[str]:
+    """Run the service, and give the URL of its node's broker."""
     with tempfile.TemporaryDirectory(prefix="heliograph-inference-") as directory:
         code = Path(directory) / "code"
         code.mkdir()
         (code / "edge.py").write_text(EDGE_SCRIPT)
         (code / "cloud.py").write_text(CLOUD_SCRIPT)
         async with (
-            LocalCluster(Path(directory) / "cluster", ["edge-1"], code=(code,)) as cluster,
+            LocalCluster(Path(directory) / "cluster", ["edge-1"], code=(code,), listening=listening) as cluster,
             AsyncClient(cluster.server) as client,
         ):
             await _serve(client)
             broker = cluster.nodes["edge-1"].broker
             assert broker is not None
-            node = broker.url(scheme="mqtt")
-            in_thread = asyncio.get_running_loop().run_in_executor
-            found: dict[str, list[float]] = await in_thread(None, _application, node)
-            for name, value in (("edge", 0), ("offloaded", 1)):
-                found |= await in_thread(None, _device, node, name, value)
-    return found
+            yield broker.url(scheme="mqtt")
 
 
 async def _serve(client: AsyncClient) -> None:

@@ -10,6 +10,7 @@ import io
 import json
 import select
 import socket
+import ssl
 from dataclasses import dataclass
 from typing import cast
 
@@ -91,10 +92,15 @@ class BulkLink:
         arrived.register(self._socket, select.POLLIN)
         if not arrived.poll(0):
             return True
+        self._socket.settimeout(0)
         try:
-            return bool(self._socket.recv(1, socket.MSG_PEEK))
-        except (OSError, ValueError):  # TLS does not support MSG_PEEK
+            return bool(self._in.peek(1))
+        except ssl.SSLWantReadError:  # a session ticket, say: bytes of TLS alone
+            return True
+        except OSError:
             return False
+        finally:
+            self._socket.settimeout(TIMEOUT)
 
     def publish(self, subject: str, payload: memoryview | bytes, header: str = "") -> None:
         """Publish, with one header line if given; the inbox receives the stream's acknowledgement."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -238,6 +239,11 @@ async def test_a_bulk_link_shakes_hands_first(started: Started, kind: str, tmp_p
     listener = await started(_certificates(tmp_path / "tls"))
     link = await asyncio.to_thread(BulkLink, ConnectionUrl.parse(listener.url()), "_INBOX.coordinator.x")
     assert link.max_payload > 0
+    async with asyncio.timeout(HANGS):
+        while not await asyncio.to_thread(select.select, [link._socket], [], [], 0.1):
+            pass  # until the broker's ping
+    assert link.alive
+    link.publish("heliograph.log.a.b", b"x")
     link.close()
     with pytest.raises(Unreachable, match="certificate verify failed"):
         url = listener.url(ca=_certificates(tmp_path / "other").ca)

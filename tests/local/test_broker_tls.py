@@ -104,8 +104,8 @@ async def _refusal(url: str) -> str:
 
 
 async def _works(url: str) -> None:
-    async with _connected(url) as bus, bus.subscribe("log/#") as messages:
-        await bus.publish("log/a/b", b"1")
+    async with _connected(url) as bus, bus.subscribe("edge/cloud/up/log/#") as messages:
+        await bus.publish("edge/cloud/up/log/a/b", b"1")
         async with asyncio.timeout(HANGS):
             assert (await anext(aiter(messages))).body == b"1"
 
@@ -195,7 +195,7 @@ async def test_an_authority_follows_another_while_clients_stay_connected(
     copy.write_text(certificates.ca.read_text())
     old = tmp_path / "old.pem"
     old.write_text(certificates.ca.read_text())
-    async with _connected(listener.url()) as staying, staying.subscribe("log/#") as messages:
+    async with _connected(listener.url()) as staying, staying.subscribe("edge/cloud/up/log/#") as messages:
         went_down = asyncio.Event()
         staying.link.listen(lambda up: None if up else went_down.set())
         certificates.add_authority()
@@ -207,7 +207,7 @@ async def test_an_authority_follows_another_while_clients_stay_connected(
             while "certificate verify failed" not in await _refusal_or_none(listener.url(ca=old)):
                 await asyncio.sleep(0.05)  # until the broker has read the new certificate
         await _works(listener.url(ca=copy))
-        await staying.publish("log/a/b", b"still")
+        await staying.publish("edge/cloud/up/log/a/b", b"still")
         async with asyncio.timeout(HANGS):
             while (await anext(aiter(messages))).body != b"still":
                 pass
@@ -243,7 +243,7 @@ async def test_a_bulk_link_shakes_hands_first(started: Started, kind: str, tmp_p
         while not await asyncio.to_thread(select.select, [link._socket], [], [], 0.1):
             pass  # until the broker's ping
     assert link.alive
-    link.publish("heliograph.log.a.b", b"x")
+    link.publish("heliograph.edge.cloud.up.log.a.b", b"x")
     link.close()
     with pytest.raises(Unreachable, match="certificate verify failed"):
         url = listener.url(ca=_certificates(tmp_path / "other").ca)

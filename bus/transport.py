@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from heliograph.bus.arriving_blob import ChunkAsk
 from heliograph.bus.contract import registry
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.sizes import check_size
@@ -222,7 +223,36 @@ class StoreUse:
     bucket: str = ""
 
 
-class BlobStore(Protocol):
+@dataclass(frozen=True, slots=True)
+class BlobHolder:
+    """Who has a blob outside this node, and how it is asked for chunks.
+
+    Attributes:
+        name: in errors, such as ``edge edge-1``.
+        ask_at: address that takes asks.
+        chunks_at: returns the address at which the chunks of a transfer come, by its id.
+        ask: returns the body of an ask of a transfer.
+        chunk: bytes of a chunk.
+        batches: whether the chunks come from a bucket, see ``ArrivingBlob``.
+    """
+
+    name: str
+    ask_at: str
+    chunks_at: Callable[[str], str]
+    ask: Callable[[str, ChunkAsk], bytes]
+    chunk: int
+    batches: bool
+
+
+class BlobSource(Protocol):
+    """Where blobs can be fetched from."""
+
+    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
+        """Download to ``target`` and return it. Resumes a cut download, and verifies the SHA-256 before renaming."""
+        ...
+
+
+class BlobStore(BlobSource, Protocol):
     """Content-addressed files: the name is the SHA-256 of the content."""
 
     bucket: str
@@ -233,8 +263,8 @@ class BlobStore(Protocol):
         blob that is there counts as stored now."""
         ...
 
-    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
-        """Download to ``target`` and return it. Resumes a cut download, and verifies the SHA-256 before renaming."""
+    async def send_chunks(self, digest: str, ask: ChunkAsk, to: str) -> None:
+        """Let the broker send chunks of a blob to an address, and a message that ends them."""
         ...
 
     async def delete(self, digest: str) -> None: ...
@@ -362,6 +392,23 @@ class Bus(ABC):
     async def blobs(self, bucket: str) -> BlobStore:
         """Return the object store of that name; create it if it is missing."""
         raise NotImplementedError(f"{self.url.split(':')[0]} has no object store")
+
+    async def existing_blobs(self, bucket: str) -> BlobStore | None:
+        """Return the object store of that name; None if there is none."""
+        raise NotImplementedError(f"{self.url.split(':')[0]} has no object store")
+
+    async def fetch_from(self, holder: BlobHolder, ref: WeightsRef, target: Path) -> Path:
+        """Fetch a blob from its holder, as ``BlobSource.fetch`` does. Raise NotHeld where it has none,
+        NobodyAnswers where it is not there."""
+        raise NotImplementedError(f"{self.url.split(':')[0]} carries no blobs")
+
+    async def send_chunks(self, to: str, file: Path, ask: ChunkAsk, chunk: int) -> None:
+        """Send chunks of a file, each of ``chunk`` bytes, to an address. Raise OSError where it cannot be read."""
+        raise NotImplementedError(f"{self.url.split(':')[0]} carries no blobs")
+
+    async def send_status(self, to: str, code: str) -> None:
+        """Send a code of HTTP, in place of chunks, to an address."""
+        raise NotImplementedError(f"{self.url.split(':')[0]} carries no blobs")
 
     async def forget(self, topic: str) -> None:
         """Delete every message of an address from its stream."""

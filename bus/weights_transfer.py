@@ -1,4 +1,4 @@
-"""Weights between a bucket and this node's disk. Only proven safetensors files pass, in either direction."""
+"""Weights between their holder and this node's disk. Only proven safetensors files pass, in either direction."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import errno
 import shutil
 from pathlib import Path
 
-from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_header import check_file
-from heliograph.bus.transport import Bus
+from heliograph.bus.transport import BlobSource, Bus
 from heliograph.core.errors import Refused
 from heliograph.core.world import World
 
@@ -18,8 +17,8 @@ LEFTOVERS = ("", _ARRIVING, f"{_ARRIVING}.part", f"{_ARRIVING}.place", ".part", 
 """Ends of the names of the files that a fetch makes, also an interrupted one; release 0.1 made the last two."""
 
 
-async def fetch_weights(bus: Bus, ref: WeightsRef, target: Path, world: World) -> Path:
-    """Fetch weights from their bucket into the file ``target``, which appears when they are proven. Return ``target``.
+async def fetch_weights(source: BlobSource, ref: WeightsRef, target: Path, world: World) -> Path:
+    """Fetch weights from their holder into the file ``target``, which appears when they are proven. Return ``target``.
 
     An interrupted fetch is resumed. Raise Refused where the blob is no safetensors file of the declared size,
     Unreachable where it cannot be had now, OSError where the disk has no room for it.
@@ -36,7 +35,7 @@ async def fetch_weights(bus: Bus, ref: WeightsRef, target: Path, world: World) -
     if ref.size > free:
         reason = f"weights {ref.digest[:12]} declare {ref.size} bytes; {free} are free"
         raise OSError(errno.ENOSPC, reason, str(target.parent))
-    arriving = await (await bus.blobs(ref.bucket or MODELS)).fetch(ref, target.with_name(target.name + _ARRIVING))
+    arriving = await source.fetch(ref, target.with_name(target.name + _ARRIVING))
     try:
         await world.in_thread(check_file, arriving, ref)
     except Refused:

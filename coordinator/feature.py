@@ -46,6 +46,7 @@ class ControllerContext:
         collect: collects garbage; with True only says what there is.
         doors: external MQTT brokers, whose clients hear only what is published there too.
         features: returns the installed features.
+        let_fetch: lets an edge fetch a model of a job, before its desired document names it: edge, job's uid, digest.
     """
 
     port: Port
@@ -62,6 +63,7 @@ class ControllerContext:
     collect: Callable[[bool], Awaitable[Garbage]]
     doors: Sequence[Bus] = ()
     features: Callable[[], Iterable[Feature[Any]]] = tuple
+    let_fetch: Callable[[str, str, str], None] = lambda edge, job_uid, digest: None
 
     async def step(
         self,

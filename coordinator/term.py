@@ -24,6 +24,9 @@ from heliograph.coordinator.api.door import Door
 from heliograph.coordinator.api.requests import Requests
 from heliograph.coordinator.api.retained_sweep import RetainedSweep
 from heliograph.coordinator.api.status_board import StatusBoard
+from heliograph.coordinator.blobs.allowed_blobs import AllowedBlobs
+from heliograph.coordinator.blobs.relay import BlobRelay
+from heliograph.coordinator.blobs.upload_intake import UploadIntake
 from heliograph.coordinator.cloud_format import migrate_format
 from heliograph.coordinator.edges.desired import DesiredWriter, datasets_of, is_indexed
 from heliograph.coordinator.edges.edges import Edges
@@ -142,7 +145,11 @@ class Term:
                 await wait_until_known(presence)
             door = Door([self._connections.requests, *self._connections.doors], self._port.bus, self._world,
                         self._requests.handle, self._failures, self._quotas, self._warn)  # fmt: skip
-            start(self._resync, door.run, self._collector.run, self._store_watch.run)
+            # on the door's connection: a flood of asks must not delay the lease
+            blobs = Port(self._connections.requests, self._world, self._port.source)
+            relay = BlobRelay(blobs, self._allowed.may_fetch, self._failures)
+            uploads = UploadIntake(blobs, self._knows_edge, self._background, self._failures)
+            start(self._resync, door.run, self._collector.run, self._store_watch.run, relay.run, uploads.run)
             if self._connections.status:  # this broker has an MQTT listener
                 start(RetainedSweep(self._port.bus, self._world, self._failures).run)
             await door.listening.wait()
@@ -184,10 +191,11 @@ class Term:
                                       self._warn, self._failures)  # fmt: skip
         self._reconciling = ReconcileScheduler(self._reconcile, self._world, lambda: len(self._edges))
         versions = ModelVersions(bus, self._store, self._lock, self._save, self._signer)
+        self._allowed = AllowedBlobs(lambda edge: self._desired.newest(edge))
         context = ControllerContext(
             self._port, self._store, versions, self._background, self.view, self._lock, self._board.show,
             self._write_desired, self._out, self._warn, self._failures, self._collect, self._connections.doors,
-            lambda: self._features,
+            lambda: self._features, self._allowed.let_fetch,
         )  # fmt: skip
         self._features = InstalledFeatures(context)
         self._collector = Collector(bus, self._store, self._features, self._lives, self._world, self._failures,
@@ -296,8 +304,12 @@ class Term:
         async with self._deciding:  # a decision under way knows the edge, and would write its document again
             await self._edges.forget(edge)
             self._desired.forget(edge)
+            self._allowed.forget(edge)
         await bus.forget(topics.TASK.at(edge=edge))
         await bus.delete_blobs(upload_bucket(edge))
+
+    def _knows_edge(self, edge: str) -> bool:
+        return self._store.get(Edge, edge) is not None
 
     async def _save(self, resource: R) -> None:
         if self._store.get(type(resource), resource.name) is None:

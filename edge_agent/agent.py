@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from heliograph import __version__
+from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import Event
@@ -32,6 +33,7 @@ from heliograph.edge_agent.desired_document import DesiredDocument
 from heliograph.edge_agent.edge_loops import EdgeLoops
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway, launched
+from heliograph.edge_agent.held_uploads import HeldUploads
 from heliograph.edge_agent.inventory import Inventory, OwnDatasets
 from heliograph.edge_agent.journal import Journal, KeptEvent
 from heliograph.edge_agent.journal_writer import NewEvent
@@ -51,6 +53,7 @@ from heliograph.edge_agent.reporter import Reporter
 from heliograph.edge_agent.supervisor import Supervisor
 from heliograph.edge_agent.task_code import TaskCode
 from heliograph.edge_agent.unserved_responder import UnservedResponder
+from heliograph.edge_agent.upload_sender import UploadSender
 from heliograph.edge_agent.uploads import Uploads
 from heliograph.edge_agent.worker_reports import refusals, worker_reports
 
@@ -91,7 +94,8 @@ class Agent:
         self._launcher = launcher
         code = [replace(root, state=config.state.resolve()) for root in config.code]
         packages = packages_directory(config.state)
-        self._packages = PackageStore(packages, self._cloud.bus, world, self._wake, self._log.warn)
+        blobs = CloudBlobs(self._cloud, self._edge)
+        self._packages = PackageStore(packages, blobs, world, self._wake, self._log.warn)
         self._allowed = AllowedPackages(
             config.allowed_packages, config.allowed_packages_file, config.package_keys, world, self._log.warn
         )
@@ -101,13 +105,13 @@ class Agent:
             lambda task: found.working_directory if (found := task_code.of(task)) is not None else None,
             lambda task: code_digest_of(task, task_code.of(task)), lambda task: self._inventory.files_of(task),
         )  # fmt: skip
-        self._models = ModelStore(models, self._cloud.bus, world, self._wake, self._log.warn)
-        self._prefetcher = ModelPrefetcher(self._cloud, self._models.fetch, self._log.warn)
+        self._models = ModelStore(models, blobs, world, self._wake, self._log.warn)
+        self._prefetcher = ModelPrefetcher(self._cloud, self._edge, self._models.fetch, self._on_refused_hint)
         self._known = KnownFiles(config.state / "datasets.db", world, self._log.warn)
         self._inventory = Inventory(
             OwnDatasets(config.datasets, config.headers, config.label_columns), config.data, launcher, world,
             self._background, self._wake, self._log.warn,
-            DatasetContents(config.state / "datasets", self._cloud.bus, world), self._known, config.tells_labels,
+            DatasetContents(config.state / "datasets", blobs, world), self._known, config.tells_labels,
         )  # fmt: skip
         self._labelling = EdgeLabelling(
             self._node, self._edge, self._journal, self._on_refused_event, self._failures
@@ -120,7 +124,9 @@ class Agent:
             self._journal, self._labelling, LoopFiles(models, launcher, world), world,
             self._worker_reports, self._wake, self._failures,
         )  # fmt: skip
-        self._uploads = Uploads(launcher, self._cloud.bus, self._edge, world)
+        self._held = HeldUploads(config.state / "held", world, self._log.warn)
+        self._uploads = Uploads(launcher, self._held, self._cloud, self._edge, world, self._failures)
+        self._upload_sender = UploadSender(self._cloud, self._edge, self._held.find, self._failures)
         self._forwarder = Forwarder(
             self._journal, self._cloud.bus, self._edge, world, self._uploads.may_name_weights,
             self._uploads.upload, self._on_dropped_event, self._log.warn,
@@ -172,6 +178,10 @@ class Agent:
                     partial(self._allowed.watch, self._wake),
                     self._loops.run,
                     self._room.run,
+                    self._prefetcher.run,
+                    self._uploads.run,
+                    self._upload_sender.run,
+                    self._held.run,
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
@@ -185,7 +195,6 @@ class Agent:
         finally:
             await self._background.close()
             await self._supervisor.close()
-            await self._prefetcher.close()
             await self._models.close()
             await self._packages.close()
             for port in {id(self._cloud): self._cloud, id(self._node): self._node}.values():
@@ -200,6 +209,7 @@ class Agent:
             desired = self._desired.newest
             self._labelling.follow(desired, self._desired.is_present)
             self._loops.follow(desired, self._desired.is_present)
+            self._held.follow([task.job_uid for task in desired.tasks] + [loop.uid for loop in desired.loops.values()])
             with self._failures.contain(f"desired document {desired.generation}"):
                 self._reconciler.reconcile(self._trust.applied(self._loops.applied(desired)))
             self._loops.look()
@@ -281,6 +291,9 @@ class Agent:
 
     def _on_refused_state(self, error: Refused) -> None:
         self._refusals.add(error.topic, error)
+
+    def _on_refused_hint(self, error: Refused) -> None:
+        self._failures.add(error.topic, error)
 
     def _on_dropped_event(self, kept: KeptEvent, error: Refused) -> None:
         self._log.warn(f"event {kept.n} was dropped, the cloud can never accept it: {error}")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import ClassVar
 
+from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import sentence_of
 from heliograph.core.names import is_digest
@@ -34,11 +34,12 @@ class BlobCache(ABC):
     """What a blob is, for lines about it."""
 
     def __init__(
-        self, directory: Path, bus: Bus, world: World, changed: Callable[[], None], failed: Callable[[str], None]
-    ) -> None:
+        self, directory: Path, cloud: CloudBlobs, world: World, changed: Callable[[], None],
+        failed: Callable[[str], None],
+    ) -> None:  # fmt: skip
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        self._bus = bus
+        self._cloud = cloud
         self._world = world
         self._changed = changed
         self._failed = failed
@@ -104,7 +105,7 @@ class BlobCache(ABC):
             self._changed()
             return
         while True:
-            await self._bus.link.wait_up()
+            await self._cloud.link.wait_up()
             try:
                 await self._bring(ref)
             except Refused as error:

@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.contract.buckets import DATASETS
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.resources.dataset import DatasetContent
-from heliograph.bus.transport import Bus
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_digest, is_label
 from heliograph.core.world import World
@@ -26,9 +26,9 @@ _BLOB, _UNPACKING = "blob", "unpacking"
 class DatasetContents:
     """Files at ``<directory>/<data set>/<digest>/content/<file>``."""
 
-    def __init__(self, directory: Path, bus: Bus, world: World) -> None:
+    def __init__(self, directory: Path, cloud: CloudBlobs, world: World) -> None:
         self._directory = directory
-        self._bus = bus
+        self._cloud = cloud
         self._world = world
 
     def path(self, dataset: str, content: DatasetContent) -> Path:
@@ -57,7 +57,7 @@ class DatasetContents:
             await self._world.in_thread(blob.write_bytes, content.inline)
         else:
             ref = WeightsRef(digest=content.digest, size=content.size, bucket=content.bucket)
-            blob = await (await self._bus.blobs(content.bucket or DATASETS)).fetch(ref, blob)
+            blob = await self._cloud.fetch(ref, blob, DATASETS)
         await self._world.in_thread(_lay_down, blob, target, content.directory)
         return target
 

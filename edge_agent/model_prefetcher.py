@@ -1,20 +1,17 @@
 """Fetch models ahead: when a round of a job of this node has closed, before the desired document names the result.
 
-Follow only jobs whose models are too large to travel inside the document: inline models need no fetch, and each of ten
-thousand agents would receive every model of every job.
+The cloud tells each node that takes part, and only of models that are too large to travel inside the document.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection
-from functools import partial
 
-from heliograph.bus.contract.payloads import WorkerTask
+from heliograph.bus.contract.payloads import ModelReady, WorkerTask
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.topics import AGGREGATION
+from heliograph.bus.contract.topics import MODEL_READY
 from heliograph.bus.port import Port
-from heliograph.core.tasks import cancel_and_wait, keep_running
+from heliograph.core.errors import Refused
 
 
 class ModelPrefetcher:
@@ -22,14 +19,18 @@ class ModelPrefetcher:
 
     Args:
         fetch: starts to fetch a model.
-        warn: called with a line about a temporary error.
+        refused: called with the error of a hint that cannot be read.
     """
 
-    def __init__(self, cloud: Port, fetch: Callable[[WeightsRef], None], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, cloud: Port, edge: str, fetch: Callable[[WeightsRef], None], refused: Callable[[Refused], None]
+    ) -> None:
         self._cloud = cloud
+        self._edge = edge
         self._fetch = fetch
-        self._warn = warn
-        self._following: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._refused = refused
+        self._followed: set[tuple[str, str]] = set()
+        """Name and uid of each job whose models this node fetches."""
         self._newest: dict[tuple[str, str], str] = {}
 
     @property
@@ -39,26 +40,21 @@ class ModelPrefetcher:
 
     def follow(self, tasks: Collection[WorkerTask]) -> None:
         """Follow the jobs of these tasks, and no others. Skip jobs that do not ask this node."""
-        wanted = {
-            (task.job, task.job_uid): None
+        self._followed = {
+            (task.job, task.job_uid)
             for task in tasks
             if task.reads_model_file and task.model is not None and task.model.inline is None
         }
-        for job in [job for job in self._following if job not in wanted]:
-            self._following.pop(job).cancel()
-            self._newest.pop(job, None)
-        for job in wanted:
-            if job not in self._following:
-                part = partial(self._follow, *job)
-                self._following[job] = asyncio.create_task(keep_running(part, self._cloud.world, self._warn))
+        self._newest = {job: digest for job, digest in self._newest.items() if job in self._followed}
 
-    async def close(self) -> None:
-        await cancel_and_wait(*self._following.values())
-
-    async def _follow(self, job: str, uid: str) -> None:
-        async with self._cloud.subscribe(AGGREGATION, lambda error: None, job=job) as received:
+    async def run(self) -> None:
+        """Fetch the models of closed rounds until cancelled."""
+        async with self._cloud.subscribe(MODEL_READY, self._refused, edge=self._edge) as received:
             async for each in received:
-                model = each.payload.model
-                if model is not None and model.inline is None and each.payload.job_uid == uid:
-                    self._newest[job, uid] = model.digest
-                    self._fetch(model)
+                self._take(each.payload)
+
+    def _take(self, ready: ModelReady) -> None:
+        job = ready.job, ready.job_uid
+        if job in self._followed and ready.model.inline is None:
+            self._newest[job] = ready.model.digest
+            self._fetch(ready.model)

@@ -15,7 +15,7 @@ class ModelStore(BlobCache):
     what = "model"
 
     async def _bring(self, ref: WeightsRef) -> None:
-        await fetch_weights(self._bus, ref, self.path(ref), self._world)
+        await fetch_weights(self._cloud, ref, self.path(ref), self._world)
 
     def _check(self, ref: WeightsRef) -> None:
         check_file(self.path(ref), ref, True)

@@ -13,10 +13,10 @@ import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.contract.buckets import PACKAGES
 from heliograph.bus.contract.payloads import PackageSpec
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.transport import Bus
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_digest
 from heliograph.core.world import World
@@ -34,9 +34,10 @@ class PackageStore(BlobCache):
     what = "package"
 
     def __init__(
-        self, directory: Path, bus: Bus, world: World, changed: Callable[[], None], failed: Callable[[str], None]
-    ) -> None:
-        super().__init__(directory, bus, world, changed, failed)
+        self, directory: Path, cloud: CloudBlobs, world: World, changed: Callable[[], None],
+        failed: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        super().__init__(directory, cloud, world, changed, failed)
         self._scripts: dict[str, str] = {}
         """The path of each unpacked package's script, by its digest."""
         archives = [path for path in directory.glob("*.zip") if is_digest(path.stem)]
@@ -81,7 +82,7 @@ class PackageStore(BlobCache):
             if 2 * ref.size > free:  # the package, and its files
                 reason = f"package {ref.digest[:12]} needs {2 * ref.size} bytes; {free} are free"
                 raise OSError(errno.ENOSPC, reason, str(self.directory))
-            await (await self._bus.blobs(PACKAGES)).fetch(ref, archive)
+            await self._cloud.fetch(ref, archive, PACKAGES)
         try:
             await self._world.in_thread(self._check, ref)
         except Refused:

@@ -1,20 +1,35 @@
-"""Upload weights that a worker has staged, before the event that names them goes to the cloud."""
+"""Hold what a worker has staged for the cloud, before the event that names it goes there.
+
+An update stays on this node's disk, and the aggregation worker asks for it. The coordinator takes the results of other
+jobs at the moment of their event, perhaps when this node is away: the cloud has their bytes before the event.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from heliograph.bus.contract.event import Event, decode
+from heliograph.bus.contract.payloads import UploadOffer
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.topics import CANDIDATE, MODEL_UPDATE, PAIR_RESULT, Topic
-from heliograph.bus.transport import Bus
-from heliograph.bus.weights_transfer import store_weights
-from heliograph.core.errors import Refused
+from heliograph.bus.contract.topics import (
+    CANDIDATE,
+    MODEL_UPDATE,
+    PAIR_RESULT,
+    UPLOAD_OFFER,
+    UPLOAD_SETTLED,
+    Topic,
+)
+from heliograph.bus.contract.weights_header import check_file
+from heliograph.bus.port import Port
+from heliograph.core.errors import Refused, Unreachable
+from heliograph.core.failures import Failures
 from heliograph.core.names import is_label
 from heliograph.core.world import World
+from heliograph.edge_agent.held_uploads import HeldUploads
 from heliograph.edge_agent.journal import KeptEvent
 from heliograph.edge_agent.launcher import WorkerFiles
 
@@ -24,39 +39,68 @@ _NAMING: Mapping[Topic[Any], tuple[str, ...]] = {
 """The topics whose events name weights, with the fields that do."""
 
 
+TAKEN_WITHIN = 5.0
+"""Seconds after which weights that the cloud has not taken are offered again."""
+
+
 class Uploads:
-    """Uploads staged weights into the edge's own bucket.
+    """Holds staged weights for the cloud, or hands them over.
 
     Args:
+        files: the files that workers have staged.
+        held: the files of this node that the cloud may ask for.
         cloud: connection to the cloud.
     """
 
-    def __init__(self, files: WorkerFiles, cloud: Bus, edge: str, world: World) -> None:
+    def __init__(
+        self, files: WorkerFiles, held: HeldUploads, cloud: Port, edge: str, world: World,
+        failures: Failures,
+    ) -> None:  # fmt: skip
         self._files = files
+        self._held = held
         self._cloud = cloud
+        self._edge = edge
         self._world = world
+        self._failures = failures
         self._bucket = upload_bucket(edge)
+        self._awaited: dict[str, asyncio.Future[str]] = {}
+        """By digest, the reason why the cloud does not take what it was offered; empty where it has it."""
 
     @staticmethod
     def may_name_weights(kept: KeptEvent) -> bool:
         """Return whether ``upload`` must be called for an event before it is forwarded."""
         return _declared(kept.topic) is not None
 
+    async def run(self) -> None:
+        """Let go of what the cloud says that it needs no longer, until cancelled."""
+        async with self._cloud.subscribe(UPLOAD_SETTLED, self._refused, edge=self._edge) as received:
+            async for each in received:
+                for digest in each.payload.digests:
+                    if (awaited := self._awaited.get(digest)) is not None and not awaited.done():
+                        awaited.set_result(each.payload.reason)
+                await self._held.settle(each.payload.digests)
+
     async def upload(self, kept: KeptEvent) -> None:
-        """Upload the weights that an event names, unless they travel inside it or are in the cloud.
+        """Hold the weights that an event names, unless they travel inside it; those of no update go to the cloud now.
 
         Raise Refused where the event names another bucket, or its weights are neither here nor there or
-        are no safetensors file of that digest; raise Unreachable where the link is down.
+        are no safetensors file of that digest; raise Unreachable where the cloud has to take them and cannot.
         """
         if not self.may_name_weights(kept):
             return
         event = decode(kept.body, kept.topic)
         worker = event.source.split("/")[1]
-        for field, ref in _named(event, kept.topic):
+        for field, ref, job_uid in _named(event, kept.topic):
             if ref.bucket != self._bucket:
                 raise Refused("invalid", topic=kept.topic, field=f"{field}.bucket", expected=self._bucket,
                               got=ref.bucket)  # fmt: skip
-            await self._upload(worker, ref, f"{field}.digest", kept.topic)
+            here = await self._hold(worker, ref, job_uid)
+            reason = "" if here else "no such file is staged"
+            if MODEL_UPDATE.match(kept.topic) is None:
+                reason = await self._hand_over(ref)
+            if reason:
+                raise Refused("missing", topic=kept.topic, field=f"{field}.digest", got=f"{ref.digest}: {reason}",
+                              expected=f"weights that worker {worker} has staged on this node")  # fmt: skip
 
     async def drop(self, kept: KeptEvent) -> None:
         """Delete the staged weights of an event that the cloud will never take."""
@@ -65,33 +109,52 @@ class Uploads:
         with contextlib.suppress(Refused):  # it names none
             event = decode(kept.body, kept.topic)
             worker = event.source.partition("/")[2].partition("/")[0]
-            for _, ref in _named(event, kept.topic):
+            for _, ref, _ in _named(event, kept.topic):
+                await self._held.settle([ref.digest])
                 if is_label(worker):
                     await self._files.discard(worker, ref.digest)
 
-    async def _upload(self, worker: str, ref: WeightsRef, field: str, topic: str) -> None:
-        file = await self._files.staged(worker, ref.digest)
-        if file is not None:
-            await store_weights(self._cloud, file, ref, self._bucket, self._world, hashed=False)
+    async def _hold(self, worker: str, ref: WeightsRef, job_uid: str) -> bool:
+        """Return whether this node holds the weights now."""
+        if (file := await self._files.staged(worker, ref.digest)) is not None:
+            await self._world.in_thread(check_file, file, ref, True)
+            await self._held.hold(ref.digest, job_uid, file)
             await self._files.discard(worker, ref.digest)
-        elif not await (await self._cloud.blobs(self._bucket)).has(ref.digest):
-            raise Refused("missing", topic=topic, field=field, got=ref.digest,
-                          expected=f"weights that worker {worker} has staged on this node")  # fmt: skip
+        return self._held.find(ref.digest) is not None
+
+    async def _hand_over(self, ref: WeightsRef) -> str:
+        """Offer weights to the cloud. Return an empty text once it has them, or the reason why it will never.
+
+        Raise Unreachable where it has not taken them yet: it goes on when they are offered again.
+        """
+        settled = self._awaited[ref.digest] = asyncio.get_running_loop().create_future()
+        try:
+            await self._cloud.publish(UPLOAD_OFFER, UploadOffer(digest=ref.digest, size=ref.size), edge=self._edge)
+            async with asyncio.timeout(TAKEN_WITHIN):
+                reason: str = await settled
+                return reason
+        except TimeoutError:
+            raise Unreachable(f"the cloud has not taken weights {ref.digest[:12]} yet") from None
+        finally:
+            del self._awaited[ref.digest]
+
+    def _refused(self, error: Refused) -> None:
+        self._failures.add(error.topic, error)
 
 
-def _named(event: Event, topic: str) -> list[tuple[str, WeightsRef]]:
-    """Return the references to weights outside an event, with their fields. Raise Refused for a malformed event that
-    may have one."""
+def _named(event: Event, topic: str) -> list[tuple[str, WeightsRef, str]]:
+    """Return the references to weights outside an event, with their fields and the job's uid. Raise Refused for a
+    malformed event that may have one."""
     if (declared := _declared(topic)) is None:
         return []
     fields = _NAMING[declared]
     if all(_travels_inside(event.data, field) for field in fields):
         return []
     payload = declared.validate(event.data, topic)
-    found = [(field, getattr(payload, field)) for field in fields]
-    outside = [(field, ref) for field, ref in found if ref is not None and ref.inline is None]
+    found = [(field, getattr(payload, field), payload.job_uid) for field in fields]
+    outside = [each for each in found if each[1] is not None and each[1].inline is None]
     if declared is CANDIDATE:  # what names no bucket stays on the node, whose own loop has it
-        return [(field, ref) for field, ref in outside if ref.bucket is not None]
+        return [each for each in outside if each[1].bucket is not None]
     return outside
 
 

@@ -19,6 +19,6 @@ def inventory_of(
     """Return an inventory with its state in that directory; its warnings are ``node.logged``."""
     return Inventory(
         OwnDatasets(own), roots, cast(Launcher, launcher), node.world, node.background, changed, node.logged.append,
-        DatasetContents(state / "datasets", node.cloud.bus, node.world),
+        DatasetContents(state / "datasets", node.blobs, node.world),
         KnownFiles(state / "datasets.db", node.world, node.logged.append),
     )  # fmt: skip

@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
+from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.connect import connect
+from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Message
+from heliograph.coordinator.blobs.relay import BlobRelay
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background
 from heliograph.core.world import World
 from heliograph.simulations.virtual.disk import Disk, OpenFiles
@@ -46,6 +51,12 @@ class Node:
         self.node = self.port(NODE, "agent")
         self.cloud = self.port(CLOUD, f"agent-{EDGE}")
         self.background = Background(self.logged.append)
+        coordinator = MemoryBus(CLOUD, DEFAULT_ROOT, self.world, "coordinator", self.cloud_broker)
+        self.coordinator = Port(coordinator, self.world, "cloud/coordinator/life")
+        """A connection in the cloud itself, over no link."""
+        self.blobs = CloudBlobs(self.cloud, EDGE)
+        self.refused_blobs: set[str] = set()
+        """Digests of blobs that the cloud does not give this edge."""
 
     def port(self, url: str, name: str, source: str = f"{EDGE}/agent/life") -> Port:
         """Return a new connection to one of the brokers; ``bus.lost()`` and ``bus.connect()`` break and mend it."""
@@ -54,6 +65,11 @@ class Node:
     async def open(self) -> None:
         await self.node.bus.open()
         await self.cloud.bus.open()
+        await self.coordinator.bus.open()
+        relay = BlobRelay(self.coordinator, lambda edge, digest: digest not in self.refused_blobs,
+                          Failures(self.logged.append))  # fmt: skip
+        self._relaying = self.start(relay.run())
+        await self.settled()
 
     def publish(self, topic: str, body: bytes, **more: Any) -> None:
         """Publish a message as another client of the node's broker."""

@@ -15,8 +15,6 @@ Place = Literal["cloud", "node"]
 PARTICIPANT_VERBS = ("join", "weights", "upload")
 """Verbs of ``jobs`` that a participant asks: all that it needs to take part, and nothing that changes a resource."""
 _UPLOADS = "up-"
-_READ = (("DIRECT.GET", ""), ("DIRECT.GET", ".>"), ("STREAM.INFO", ""), ("STREAM.CREATE", ""))
-"""Verbs by which an agent reads a bucket of the cloud, with the end of their subjects."""
 _PARTICIPANT = "participant-"
 
 
@@ -106,17 +104,18 @@ def participant_of(login: str) -> str:
 
 
 def upload_bucket(edge: str) -> str:
-    """Return the name of the bucket that an edge's agent uploads to."""
+    """Return the name of the bucket for what an edge or a participant has made. An update of an edge's own training
+    lies on the edge's disk instead, under the same name."""
     return f"{_UPLOADS}{edge}"
 
 
 def is_upload_bucket(bucket: str) -> bool:
-    """Return whether some edge's agent uploads to this bucket."""
+    """Return whether this bucket is for what some edge has made."""
     return bucket.startswith(_UPLOADS)
 
 
 def edge_of_bucket(bucket: str) -> str | None:
-    """Return the edge whose agent uploads to this bucket; None where it is no such bucket."""
+    """Return the edge that has made what is in this bucket; None where it is no such bucket."""
     return bucket.removeprefix(_UPLOADS) if is_upload_bucket(bucket) else None
 
 
@@ -127,23 +126,17 @@ def _carries(topic: Topic[Any], place: Place) -> bool:
 
 
 def _jetstream(role: Role, subjects: Subjects, edge: str) -> tuple[list[str], list[str]]:
-    of_all = (buckets.MODELS, buckets.PACKAGES, buckets.DATASETS, buckets.SHARDS)
-    shared = [subjects.stream_name(each) for each in of_all]
     if role == "operator":
+        of_all = (buckets.MODELS, buckets.PACKAGES, buckets.DATASETS, buckets.SHARDS)
+        shared = [subjects.stream_name(each) for each in of_all]
         return ["$JS.API.>", *(f"$O.{each}.>" for each in shared), "$JS.ACK.>"], []
     if role == "cloud-worker":
         rounds = subjects.stream_name(buckets.ROUNDS)
         return ["$JS.API.>", "$JS.ACK.>", f"$KV.{rounds}.>", "$O.>", "_INBOX.>"], ["_INBOX.>"]
     if role == "agent":
-        bucket = subjects.stream_name(upload_bucket(edge))
         api = [
             _last_event(subjects, TASK, edge),
             *(_last_event(subjects, topic, edge) for topic in declared().topics if _is_forwarded(topic)),
-            *(f"$JS.API.{verb}.OBJ_{each}{rest}" for each in shared for verb, rest in _READ),
-            *(f"$JS.API.{verb}.OBJ_{bucket}" for verb in ("STREAM.CREATE", "STREAM.INFO", "STREAM.PURGE")),
-            f"$JS.API.DIRECT.GET.OBJ_{bucket}",
-            f"$JS.API.DIRECT.GET.OBJ_{bucket}.>",
-            f"$O.{bucket}.>",
             f"{inbox_of(edge)}.>",  # to answer another agent of the same name
         ]
         return api, [f"{inbox_of(edge)}.>"]

@@ -33,6 +33,8 @@ _DELIVERIES: dict[Delivery, str] = {
     "ack": "From the agent to a producer on its node: the producer need not send these events again.",
     "inference": "At most once, with low latency. Every request has a deadline.",
     "log": "May be dropped.",
+    "blob": "Bytes of weights, packages and samples between an edge and the cloud, and hints about them. At most once: "
+    "who asks asks again. No stream stores them, and no trace has them.",
 }
 _DOORS = (
     ("the embedded broker, in the cloud and on nodes", "MQTT 3.1.1", "`reply_to` in the document"),

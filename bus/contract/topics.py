@@ -24,7 +24,7 @@ else:
     payloads = References("heliograph.bus.contract.payloads")
 
 P = TypeVar("P", bound=BaseModel)
-Delivery = Literal["request", "status", "event", "ack", "inference", "log"]
+Delivery = Literal["request", "status", "event", "ack", "inference", "log", "blob"]
 Role = Literal["anonymous", "user", "participant", "operator", "coordinator", "agent", "worker", "cloud-worker"]
 Bridged = Literal["up", "down", "no"]
 
@@ -232,9 +232,9 @@ MODEL_UPDATE = Topic(
     bridged="up", max_size=512 * KIB, stream=Stream("UPDATES", max_age=7 * DAY, max_bytes=2048 * MIB),
 )  # fmt: skip
 AGGREGATION = Topic(
-    "event/aggregation/{job}", payloads.Aggregation, "event", ("cloud-worker",), ("coordinator", "agent"),
+    "event/aggregation/{job}", payloads.Aggregation, "event", ("cloud-worker",), ("coordinator",),
     "The close of a round: the global model, the updates that were counted, and those refused or late, with reasons.",
-    bridged="down", max_size=MIB, stream=Stream("AGGREGATIONS", max_age=30 * DAY, max_messages=16_384),
+    max_size=MIB, stream=Stream("AGGREGATIONS", max_age=30 * DAY, max_messages=16_384),
 )  # fmt: skip
 EVALUATION = Topic(
     "edge/{edge}/up/evaluation/{job}", payloads.Evaluation, "event", ("worker", "cloud-worker", "agent"),
@@ -349,6 +349,36 @@ ANSWER = Topic(
     ("anonymous", "worker"), "The deep model's answer on the node's broker, where the agent publishes it.",
     max_size=8 * MIB, node_only=True,
 )  # fmt: skip
+BLOB_ASK = Topic(
+    "edge/{edge}/up/blob-ask", payloads.BlobAsk, "blob", ("agent",), ("coordinator",),
+    "An edge asks the cloud for chunks of a blob that its desired document names, or of the newest model of its job.",
+)  # fmt: skip
+BLOB_CHUNK = Topic(
+    "edge/{edge}/down/blob-chunk/{id}", payloads.Anything, "blob", ("coordinator",), ("agent",),
+    "A chunk of a blob of the cloud, bytes without an envelope. The cloud's broker sends it from the bucket.",
+    max_size=2 * MIB,
+)  # fmt: skip
+UPLOAD_ASK = Topic(
+    "edge/{edge}/down/upload-ask", payloads.BlobAsk, "blob", ("coordinator", "cloud-worker", "operator"), ("agent",),
+    "The cloud asks an edge for chunks of weights that an event of the edge has named.",
+)  # fmt: skip
+UPLOAD_CHUNK = Topic(
+    "edge/{edge}/up/upload-chunk/{id}", payloads.Anything, "blob", ("agent",),
+    ("coordinator", "cloud-worker", "operator"),
+    "A chunk of weights that lie on the edge's disk, bytes without an envelope.", max_size=2 * MIB,
+)  # fmt: skip
+UPLOAD_OFFER = Topic(
+    "edge/{edge}/up/upload-offer", payloads.UploadOffer, "blob", ("agent",), ("coordinator",),
+    "An edge asks the cloud to take weights into the edge's bucket now, so that they outlive the edge.",
+)  # fmt: skip
+UPLOAD_SETTLED = Topic(
+    "edge/{edge}/down/upload-settled", payloads.UploadSettled, "blob", ("coordinator",), ("agent",),
+    "The cloud needs these weights of the edge no longer: it has them, or will never take them.",
+)  # fmt: skip
+MODEL_READY = Topic(
+    "edge/{edge}/down/model-ready/{job}", payloads.ModelReady, "blob", ("coordinator",), ("agent",),
+    "A round of a job that the edge takes part in has closed with this model: a hint to fetch it now.",
+)  # fmt: skip
 LOG = Topic(
     "edge/{edge}/up/log/{component}/#", payloads.LogRecord, "log",
     ("coordinator", "agent", "worker", "cloud-worker"), ("operator",),
@@ -357,7 +387,7 @@ LOG = Topic(
 )  # fmt: skip
 
 CORE: tuple[Topic[Any], ...] = (
-    REQUEST, REPLY, STATUS, TASK, REPORT, TELEMETRY, ASSIGNMENT, WORKER, ACK, WORKER_ACK, CLAIM,
-    LOG,
+    REQUEST, REPLY, STATUS, TASK, REPORT, TELEMETRY, ASSIGNMENT, WORKER, ACK, WORKER_ACK, CLAIM, BLOB_ASK, BLOB_CHUNK,
+    UPLOAD_ASK, UPLOAD_CHUNK, UPLOAD_OFFER, UPLOAD_SETTLED, LOG,
 )  # fmt: skip
 """The topics that belong to no feature; ``features.BUILT_IN`` lists the others."""

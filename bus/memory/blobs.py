@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from heliograph.bus.arriving_blob import CHUNK, END, NOT_HELD, PLACE, SEQUENCE, ChunkAsk, status
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.memory.connection import MemoryConnection
-from heliograph.bus.transport import StoredBlob
+from heliograph.bus.transport import Message, StoredBlob
 from heliograph.core.errors import Unreachable
 from heliograph.core.world import World
 
@@ -45,6 +46,18 @@ class MemoryBlobs:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
         return target
+
+    async def send_chunks(self, digest: str, ask: ChunkAsk, to: str) -> None:
+        self._connection.check()
+        content = self._content.get(digest, b"")
+        if ask.sequence * CHUNK >= len(content):
+            self._connection.hub.publish(to, Message(to, b"", headers=status(NOT_HELD)))
+            return
+        for number in range(ask.sequence, min(ask.sequence + ask.count, -(-len(content) // CHUNK))):
+            headers = {PLACE: str(number), SEQUENCE: str(number + 1)}
+            chunk = content[number * CHUNK : (number + 1) * CHUNK]
+            self._connection.hub.publish(to, Message(to, chunk, headers=headers))
+        self._connection.hub.publish(to, Message(to, b"", headers=status(END)))
 
     async def delete(self, digest: str) -> None:
         await self._connection.send()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+from heliograph.bus.arriving_blob import NOBODY, PLACE, ArrivingBlob, ChunkAsk, status
 from heliograph.bus.contract import registry
+from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.memory.blobs import MemoryBlobs
 from heliograph.bus.memory.connection import MemoryConnection
 from heliograph.bus.memory.consumer import MemoryConsumer
@@ -14,6 +17,7 @@ from heliograph.bus.memory.hub import Hub, hub_at
 from heliograph.bus.memory.key_value import MemoryKeyValue
 from heliograph.bus.transport import (
     Arrivals,
+    BlobHolder,
     BlobStore,
     Bus,
     KeyValue,
@@ -24,6 +28,9 @@ from heliograph.bus.transport import (
 )
 from heliograph.core.errors import NobodyAnswers, Unreachable
 from heliograph.core.world import World
+
+CHUNK_TIMEOUT = 5.0
+"""Seconds without a chunk after which a holder counts as gone."""
 
 
 class MemoryBus(Bus):
@@ -184,3 +191,39 @@ class MemoryBus(Bus):
 
     async def blobs(self, bucket: str) -> BlobStore:
         return MemoryBlobs(self.connection, bucket, self._world)
+
+    async def existing_blobs(self, bucket: str) -> BlobStore | None:
+        self.connection.check()
+        return await self.blobs(bucket) if bucket in self.hub.blobs else None
+
+    async def fetch_from(self, holder: BlobHolder, ref: WeightsRef, target: Path) -> Path:
+        if target.exists():
+            return target
+        self.connection.check()
+        id = self._world.new_id()
+        with ArrivingBlob(ref, target, holder.chunk, holder.name, holder.batches) as blob:
+            async with self.subscribe(holder.chunks_at(id)) as messages:
+                while not blob.complete:
+                    if (due := blob.next_ask()) is not None:
+                        if not self.hub.receivers.of(holder.ask_at):
+                            blob.expects(status(NOBODY), 0)
+                        await self.publish(holder.ask_at, holder.ask(id, due))
+                    try:
+                        async with asyncio.timeout(CHUNK_TIMEOUT):
+                            message = await anext(messages)
+                    except TimeoutError:
+                        raise Unreachable(f"{holder.name} sends no chunk in {CHUNK_TIMEOUT:g} s") from None
+                    if blob.expects(message.headers, len(message.body)):
+                        blob.take(message.body)
+            blob.prove()
+        return target
+
+    async def send_chunks(self, to: str, file: Path, ask: ChunkAsk, chunk: int) -> None:
+        with file.open("rb") as opened:
+            opened.seek(ask.place * chunk)
+            for number in range(ask.place, ask.place + ask.count):
+                if content := opened.read(chunk):
+                    await self.publish(to, content, headers={PLACE: str(number)})
+
+    async def send_status(self, to: str, code: str) -> None:
+        await self.publish(to, b"", headers=status(code))

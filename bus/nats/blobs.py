@@ -8,21 +8,18 @@ had been deleted.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from nats.aio.msg import Msg
 
+from heliograph.bus.arriving_blob import CHUNK, HEADERS, PLACE, SEQUENCE, ChunkAsk
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.nats.blob_transfers import CHUNK, HEADERS, PLACE, BlobTransfers, encoded_name
-from heliograph.bus.nats.bulk import BulkLink
+from heliograph.bus.nats.blob_transfers import BucketTransfers, encoded_name
+from heliograph.bus.nats.bulk_links import BulkLinks
 from heliograph.bus.nats.connection import (
-    SEQUENCE,
     STREAM_DIFFERS,
     NatsConnection,
     has_no_room,
@@ -32,35 +29,34 @@ from heliograph.bus.nats.connection import (
     time_of,
 )
 from heliograph.bus.transport import StoredBlob
-from heliograph.core.errors import Forbidden, HeliographError, Refused, Unreachable
+from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.names import is_digest
-
-IDLE = 1.2
-"""Seconds for which an idle connection is kept for the next transfer; soon after, the broker would miss its pongs."""
 
 
 class NatsBlobs:
-    """One object store. Each transfer has its own thread and connection; the next transfer reuses the connection.
+    """One object store.
 
     Args:
+        links: the connections of transfers.
         store: name of the object store on the broker.
         max_bytes: bytes of all its blobs, at most.
         max_age: seconds after which a blob expires; 0 for never.
     """
 
-    def __init__(self, connection: NatsConnection, store: str, bucket: str, max_bytes: int, max_age: float = 0) -> None:
+    def __init__(
+        self, connection: NatsConnection, links: BulkLinks, store: str, bucket: str, max_bytes: int, max_age: float = 0
+    ) -> None:
         self.bucket = bucket
         self._max_bytes = max_bytes
         self._max_age = max_age
         self._connection = connection
         self._store = store
         self._world = connection.world
-        self._transfers = BlobTransfers(store, bucket, self._world)
-        self._idle: list[BulkLink] = []
-        self._closing: asyncio.TimerHandle | None = None
+        self._links = links
+        self._transfers = BucketTransfers(store, bucket, self._world)
 
     async def prepare(self) -> None:
-        """Create the bucket if it is missing. Set its limits again if this login may: an edge makes its own bucket."""
+        """Create the bucket if it is missing, and set its limits again if another version has set others."""
         config: dict[str, Any] = {
             "name": f"OBJ_{self._store}",
             "subjects": [f"$O.{self._store}.C.>", f"$O.{self._store}.M.>"],
@@ -76,10 +72,7 @@ class NatsBlobs:
         }
         answer = await self._connection.ask(f"$JS.API.STREAM.CREATE.OBJ_{self._store}", config)
         if answer.get("error", {}).get("err_code") == STREAM_DIFFERS:
-            try:
-                answer = await self._connection.ask(f"$JS.API.STREAM.UPDATE.OBJ_{self._store}", config)
-            except Forbidden:  # an edge's login, for which the cloud decides
-                return
+            answer = await self._connection.ask(f"$JS.API.STREAM.UPDATE.OBJ_{self._store}", config)
         if has_no_room(answer) and await self._connection.stream_config(config["name"]) is not None:
             return  # it stays as it is
         if "error" in answer:
@@ -98,7 +91,7 @@ class NatsBlobs:
         if done is None or done > chunks:  # not this file's chunks; start again
             await self._purge(f"C.{ref.digest}")
             done = 0
-        await self._cancellable(self._transfers.upload, path, ref, done)
+        await self._links.run(self._transfers.upload, self._new_inbox(), path, ref, done)
         return stored
 
     async def fetch(self, ref: WeightsRef, target: Path) -> Path:
@@ -106,7 +99,7 @@ class NatsBlobs:
             return target
         if not ref.size and await self._info(ref.digest) is None:  # an empty blob has no chunk whose absence would show
             raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
-        await self._cancellable(self._transfers.download, ref, target)
+        await self._links.run(self._transfers.download, self._new_inbox(), ref, target)
         return target
 
     async def delete(self, digest: str) -> None:
@@ -142,42 +135,14 @@ class NatsBlobs:
         await self._purge(f"C.{blob.digest}")
         return True
 
-    async def close(self) -> None:
-        """Close the idle connections."""
-        if self._closing is not None:
-            self._closing.cancel()
-        self._close_idle()
+    async def send_chunks(self, digest: str, ask: ChunkAsk, to: str) -> None:
+        wanted = self._transfers.batch_of(digest, ask.sequence, ask.count)
+        subject = f"$JS.API.DIRECT.GET.OBJ_{self._store}"
+        reply = self._connection.subjects.subject(to)  # the broker itself sends the chunks there
+        await self._connection.guard(self._connection.client.publish(subject, wanted, reply=reply))
 
-    async def _cancellable(self, function: Callable[..., None], *args: Any) -> None:
-        """Run a transfer in a thread; on cancellation the thread ends at its next chunk."""
-        stop = threading.Event()
-        link = self._idle.pop() if self._idle else None
-        running = asyncio.ensure_future(self._world.in_thread(self._transfer, link, function, *args, stop))
-        try:
-            self._idle.append(await asyncio.shield(running))
-        except asyncio.CancelledError:
-            stop.set()
-            running.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody awaits it
-            raise
-        if self._closing is not None:
-            self._closing.cancel()
-        self._closing = asyncio.get_running_loop().call_later(IDLE, self._close_idle)
-
-    def _transfer(self, link: BulkLink | None, function: Callable[..., None], *args: Any) -> BulkLink:
-        if link is not None and not link.alive:
-            link.close()
-            link = None
-        link = link or BulkLink(self._connection.url, f"{self._connection.inbox}.{self._world.new_id()}")
-        try:
-            function(link, *args)
-        except BaseException:
-            link.close()
-            raise
-        return link
-
-    def _close_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+    def _new_inbox(self) -> str:
+        return f"{self._connection.inbox}.{self._world.new_id()}"
 
     async def _info(self, digest: str) -> dict[str, Any] | None:
         answer = await self._described(digest)

@@ -12,7 +12,7 @@ import select
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import cast
+from typing import BinaryIO, cast
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.core.errors import Forbidden, HeliographError, Unreachable
@@ -33,13 +33,15 @@ class Delivery:
 
 
 class BulkLink:
-    """A connection for one transfer at a time; ``inbox`` receives its answers.
+    """A connection for one transfer at a time; ``inbox`` receives its messages.
 
     Raises Forbidden if the broker refuses, even if it then closes the connection; Unreachable if the link is cut.
     """
 
-    def __init__(self, url: ConnectionUrl, inbox: str) -> None:
-        self.inbox = inbox
+    def __init__(self, url: ConnectionUrl, inbox: str = "") -> None:
+        self.inbox = ""
+        self._subscription = 0
+        """Number of the subscription of ``inbox``; messages of earlier ones may still come."""
         self._closing = False
         if url.scheme not in ("nats", "tls"):
             raise HeliographError(f"{url.shown}: blobs need nats:// or tls://; they cannot travel over WebSocket")
@@ -51,7 +53,8 @@ class BulkLink:
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._log_in(url)
-            self._send(f"SUB {inbox} 1\r\n".encode())
+            if inbox:
+                self.listen(inbox)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
@@ -102,8 +105,40 @@ class BulkLink:
         finally:
             self._socket.settimeout(TIMEOUT)
 
+    def listen(self, inbox: str) -> None:
+        """Receive the messages of a subject from now on, and those of the subject before no longer."""
+        ended = f"UNSUB {self._subscription}\r\n" if self._subscription else ""
+        self._subscription += 1
+        self.inbox = inbox
+        self._send(f"{ended}SUB {inbox} {self._subscription}\r\n".encode())
+
+    def post(self, subject: str, payload: bytes) -> None:
+        """Publish, and expect no answer."""
+        self._send(f"PUB {subject} {len(payload)}\r\n".encode() + payload + b"\r\n")
+
+    def post_part(self, subject: str, header: str, file: BinaryIO, start: int, size: int) -> None:
+        """Publish a part of a file with one header line, without a copy in this process. Raise OSError where the file
+        has become shorter."""
+        head = f"NATS/1.0\r\n{header}\r\n\r\n"
+        try:
+            self._socket.sendall(f"HPUB {subject} {len(head)} {len(head) + size}\r\n{head}".encode())
+            sent = self._socket.sendfile(file, start, size)
+            self._socket.sendall(b"\r\n")
+        except OSError as error:
+            self._raise_refusal(error)
+            raise Unreachable(f"bulk link: {error}") from None
+        if sent != size:
+            raise OSError(f"the file ends at byte {start + sent}")
+
+    def flush(self) -> None:
+        """Return once the broker has taken all that was sent; answer its pings meanwhile."""
+        self._send(b"PING\r\n")
+        while not (line := self._line()).startswith(b"PONG"):
+            self._take_note(line)
+
     def publish(self, subject: str, payload: memoryview | bytes, header: str = "") -> None:
-        """Publish, with one header line if given; the inbox receives the stream's acknowledgement."""
+        """Publish, with one header line if given; the inbox receives the answer, such as a stream's
+        acknowledgement."""
         if header:
             head = f"NATS/1.0\r\n{header}\r\n\r\n"
             start = f"HPUB {subject} {self.inbox} {len(head)} {len(head) + len(payload)}\r\n{head}"
@@ -115,17 +150,24 @@ class BulkLink:
         """Wait for the next message and return its headers; read its payload before the next call."""
         while True:
             line = self._line()
-            if line.startswith(b"MSG "):
-                return Delivery({}, int(line.split()[-1]))
+            if not line.startswith((b"MSG ", b"HMSG ")):
+                self._take_note(line)
+                continue
+            fields = line.split()
+            found = Delivery({}, int(fields[-1]))
             if line.startswith(b"HMSG "):
-                fields = line.split()
                 head = int(fields[-2])
-                raw = self._exactly(head).decode("utf-8", "replace")
-                return Delivery(_headers(raw), int(fields[-1]) - head)
-            if line.startswith(b"PING"):
-                self._send(b"PONG\r\n")
-            elif line.startswith(b"-ERR"):
-                raise _refusal(line)
+                found = Delivery(_headers(self._exactly(head).decode("utf-8", "replace")), int(fields[-1]) - head)
+            if int(fields[2]) == self._subscription:
+                return found
+            self.payload(found)  # of an earlier transfer
+
+    def _take_note(self, line: bytes) -> None:
+        """Answer a ping; raise the error of a refusal."""
+        if line.startswith(b"PING"):
+            self._send(b"PONG\r\n")
+        elif line.startswith(b"-ERR"):
+            raise _refusal(line)
 
     def read_into(self, target: memoryview) -> None:
         """Fill ``target`` with the payload of the message that ``next`` returned."""

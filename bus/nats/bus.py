@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 from nats.aio.msg import Msg
 
+from heliograph.bus.arriving_blob import SEQUENCE, ArrivingBlob, ChunkAsk, status
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.buckets import OTHERS_MAX, UPLOADS_MAX
 from heliograph.bus.contract.permissions import is_upload_bucket
+from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.subjects import Subjects
+from heliograph.bus.nats.blob_transfers import receive, send_parts
 from heliograph.bus.nats.blobs import NatsBlobs
-from heliograph.bus.nats.connection import DOWN, SEQUENCE, NatsConnection, is_missing, stored_at
+from heliograph.bus.nats.bulk import BulkLink
+from heliograph.bus.nats.bulk_links import BulkLinks
+from heliograph.bus.nats.connection import DOWN, NatsConnection, is_missing, stored_at
 from heliograph.bus.nats.consumer import consume
 from heliograph.bus.nats.key_value import NatsKeyValue
 from heliograph.bus.nats.mqtt_streams import bound_mqtt_streams, purge_retained
@@ -25,6 +32,7 @@ from heliograph.bus.nats.streams import prepare_streams
 from heliograph.bus.transport import (
     PENDING_BYTES,
     Arrivals,
+    BlobHolder,
     BlobStore,
     Bus,
     KeyValue,
@@ -57,14 +65,14 @@ class NatsBus(Bus):
         self._bounded = False
         self._kvs: dict[str, KeyValue] = {}
         self._stores: dict[str, NatsBlobs] = {}
+        self._links = BulkLinks(self.connection.url, world)
 
     async def open(self) -> None:
         await self.connection.open()
 
     async def close(self) -> None:
         await self.connection.close()
-        for store in self._stores.values():
-            await store.close()
+        self._links.close()
 
     def _on_slow(self) -> None:
         self.dropped += 1
@@ -207,10 +215,47 @@ class NatsBus(Bus):
         # an upload is useless without the event that names it: it expires with that event if nobody deletes it
         uploads = topics.MODEL_UPDATE.stream if is_upload_bucket(bucket) else None
         max_age, most = (uploads.max_age, UPLOADS_MAX) if uploads is not None else (0, OTHERS_MAX)
-        store = NatsBlobs(self.connection, self.subjects.stream_name(bucket), bucket, most, max_age)
+        store = NatsBlobs(self.connection, self._links, self.subjects.stream_name(bucket), bucket, most, max_age)
         await store.prepare()
         self._stores[bucket] = store
         return store
+
+    async def existing_blobs(self, bucket: str) -> BlobStore | None:
+        stream = f"OBJ_{self.subjects.stream_name(bucket)}"
+        if bucket in self._stores or await self.connection.stream_config(stream) is not None:
+            return await self.blobs(bucket)
+        return None
+
+    async def fetch_from(self, holder: BlobHolder, ref: WeightsRef, target: Path) -> Path:
+        if target.exists():
+            return target
+        id = self._world.new_id()
+        subject = self.subjects.subject(holder.ask_at)
+        inbox = self.subjects.subject(holder.chunks_at(id))
+        blob = ArrivingBlob(ref, target, holder.chunk, holder.name, holder.batches)
+
+        def transfer(link: BulkLink, stop: threading.Event) -> None:
+            asked = False
+
+            def ask(due: ChunkAsk) -> None:
+                nonlocal asked
+                # the answer to the first ask is the broker's, where nobody listens; all others come as chunks
+                send = link.post if asked else link.publish
+                asked = True
+                send(subject, holder.ask(id, due))
+
+            receive(link, inbox, blob, ask, stop)
+
+        await self._links.run(transfer)
+        return target
+
+    async def send_chunks(self, to: str, file: Path, ask: ChunkAsk, chunk: int) -> None:
+        subject = self.subjects.subject(to)
+        await self._links.run(send_parts, subject, file, ask.place, ask.count, chunk)
+
+    async def send_status(self, to: str, code: str) -> None:
+        subject = self.subjects.subject(to)
+        await self.connection.guard(self.connection.client.publish(subject, b"", headers=status(code)))
 
     async def forget(self, topic: str) -> None:
         stream, subject = self.subjects.stream_of(topic), self.subjects.subject(topic)
@@ -218,8 +263,7 @@ class NatsBus(Bus):
 
     async def delete_blobs(self, bucket: str) -> None:
         await self.connection.ask(f"$JS.API.STREAM.DELETE.OBJ_{self.subjects.stream_name(bucket)}")
-        if store := self._stores.pop(bucket, None):
-            await store.close()
+        self._stores.pop(bucket, None)
 
     async def store_use(self) -> list[StoreUse]:
         name = self.subjects.stream_name

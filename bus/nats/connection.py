@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from heliograph.bus.arriving_blob import SEQUENCE
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import registry
 from heliograph.bus.contract.permissions import inbox_of_login
@@ -37,8 +38,6 @@ DOWN = (nats.errors.Error, OSError, asyncio.TimeoutError)
 """Errors of the client library when the broker is away or does not answer."""
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 _LOGIN_REFUSED = re.compile(r"authorization violation|authentication (expired|revoked)", re.IGNORECASE)
-SEQUENCE = "Nats-Sequence"
-"""Header of a message that the broker returns from a stream."""
 STREAM_DIFFERS = 10058
 """JetStream's error code for a stream that exists with another configuration."""
 

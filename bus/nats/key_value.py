@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 
 from nats.aio.msg import Msg
 
+from heliograph.bus.arriving_blob import SEQUENCE
 from heliograph.bus.contract.buckets import KEYS_MAX, VALUE_MAX
 from heliograph.bus.contract.lanes import EXPECTED_LAST
-from heliograph.bus.nats.connection import SEQUENCE, NatsConnection, is_missing, stored_at, time_of
+from heliograph.bus.nats.connection import NatsConnection, is_missing, stored_at, time_of
 from heliograph.bus.transport import KeyValueEntry
 from heliograph.core.errors import Conflict
 

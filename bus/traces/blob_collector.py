@@ -11,9 +11,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from heliograph.bus.blob_sources import Uploads
 from heliograph.bus.contract.event import parse
+from heliograph.bus.contract.permissions import edge_of_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.bus import NatsBus
+from heliograph.bus.port import Port
 from heliograph.bus.traces.writing import TraceWriter
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.tasks import cancel_and_wait
@@ -38,6 +41,7 @@ class BlobCollector:
         self._bus = bus
         self._writer = writer
         self._world = world
+        self._uploads = Uploads(Port(bus, world, f"cloud/recorder/{world.new_id()}"))
         self._room = limit
         self._limit = limit
         self._seen: set[str] = set()
@@ -91,12 +95,13 @@ class BlobCollector:
 
     async def _attach(self, ref: WeightsRef) -> None:
         assert ref.bucket is not None
-        # check that the bucket exists: opening it would create it, and a recording must not change the broker
-        store = self._bus.subjects.stream_name(ref.bucket)
-        if "error" in await self._bus.connection.ask(f"$JS.API.STREAM.INFO.OBJ_{store}"):
+        edge = edge_of_bucket(ref.bucket)
+        # not by opening the bucket, which would create it: a recording must not change the broker
+        store = self._uploads.of(edge) if edge else await self._bus.existing_blobs(ref.bucket)
+        if store is None:
             raise HeliographError(f"there is no bucket {ref.bucket}")
         target = Path(self._scratch.name) / ref.digest  # a digest is 64 hexadecimal digits
-        await (await self._bus.blobs(ref.bucket)).fetch(ref, target)
+        await store.fetch(ref, target)
         data: bytes = await self._world.in_thread(target.read_bytes)
         target.unlink()
         self._writer.attach(ref.digest, data)

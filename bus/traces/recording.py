@@ -158,6 +158,8 @@ class Recorder:
         passing: list[str] = []
         if isinstance(self._bus, NatsBus):
             for topic in registry.declared().topics:
+                if topic.delivery == "blob":
+                    continue  # bytes of weights in passing: a blob collector has them
                 chosen = [found for each in self._patterns if (found := intersection(topic.filter(), each)) is not None]
                 if not chosen:
                     continue

@@ -101,6 +101,10 @@ class DesiredWriter:
         """Publish new documents. One that a newer decision has replaced meanwhile is left out."""
         await asyncio.gather(*(self._publish(desired) for desired in fresh))
 
+    def newest(self, edge: str) -> Desired | None:
+        """Return the newest document of an edge; None where none has been written yet."""
+        return self._written.get(edge)
+
     def forget(self, edge: str) -> None:
         """Forget a deleted edge's document; if it returns, it is written a new one."""
         for known in (self._written, self._readers, self._sequences, self._locks):

@@ -19,6 +19,11 @@ def named_blobs(resource: Resource) -> set[str]:
     return {*_references(resource), *_digests(getattr(resource, "spec", None))}
 
 
+def digests_in(part: Any) -> set[str]:
+    """Return every digest in a document."""
+    return set(_digests(part))
+
+
 def _references(part: Any) -> Iterator[str]:
     if isinstance(part, WeightsRef):
         yield part.digest

@@ -76,7 +76,7 @@ async def fetch(bus: Bus, weights: WeightsRef, target: Path, world: World) -> Pa
         partial.write_bytes(weights.inline)
         return partial.replace(target)
     try:
-        return await fetch_weights(bus, weights, target, world)
+        return await fetch_weights(await bus.blobs(weights.bucket or MODELS), weights, target, world)
     except NotImplementedError:
         raise HeliographError(_NO_STORE) from None
 

@@ -16,11 +16,13 @@ from typing import Any
 import msgpack
 
 from heliograph.bus.contract import registry, topics
+from heliograph.bus.contract.event import Event, encode, parse
 from heliograph.bus.contract.payloads.worker_tasks import ROLES
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_header import check_file
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
-from heliograph.bus.transport import BlobStore, Bus, Message, StoredBlob
+from heliograph.bus.transport import BlobHolder, Bus, Message
 from heliograph.core.errors import Refused
 from heliograph.core.names import CLOUD
 from heliograph.core.world import World
@@ -85,7 +87,7 @@ async def _play(
         actions = node.link_actions(presence)
         actions += [Action(node.arrival(each), each.number if not each.retained else -2,
                            partial(node.stage.publish, each))
-                    for each in (*trace.of(topics.TASK, edge=edge), *trace.of(topics.AGGREGATION))]  # fmt: skip
+                    for each in trace.of(topics.TASK, edge=edge)]  # fmt: skip
         if edge != CLOUD:
             actions += [Action(each.emitted, each.number, partial(node.device, each))
                         for each in events if each.topic is topics.TELEMETRY]  # fmt: skip
@@ -110,6 +112,7 @@ class _PlayedNode:
         self._process: Process | None = None
         self._cuts: list[tuple[float, float]] = []
         """Times of the link's cuts, and of their notice."""
+        self.stage.hub.receivers.add(topics.UPLOAD_OFFER.at(edge=edge), "", self._settle)
         self.stage.record(topics.REPORT.at(edge=edge), *(each.filter() for each in FORWARDED))
         self._code = pending.node.code_roots(directory / "code")
 
@@ -152,6 +155,13 @@ class _PlayedNode:
         """Publish a device's event on the node's broker, as a bare document."""
         self._broker.publish(message.address, Message(message.address, msgpack.packb(message.data)))
 
+    def _settle(self, offer: Message) -> None:
+        """Take what the agent offers the cloud: the trace has it already, or lacks it."""
+        digest = parse(offer.body)["data"]["digest"]
+        topic, address = topics.UPLOAD_SETTLED, topics.UPLOAD_SETTLED.at(edge=self._edge)
+        body = encode(Event(digest, f"{CLOUD}/coordinator/1", topic.type, {"digests": [digest]}, "", address))
+        self._loop.call_soon(self.stage.hub.publish, address, Message(address, body))
+
     def _start(self) -> None:
         if self._process is not None:
             self._loop.kill(self._process)
@@ -164,7 +174,7 @@ class _PlayedNode:
             self._edge, CLOUD_URL, node, node, self._directory / "state", self._code, (Path("/"),), datasets,
             self._pending.node.labels, capacity=self._pending.node.capacity,
         )  # fmt: skip
-        launcher = VirtualLauncher(self.stage.worlds, process, config.state / "workers", self._offering)
+        launcher = _Launcher(self.stage.worlds, process, config.state / "workers", self._offering)
 
         async def run() -> None:
             await Agent(config, launcher, world, self.stage.observe_output).run()
@@ -180,6 +190,8 @@ class _PlayedNode:
         where it was fetched."""
         if getattr(function, "__func__", None) is DatasetContents.is_here:
             return True
+        if function is check_file and args[0].parent.name == "staged" and not args[0].stat().st_size:
+            return None
         if function is not index:
             return await asyncio.get_running_loop().run_in_executor(None, function, *args)
         found = self._pending.node.dataset(args[0], self._loop.time())
@@ -222,46 +234,26 @@ class _PlayedNode:
 
 
 class _CloudBus(LinkedBus):
-    """The agent's connection to the cloud, with the trace's blobs."""
+    """The agent's connection to the cloud, with the trace's blobs; one that the trace lacks is fetched as an empty
+    one."""
 
     models: Callable[[str], Any]
 
-    async def blobs(self, bucket: str) -> BlobStore:
-        return _Blobs(self, bucket)
-
-
-class _Blobs:
-    """Blobs of the trace; a blob that the trace lacks counts as uploaded and is fetched as an empty one."""
-
-    def __init__(self, bus: _CloudBus, bucket: str) -> None:
-        self.bucket = bucket
-        self._bus = bus
-
-    async def has(self, digest: str) -> bool:
-        return True
-
-    async def put(self, path: Path, ref: WeightsRef) -> WeightsRef:
-        return ref.model_copy(update={"bucket": self.bucket, "inline": None})
-
-    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
-        data: bytes = await self._bus.models(ref.digest)
+    async def fetch_from(self, holder: BlobHolder, ref: WeightsRef, target: Path) -> Path:
+        data: bytes = await self.models(ref.digest)
         target.write_bytes(data)
         return target
 
-    async def delete(self, digest: str) -> None:
-        return None
 
-    async def digests(self) -> list[str]:
-        return []
+class _Launcher(VirtualLauncher):
+    """A launcher whose workers have staged all that their events name, also what the trace lacks."""
 
-    async def about(self, digest: str) -> StoredBlob | None:
-        return None
-
-    async def beginnings(self) -> list[StoredBlob]:
-        return []
-
-    async def discard(self, blob: StoredBlob) -> bool:
-        return False
+    async def staged(self, worker: str, digest: str) -> Path | None:
+        file = self._staged(worker, digest)
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+        return file
 
 
 def _forwarded(trace: LoadedTrace, edge: str) -> list[RecordedMessage]:

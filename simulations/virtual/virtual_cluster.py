@@ -273,6 +273,9 @@ class VirtualCluster:
     def _record(self, message: Message) -> None:
         if message.topic.startswith("_INBOX"):
             return  # a reply to one client, on no topic
+        declared, _ = registry.lookup(message.topic)
+        if declared is not None and declared.delivery == "blob":
+            return
         now = int((EPOCH + self._loop.time()) * 1e9)
         headers: Mapping[str, str] = {key: value for key, value in message.headers.items() if key in (LANE, NUMBER)}
         body = message.body

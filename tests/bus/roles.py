@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from heliograph.bus.blob_sources import CloudBlobs, Uploads
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.permissions import inbox_of
+from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.nats.bus import NatsBus
-from heliograph.bus.transport import Bus
+from heliograph.bus.port import Port
+from heliograph.bus.transport import BlobSource, Bus
+from heliograph.coordinator.blobs.relay import BlobRelay
+from heliograph.core.errors import NobodyAnswers, Unreachable
+from heliograph.core.failures import Failures
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import World
+from heliograph.edge_agent.upload_sender import UploadSender
 from heliograph.local.nats_server import Broker
 from tests.bus.meeting import PATIENCE
 
@@ -37,6 +49,42 @@ async def coordinator(server: Broker, root: str = DEFAULT_ROOT) -> AsyncIterator
 
 def agent(server: Broker, edge: str, root: str = DEFAULT_ROOT) -> AbstractAsyncContextManager[Bus]:
     return connected(server, f"agent-{edge}", inbox=inbox_of(edge), root=root)
+
+
+@asynccontextmanager
+async def answering(
+    cloud: Bus, edge: Bus, held: Mapping[str, Path], name: str = "edge-1", given: Collection[str] | None = None
+) -> AsyncIterator[tuple[CloudBlobs, BlobSource]]:
+    """Answer asks for blobs on both sides; yield where the edge fetches from, and where the cloud does.
+
+    Args:
+        held: files on the edge by their digest.
+        given: digests that the edge may have of the cloud; without it all.
+    """
+    world = World()
+    failures = Failures(lambda line: None)
+    in_cloud, on_edge = Port(cloud, world, "cloud/coordinator/1"), Port(edge, world, f"{name}/agent/1")
+    relay = BlobRelay(in_cloud, lambda edge, digest: given is None or (edge, digest in given) == (name, True), failures)
+    sender = UploadSender(on_edge, name, held.get, failures)
+    running = [asyncio.create_task(part()) for part in (relay.run, sender.run)]
+    sources: tuple[CloudBlobs, BlobSource] = CloudBlobs(on_edge, name), Uploads(in_cloud).of(name)
+    try:
+        for each in sources:
+            await _until_answered(each)
+        yield sources
+    finally:
+        await cancel_and_wait(*running)
+
+
+async def _until_answered(source: BlobSource) -> None:
+    with TemporaryDirectory() as directory:
+        while True:
+            try:
+                await source.fetch(WeightsRef(digest="0" * 64, size=1), Path(directory) / "nothing")
+            except NobodyAnswers:
+                continue
+            except Unreachable:
+                return
 
 
 async def try_to_publish(bus: Bus, topic: str, body: bytes = b"forged", retain: bool = False) -> None:

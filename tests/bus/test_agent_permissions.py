@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from heliograph.bus.contract.permissions import inbox_of, upload_bucket
+from heliograph.bus.contract.permissions import inbox_of, permissions, upload_bucket
 from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.contract.topics import TASK
 from heliograph.bus.nats.bus import NatsBus
-from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.errors import Refused
 from tests.bus.meeting import PATIENCE, following
-from tests.bus.roles import Start, agent, coordinator, try_to_publish, violations
+from tests.bus.roles import Start, agent, answering, coordinator, try_to_publish, violations
+
+BUCKETS = [f"OBJ_{each}" for each in ("models", "packages", "datasets", "shards", upload_bucket("edge-1"))]
 
 
 async def test_an_agent_reads_its_own_task_document(broker: Start) -> None:
@@ -121,24 +123,79 @@ async def test_an_agent_hears_no_other_agents_answers(broker: Start) -> None:
             assert violations(server, "agent-edge-2", f'Subscription Violation - Subject "{inbox}"'), inbox
 
 
-async def test_an_agent_takes_models_and_uploads_to_its_own_bucket(broker: Start, tmp_path: Path) -> None:
+def _file(path: Path, content: bytes) -> WeightsRef:
+    path.write_bytes(content)
+    return WeightsRef(digest=hashlib.sha256(content).hexdigest(), size=len(content))
+
+
+async def test_an_agent_gets_blobs_and_gives_uploads_without_a_store(broker: Start, tmp_path: Path) -> None:
     server = await broker()
-    source = tmp_path / "source"
-    source.write_bytes(b"weights" * 1000)
-    ref = WeightsRef(digest=hashlib.sha256(source.read_bytes()).hexdigest(), size=7000)
+    model, update = _file(tmp_path / "model", b"weights" * 1_000_000), _file(tmp_path / "update", b"update" * 500_000)
+    async with (
+        coordinator(server) as cloud,
+        agent(server, "edge-1") as edge,
+        answering(cloud, edge, {update.digest: tmp_path / "update"}) as (to_edge, to_cloud),
+    ):
+        await (await cloud.blobs("models")).put(tmp_path / "model", model)
+        fetched = await to_edge.fetch(model, tmp_path / "fetched" / "model")
+        assert fetched.read_bytes() == (tmp_path / "model").read_bytes()
+        taken = await to_cloud.fetch(update, tmp_path / "fetched" / "update")
+        assert taken.read_bytes() == (tmp_path / "update").read_bytes()
+    assert violations(server) == []
+
+
+async def test_an_agent_may_touch_no_bucket_by_any_api(broker: Start, tmp_path: Path) -> None:
+    """What edges could do while they read and wrote buckets: copy every stream, and forge answers of direct gets."""
+    server = await broker()
+    model = _file(tmp_path / "model", b"weights" * 1000)
+    copy = {"name": "OBJ_models", "sources": [{"name": "TASKS"}]}
+    wanted = {"seq": 1, "next_by_subj": f"$O.models.C.{model.digest}", "batch": 16}
+    tries = {f"$JS.API.DIRECT.GET.{stream}": wanted for stream in BUCKETS}
+    tries |= {f"$JS.API.STREAM.INFO.{stream}": {} for stream in BUCKETS}
+    tries |= {f"$JS.API.STREAM.CREATE.{stream}": copy | {"name": stream} for stream in BUCKETS}
+    tries |= {f"$JS.API.STREAM.PURGE.{stream}": {} for stream in BUCKETS}
+    tries |= {f"$O.{stream.removeprefix('OBJ_')}.C.{model.digest}": {} for stream in BUCKETS}
+    tries |= {f"$O.{stream.removeprefix('OBJ_')}.M.x": {} for stream in BUCKETS}
+    tries |= {f"$JS.API.DIRECT.GET.{stream}.$O.{stream.removeprefix('OBJ_')}.M.x": {} for stream in BUCKETS}
     async with coordinator(server) as cloud, agent(server, "edge-1") as edge:
-        await (await cloud.blobs("models")).put(source, ref)
-        models = await edge.blobs("models")
-        assert (await models.fetch(ref, tmp_path / "model")).read_bytes() == source.read_bytes()
-        uploads = await edge.blobs(upload_bucket("edge-1"))
-        await uploads.put(source, ref)
-        taken = await (await cloud.blobs(upload_bucket("edge-1"))).fetch(ref, tmp_path / "update")
-        assert taken.read_bytes() == source.read_bytes()
-        assert violations(server) == []
-        another = tmp_path / "another"
-        another.write_bytes(b"poison")
-        poison = WeightsRef(digest=hashlib.sha256(b"poison").hexdigest(), size=6)
-        with pytest.raises(HeliographError, match="Permissions Violation"):
-            await models.put(another, poison)
-        assert not await (await cloud.blobs("models")).has(poison.digest)
-        assert violations(server, "agent-edge-1", "$O.models.C.")
+        assert isinstance(edge, NatsBus)
+        for bucket in BUCKETS:
+            await cloud.blobs(bucket.removeprefix("OBJ_"))
+        await (await cloud.blobs("models")).put(tmp_path / "model", model)
+        answers = await edge.connection.client.subscribe(f"{inbox_of('edge-1')}.>")
+        for subject, body in tries.items():
+            await edge.connection.client.publish(subject, json.dumps(body).encode(), reply=f"{inbox_of('edge-1')}.x")
+        own = "$JS.API.DIRECT.GET.TASKS.heliograph.event.task.edge-1"
+        await edge.connection.client.publish(own, b"", reply=f"{inbox_of('edge-1')}.last")
+        assert (await answers.next_msg(PATIENCE)).subject.endswith(".last")
+        assert answers.pending_msgs == 0
+        for subject in tries:
+            assert violations(server, "agent-edge-1", f'"{subject}"'), subject
+        assert await (await cloud.blobs("models")).digests() == [model.digest]
+
+
+async def test_an_agent_asks_and_gives_in_no_other_edges_name(broker: Start, tmp_path: Path) -> None:
+    server = await broker()
+    forbidden = ["edge/edge-2/up/blob-ask", "edge/edge-2/up/upload-chunk/x", "edge/edge-2/up/upload-offer",
+                 "edge/edge-1/down/blob-chunk/x", "edge/edge-1/down/upload-ask", "edge/edge-1/down/upload-settled",
+                 "edge/edge-2/down/model-ready/job"]  # fmt: skip
+    unheard = ["edge/edge-2/down/blob-chunk/+", "edge/edge-2/down/upload-ask", "edge/+/up/upload-chunk/+",
+               "edge/+/down/model-ready/+", "event/aggregation/+"]  # fmt: skip
+    async with coordinator(server) as cloud, agent(server, "edge-1") as edge, cloud.subscribe("edge/#") as messages:
+        for topic in forbidden:
+            await try_to_publish(edge, topic)
+        await try_to_publish(edge, "edge/edge-1/up/upload-offer")
+        assert (await following(messages)).topic == "edge/edge-1/up/upload-offer"
+        for topic in forbidden:
+            assert violations(server, "agent-edge-1", f'"{cloud.subjects.subject(topic)}"'), topic
+        for pattern in unheard:
+            with pytest.raises(Refused):
+                async with edge.subscribe(pattern):
+                    pass
+
+
+async def test_a_participant_needs_no_store(broker: Start) -> None:
+    for place in ("cloud", "node"):
+        rights = permissions("participant", place, edge="phone", login="participant-phone")  # type: ignore[arg-type]
+        assert not [each for each in (*rights.publish, *rights.subscribe) if each.startswith(("$JS", "$O"))]
+    assert not [each for each in permissions("agent", "cloud", edge="edge-1").publish if "$O." in each]

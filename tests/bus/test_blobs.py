@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from heliograph.bus.arriving_blob import CHUNK
 from heliograph.bus.contract.resources import WeightsRef
-from heliograph.bus.nats.blob_transfers import CHUNK
 from heliograph.bus.transport import BlobStore
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.world import World

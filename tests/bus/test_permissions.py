@@ -13,13 +13,13 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from heliograph.bus.connect import connect
-from heliograph.bus.contract.permissions import inbox_of, upload_bucket
+from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT, TASK
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.core.errors import HeliographError, Refused
 from tests.bus.meeting import PATIENCE, following
-from tests.bus.roles import MARKER, Start, agent, connected, coordinator, try_to_publish, violations
+from tests.bus.roles import MARKER, Start, agent, answering, connected, coordinator, try_to_publish, violations
 
 FORBIDDEN = [
     "edge/edge-1/down/task",
@@ -253,8 +253,9 @@ async def test_another_root_has_the_same_rights(broker: Start, root: str, tmp_pa
             await try_to_publish(edge, "edge/edge-1/up/report")
             assert (await following(reports)).topic == "edge/edge-1/up/report"
         await (await cloud.blobs("models")).put(source, ref)
-        await (await edge.blobs("models")).fetch(ref, tmp_path / "target")
-        await (await edge.blobs(upload_bucket("edge-1"))).put(source, ref)
+        async with answering(cloud, edge, {ref.digest: source}) as (to_edge, to_cloud):
+            assert (await to_edge.fetch(ref, tmp_path / "model")).read_bytes() == b"weights"
+            assert (await to_cloud.fetch(ref, tmp_path / "update")).read_bytes() == b"weights"
         async with connected(server, "alice", "mqtt", root=root) as alice, cloud.subscribe("request/#") as requests:
             await alice.publish(MARKER, b"{}")
             assert (await following(requests)).topic == MARKER

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from heliograph.bus.contract.event import encode
-from heliograph.bus.contract.payloads import AggregateTask, Aggregation, RoundSpec, TrainTask, WorkerTask
+from heliograph.bus.contract.payloads import AggregateTask, ModelReady, RoundSpec, TrainTask, WorkerTask
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.topics import AGGREGATION
+from heliograph.bus.contract.topics import MODEL_READY
 from heliograph.bus.transport import Message
+from heliograph.core.errors import Refused
+from heliograph.core.tasks import keep_running
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
+from tests.virtual_node import EDGE
 
 
 def _model(letter: str, inline: bytes | None = None) -> WeightsRef:
@@ -28,28 +30,27 @@ class Prefetching:
     def __init__(self, node: Any) -> None:
         self.node = node
         self.fetched: list[str] = []
-        self.prefetcher = ModelPrefetcher(node.cloud, lambda ref: self.fetched.append(ref.digest[0]),
-                                          node.logged.append)  # fmt: skip
-        self._aggregator = node.port("memory://cloud", "aggregator", "cloud/job-aggregation/life")
+        self.refused: list[Refused] = []
+        self.prefetcher = ModelPrefetcher(node.cloud, EDGE, lambda ref: self.fetched.append(ref.digest[0]),
+                                          self.refused.append)  # fmt: skip
+        self._following = node.start(keep_running(self.prefetcher.run, node.world, node.logged.append))
 
     async def follow(self, *tasks: WorkerTask) -> None:
         self.prefetcher.follow(tasks)
         await self.node.settled()
 
-    async def closed(self, model: WeightsRef | None, job: str = "job", uid: str = "u") -> None:
+    async def closed(self, model: WeightsRef, job: str = "job", uid: str = "u", edge: str = EDGE) -> None:
         """Close a round of a job."""
-        closed = Aggregation(job=job, job_uid=uid, round=1, model=model, counted={}, reason="complete")
-        address = AGGREGATION.at(job=job)
-        body = encode(self._aggregator.event(AGGREGATION, closed, address))
-        self.node.cloud_broker.publish(address, Message(address, body))
+        ready = ModelReady(job=job, job_uid=uid, round=1, model=model)
+        await self.node.coordinator.publish(MODEL_READY, ready, edge=edge, job=job)
         await self.node.settled()
 
 
 def _prefetching(on_node: Any, test: Callable[[Prefetching], Any]) -> None:
     async def main(node: Any) -> None:
         prefetching = Prefetching(node)
+        await node.settled()
         await test(prefetching)
-        await prefetching.prefetcher.close()
 
     on_node(main)
 
@@ -71,7 +72,7 @@ def test_models_of_other_jobs_and_of_an_earlier_job_of_that_name_are_not_fetched
         await it.follow(_task())
         await it.closed(_model("a"), job="other")
         await it.closed(_model("a"), uid="earlier")
-        await it.closed(None)
+        await it.closed(_model("a"), edge="edge-2")
         await it.closed(_model("a", inline=b"small"))
         assert (it.fetched, it.prefetcher.expected) == ([], set())
 
@@ -86,7 +87,6 @@ def test_jobs_without_a_model_to_fetch_are_not_followed(on_node: Any) -> None:
         for job in ("small", "first", "aggregated"):
             await it.closed(_model("a"), job)
         assert it.fetched == []
-        assert it.node.cloud_broker.receivers.of(AGGREGATION.at(job="small")) == []
 
     _prefetching(on_node, test)
 
@@ -110,9 +110,9 @@ def test_it_continues_after_an_invalid_message_and_a_lost_link(on_node: Any) -> 
         await it.follow(_task())
         it.node.cloud.bus.connect()
         await it.node.settled()
-        address = AGGREGATION.at(job="job")
+        address = MODEL_READY.at(edge=EDGE, job="job")
         it.node.cloud_broker.publish(address, Message(address, b"no event"))
         await it.closed(_model("a"))
-        assert it.fetched == ["a"]
+        assert (it.fetched, len(it.refused)) == (["a"], 1)
 
     _prefetching(on_node, test)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import dumps
+from heliograph.bus.transport import BlobHolder
 from heliograph.edge_agent.blob_cache import RETRY, RETRY_DISK
 from heliograph.edge_agent.model_store import ModelStore
 
@@ -37,7 +38,7 @@ class Stored:
         self.changes = 0
         self.logged: list[str] = []
         self.directory = directory
-        self.store = ModelStore(directory, node.cloud.bus, node.world, self._changed, self.logged.append)
+        self.store = ModelStore(directory, node.blobs, node.world, self._changed, self.logged.append)
 
     def lay(self, digest: str, content: bytes | None = None, bucket: str = "models") -> None:
         """Store a blob in the cloud."""
@@ -80,8 +81,8 @@ def test_a_model_is_fetched_once_and_its_arrival_reported(on_node: Any, tmp_path
 
 def test_it_comes_from_the_bucket_that_its_reference_names(on_node: Any, tmp_path: Path) -> None:
     async def test(stored: Stored) -> None:
-        stored.lay(ONE, bucket="elsewhere")
-        stored.store.fetch(_ref(ONE, "elsewhere"))
+        stored.lay(ONE, bucket="shards")
+        stored.store.fetch(_ref(ONE, "shards"))
         await stored.node.settled()
         assert ONE in stored.store
 
@@ -113,7 +114,7 @@ def test_a_failed_fetch_is_logged_once_shown_and_tried_again(on_node: Any, tmp_p
 
 def test_weights_of_another_digest_never_become_the_model(on_node: Any, tmp_path: Path) -> None:
     async def test(stored: Stored) -> None:
-        stored.lay(ONE, b"something else")
+        stored.lay(ONE, MODELS[ONE][:-1] + b"?")
         stored.store.fetch(_ref(ONE))
         await asyncio.sleep(10 * RETRY)
         assert ONE not in stored.store
@@ -151,7 +152,7 @@ def test_a_reference_with_a_wrong_size_does_not_stand_in_the_way_of_the_right_on
         stored.lay(ONE)
         stored.store.fetch(_ref(ONE).model_copy(update={"size": 7}))
         await stored.node.settled()
-        assert "as declared" in stored.store.failures[ONE]
+        assert "expected a blob of 7 bytes" in stored.store.failures[ONE]
         stored.store.fetch(_ref(ONE))
         await stored.node.settled()
         assert (ONE in stored.store, stored.store.failures) == (True, {})
@@ -198,15 +199,11 @@ def test_a_full_disk_is_tried_less_often(
     attempts: list[float] = []
 
     async def test(stored: Stored) -> None:
-        class Full:
-            async def fetch(self, ref: WeightsRef, target: Path) -> Path:
-                attempts.append(stored.node.loop.time())
-                raise OSError(28, "No space left on device")
+        async def fetch_from(holder: BlobHolder, ref: WeightsRef, target: Path) -> Path:
+            attempts.append(stored.node.loop.time())
+            raise OSError(28, "No space left on device")
 
-        async def blobs(bucket: str) -> Any:
-            return Full()
-
-        monkeypatch.setattr(stored.node.cloud.bus, "blobs", blobs)
+        monkeypatch.setattr(stored.node.cloud.bus, "fetch_from", fetch_from)
         stored.store.fetch(_ref(ONE))
         await asyncio.sleep(2.5 * RETRY_DISK)
         assert attempts == [0.0, RETRY_DISK, 2 * RETRY_DISK]

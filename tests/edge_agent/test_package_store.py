@@ -34,7 +34,7 @@ class Stored:
     def again(self) -> PackageStore:
         """The store after another start of the agent."""
         self.store = PackageStore(
-            self.directory, self.node.cloud.bus, self.node.world, self._changed, self.logged.append
+            self.directory, self.node.blobs, self.node.world, self._changed, self.logged.append
         )
         return self.store
 
@@ -155,7 +155,8 @@ def test_what_is_no_package_never_lies_unpacked_on_the_node(on_node: Any, tmp_pa
 
 def test_other_bytes_in_the_name_of_a_package_never_become_it(on_node: Any, tmp_path: Path) -> None:
     async def test(stored: Stored) -> None:
-        stored.lay(PACKAGE, packed({"train.py": b"import socket"}).content)
+        other = packed({"train.py": b"import socket"}).content
+        stored.lay(PACKAGE, (other + bytes(len(PACKAGE.content)))[: len(PACKAGE.content)])
         assert await stored.use(PACKAGE, seconds=3) == [False]
         assert "damaged" in stored.logged[0]
         assert not stored.store.is_refused(spec_of(PACKAGE).ref)  # another attempt may bring the right ones

@@ -1,4 +1,4 @@
-"""Weights go to the cloud before the event that names them; a bad event stops nothing."""
+"""Weights are held for the cloud before the event that names them goes there; a bad event stops nothing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heliograph.bus.blob_sources import Uploads as CloudUploads
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import Event, encode
+from heliograph.bus.contract.payloads import UploadSettled
 from heliograph.bus.contract.permissions import upload_bucket
+from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.contract.weights_file import dumps
-from heliograph.core.errors import Refused, Unreachable
+from heliograph.coordinator.blobs.upload_intake import UploadIntake
+from heliograph.core.errors import NotHeld, Refused, Unreachable
+from heliograph.core.failures import Failures
+from heliograph.core.tasks import keep_running
+from heliograph.edge_agent.held_uploads import HeldUploads
 from heliograph.edge_agent.journal import KeptEvent
+from heliograph.edge_agent.upload_sender import UploadSender
 from heliograph.edge_agent.uploads import Uploads
 
 EDGE, WORKER = "edge-1", "job-worker"
@@ -68,23 +76,47 @@ def _uploading(on_node: Any, tmp_path: Path, test: Callable[[Any, Staged, Upload
     async def main(node: Any) -> None:
         files = Staged(tmp_path)
         files.content[WORKER, DIGEST] = WEIGHTS
-        await test(node, files, Uploads(files, node.cloud.bus, EDGE, node.world))
+        failures = Failures(node.logged.append)
+        held = HeldUploads(tmp_path / "held", node.world, node.logged.append)
+        sender = UploadSender(node.cloud, EDGE, held.find, failures)
+        intake = UploadIntake(node.coordinator, lambda edge: True, node.background, failures)
+        uploads = Uploads(files, held, node.cloud, EDGE, node.world, failures)
+        parts = [node.start(keep_running(part, node.world, node.logged.append))
+                 for part in (uploads.run, sender.run, intake.run)]  # fmt: skip
+        await node.settled()
+        await test(node, files, uploads)
+        assert len(parts) == 3
+        assert node.logged == []
 
     on_node(main)
+
+
+def _held(tmp_path: Path) -> dict[str, bytes]:
+    directory = tmp_path / "held"
+    return {path.name.split(".")[0]: path.read_bytes() for path in directory.iterdir()} if directory.exists() else {}
 
 
 def _in_cloud(node: Any) -> dict[str, bytes]:
     return dict(node.cloud_broker.blobs.get(upload_bucket(EDGE), {}))
 
 
-def test_staged_weights_are_uploaded_and_then_deleted(on_node: Any, tmp_path: Path) -> None:
+def test_an_updates_weights_are_held_until_they_are_settled(on_node: Any, tmp_path: Path) -> None:
     async def test(node: Any, files: Staged, uploads: Uploads) -> None:
         kept = _kept(LARGE)
         assert uploads.may_name_weights(kept)
         await uploads.upload(kept)
-        assert (_in_cloud(node), files.content) == ({DIGEST: WEIGHTS}, {})
-        await uploads.upload(kept)  # a second try finds the weights in the cloud
-        assert _in_cloud(node) == {DIGEST: WEIGHTS}
+        assert (_in_cloud(node), files.content, _held(tmp_path)) == ({}, {}, {DIGEST: WEIGHTS})
+        await uploads.upload(kept)  # a second try finds the weights here
+        source = CloudUploads(node.coordinator).of(EDGE)
+        ref = WeightsRef(digest=DIGEST, size=len(WEIGHTS))
+        assert (await source.fetch(ref, tmp_path / "fetched")).read_bytes() == WEIGHTS
+        for edge in ("edge-2", EDGE):
+            assert _held(tmp_path) == {DIGEST: WEIGHTS}
+            await node.coordinator.publish(topics.UPLOAD_SETTLED, UploadSettled(digests=["0" * 64, DIGEST]), edge=edge)
+            await node.settled()
+        assert _held(tmp_path) == {}
+        with pytest.raises(NotHeld):
+            await source.fetch(ref, tmp_path / "again")
 
     _uploading(on_node, tmp_path, test)
 
@@ -121,15 +153,18 @@ def test_a_staged_file_that_is_not_those_weights_is_not_stored(on_node: Any, tmp
     _uploading(on_node, tmp_path, test)
 
 
-def test_weights_wait_for_the_link(on_node: Any, tmp_path: Path) -> None:
+def test_what_the_cloud_has_to_have_waits_for_the_link(on_node: Any, tmp_path: Path) -> None:
     async def test(node: Any, files: Staged, uploads: Uploads) -> None:
         node.cloud.bus.lost()
         with pytest.raises(Unreachable):
-            await uploads.upload(_kept(LARGE))
-        assert files.content
+            await uploads.upload(_candidate(LARGE))
+        assert (_in_cloud(node), _held(tmp_path)) == ({}, {DIGEST: WEIGHTS})
         node.cloud.bus.connect()
-        await uploads.upload(_kept(LARGE))
-        assert _in_cloud(node) == {DIGEST: WEIGHTS}
+        await node.settled()
+        await uploads.upload(_candidate(LARGE))
+        await node.settled()
+        assert (_in_cloud(node), _held(tmp_path)) == ({DIGEST: WEIGHTS}, {})
+        await uploads.upload(_candidate(LARGE))  # a second try finds the weights in the cloud
 
     _uploading(on_node, tmp_path, test)
 
@@ -195,6 +230,7 @@ def test_a_candidate_and_its_memory_are_uploaded_across_a_lost_link(on_node: Any
         with pytest.raises(Unreachable):
             await uploads.upload(kept)
         node.cloud.bus.connect()
+        await node.settled()
         await uploads.upload(kept)
         assert _in_cloud(node) == {DIGEST: WEIGHTS, MEMORY["digest"]: EXEMPLARS}
         assert files.content == {}

@@ -7,23 +7,27 @@ import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from heliograph.bus.blob_sources import Uploads
 from heliograph.bus.contract.payloads import ModelUpdate, RoundSpec
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import MODEL_UPDATE
 from heliograph.bus.port import Port, Received
 from heliograph.bus.transport import Message
+from heliograph.bus.weights_transfer import fetch_weights
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import Failures, is_milestone, sentence_of
+from heliograph.core.tasks import retry_until_reachable
 from heliograph.workers.aggregation.checks import CheckedWeights, check_claims, check_size
 from heliograph.workers.aggregation.leftovers import update_name
-from heliograph.workers.aggregation.model_files import ModelFiles
 from heliograph.workers.aggregation.round import Collection, Staged
 
-FETCHES = 4
-"""Updates fetched at the same time, at most."""
+FETCHES = 32
+"""Updates fetched at the same time, at most: a slow edge must not hold up the others. Each has one window of chunks
+under way."""
 MAX_AHEAD = 8
 """Updates of one edge that wait for the next round, at most; further ones are counted as duplicates."""
 KNOWN_ENDS = 16
@@ -44,10 +48,10 @@ class Intake:
         changed: set whenever the round may be due to close.
     """
 
-    def __init__(self, port: Port, files: ModelFiles, directory: Path) -> None:
+    def __init__(self, port: Port, directory: Path) -> None:
         self._port = port
         self._world = port.world
-        self._files = files
+        self._uploads = Uploads(port)
         self._directory = directory
         self._check: Check | None = None
         self._most: int | None = None
@@ -218,9 +222,13 @@ class Intake:
                 raise Refused("digest", field="weights.digest", expected=digest, got=ref.digest)
             return ref.inline
         if ref.bucket != upload_bucket(edge):
-            expected = f"inline, or in {upload_bucket(edge)}"
+            expected = f"inline, or on its edge or in {upload_bucket(edge)}"
             raise Refused("invalid", field="weights.bucket", expected=expected, got=ref.bucket)
-        return await self._files.fetch(ref, target, self._fetching)
+        return await retry_until_reachable(partial(self._fetch, ref, edge, target), self._world, self._world.say)
+
+    async def _fetch(self, ref: WeightsRef, edge: str, target: Path) -> Path:
+        async with self._fetching:  # an update that cannot be had leaves its turn to others between attempts
+            return await fetch_weights(self._uploads.of(edge), ref, target, self._world)
 
 
 def blob_of(update: ModelUpdate) -> str:

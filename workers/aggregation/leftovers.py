@@ -12,15 +12,14 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+from heliograph.bus.blob_sources import Uploads
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.close_record import KeptModels
 from heliograph.bus.contract.payloads import Aggregation
-from heliograph.bus.contract.permissions import upload_bucket
-from heliograph.bus.transport import Bus
+from heliograph.bus.port import Port
 from heliograph.bus.weights_transfer import LEFTOVERS
 from heliograph.core.errors import HeliographError
 from heliograph.core.failures import Failures
-from heliograph.core.world import World
 
 
 class Leftovers:
@@ -30,14 +29,15 @@ class Leftovers:
         updates, models: directories of this node; ``update_name`` names updates, their digest names models.
     """
 
-    def __init__(self, bus: Bus, world: World, updates: Path, models: Path) -> None:
-        self._bus = bus
-        self._world = world
+    def __init__(self, port: Port, updates: Path, models: Path) -> None:
+        self._bus = port.bus
+        self._world = port.world
+        self._uploads = Uploads(port)
         self._updates = updates
         self._models = models
         self._kept = KeptModels()
         self._closed: asyncio.Queue[Aggregation] = asyncio.Queue()
-        self._failures = Failures(world.say)
+        self._failures = Failures(port.world.say)
 
     def free_soon(self, closed: Aggregation) -> None:
         """Let ``run`` free a closed round's blobs."""
@@ -63,18 +63,15 @@ class Leftovers:
     async def _free(self, closed: Aggregation) -> None:
         for edge, digest in sorted(closed.uploads()):
             await self._world.in_thread(_remove, self._updates / update_name(edge, digest))
-            await self._delete(upload_bucket(edge), digest)
+            with contextlib.suppress(HeliographError):  # the bucket deletes uploads by age
+                await self._uploads.free(edge, digest)
         await self._drop_models(self._kept.add(closed))
 
     async def _drop_models(self, digests: list[str]) -> None:
         for digest in digests:
             await self._world.in_thread(_remove, self._models / digest)
-            await self._delete(MODELS, digest)
-
-    async def _delete(self, bucket: str, digest: str) -> None:
-        """Delete a blob. Ignore a failure: the bucket deletes uploads by age."""
-        with contextlib.suppress(HeliographError):
-            await (await self._bus.blobs(bucket)).delete(digest)
+            with contextlib.suppress(HeliographError):  # the coordinator collects it
+                await (await self._bus.blobs(MODELS)).delete(digest)
 
 
 def update_name(edge: str, digest: str) -> str:

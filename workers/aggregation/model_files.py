@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from functools import partial
 from pathlib import Path
 
@@ -29,23 +27,19 @@ class ModelFiles:
             return ref.inline
         return await self.fetch(ref, self.directory / ref.digest)
 
-    async def fetch(self, ref: WeightsRef, target: Path, turns: asyncio.Semaphore | None = None) -> Path:
-        """Fetch weights from their bucket into a file. Raise Refused where they are no safetensors file.
+    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
+        """Fetch weights from their bucket into a file. Raise Refused where they are no safetensors file."""
 
-        Args:
-            turns: bounds the fetches at one time; a blob that is not there leaves its turn to others between attempts.
-        """
-        return await retry_until_reachable(partial(self._fetch, ref, target, turns), self._world, self._world.say)
+        async def fetch() -> Path:
+            return await fetch_weights(await self._bus.blobs(ref.bucket or MODELS), ref, target, self._world)
+
+        return await retry_until_reachable(fetch, self._world, self._world.say)
 
     async def put(self, ref: WeightsRef) -> WeightsRef:
         """Store a model of the directory, so that any node can fetch it; return an inline one unchanged."""
         if ref.inline is not None:
             return ref
         return await retry_until_reachable(partial(self._put, ref), self._world, self._world.say)
-
-    async def _fetch(self, ref: WeightsRef, target: Path, turns: asyncio.Semaphore | None) -> Path:
-        async with turns or contextlib.nullcontext():
-            return await fetch_weights(self._bus, ref, target, self._world)
 
     async def _put(self, ref: WeightsRef) -> WeightsRef:
         file = self.directory / ref.digest

@@ -65,8 +65,8 @@ class Aggregator:
         updates, models = runtime.environment.directory / "updates", runtime.environment.models
         self._records = CloseRecords(runtime.bus, self._world)
         self._files = ModelFiles(runtime.bus, self._world, models)
-        self._intake = Intake(runtime.port, self._files, updates)
-        self._leftovers = Leftovers(runtime.bus, self._world, updates, models)
+        self._intake = Intake(runtime.port, updates)
+        self._leftovers = Leftovers(runtime.port, updates, models)
 
     async def run(self) -> None:
         """Aggregate until the job has ended."""

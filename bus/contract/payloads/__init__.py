@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Payload,
         Text,
     )
+    from heliograph.bus.contract.payloads.blobs import BlobAsk, ModelReady, UploadOffer, UploadSettled
     from heliograph.bus.contract.payloads.edge_state import (
         Desired,
         Generation,
@@ -103,6 +104,7 @@ __all__ = [
     "Anything",
     "Assignment",
     "BigModelTask",
+    "BlobAsk",
     "Bucket",
     "Candidate",
     "CandidateModel",
@@ -129,6 +131,7 @@ __all__ = [
     "LogRecord",
     "LoopReport",
     "Metrics",
+    "ModelReady",
     "ModelUpdate",
     "NodeCapacity",
     "Offer",
@@ -152,6 +155,8 @@ __all__ = [
     "TrainTask",
     "UncountedUpdate",
     "UnsupportedTask",
+    "UploadOffer",
+    "UploadSettled",
     "UploadState",
     "VerdictReport",
     "VersionStats",
@@ -165,6 +170,7 @@ __all__ = [
 
 _HOMES = {
     "base": "MAX_COUNT Anything Bucket Count EdgeName Metrics Payload Text",
+    "blobs": "BlobAsk ModelReady UploadOffer UploadSettled",
     "edge_state": "Desired Generation NodeCapacity Offer Report WorkerReport",
     "inference": "DeepAnswer HardSample InferenceAnswer InferenceRequest InferenceStats VersionStats",
     "labels": "Annotation EdgeQueue LabelTask Prediction Region Result SampleData",

@@ -25,6 +25,7 @@ from heliograph.coordinator.features.federated.evaluations import check_sender
 from heliograph.coordinator.features.federated.notifications import EndNotifications
 from heliograph.coordinator.features.federated.participants import Participants
 from heliograph.coordinator.features.federated.results import Results
+from heliograph.coordinator.features.federated.round_hints import RoundHints
 from heliograph.coordinator.features.federated.round_records import RoundRecords
 from heliograph.coordinator.features.federated.training_cache import CachedTraining, cached_training
 from heliograph.coordinator.garbage.lives import Lives
@@ -48,6 +49,7 @@ class FederatedController(Feature[FederatedTask]):
         self._results = Results(bus, self.context.store, rounds, self.context.versions)
         self._participants = Participants(self.context, self._begin_joined)
         self._ends = EndNotifications(self.context)
+        self._hints = RoundHints(self._port, self.context.let_fetch)
         self._training: dict[str, CachedTraining] = {}
         self._desired: dict[str, dict[str, list[WorkerTask]]] = {}
         """By uid, the newest desired tasks of each edge."""
@@ -123,6 +125,7 @@ class FederatedController(Feature[FederatedTask]):
             async for each in received:
                 with self.context.failures.contain(each.message.topic):
                     _check_job(each.payload.job, each.params["job"], each.message.topic)
+                    await self._hints.tell(each.payload, self._training_edges(each.payload.job_uid))
                     await self._close_round(each.payload)
 
     async def _follow_evaluations(self) -> None:
@@ -244,6 +247,11 @@ class FederatedController(Feature[FederatedTask]):
         self.context.out(f"job {task.name} {stored.status.phase.lower()}")
         await self._ends.announce(stored)
         await self._results.free_last_rounds(stored)
+
+    def _training_edges(self, uid: str) -> list[str]:
+        """Return the edges whose tasks of a job need its newest model as a file."""
+        return [edge for edge, tasks in self._desired.get(uid, {}).items()
+                if any(task.reads_model_file for task in tasks)]  # fmt: skip
 
     def _running(self) -> list[FederatedTask]:
         return [task for task in self.resources() if task.status.phase == "Running"]

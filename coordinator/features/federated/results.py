@@ -67,9 +67,9 @@ class Results:
             for digest in sorted(close_record.written(closed) - result - self._in_use()):
                 await models.delete(digest)
         for edge, digests in sorted(uploads.items()):
-            bucket = await self._bus.blobs(upload_bucket(edge))
-            for digest in sorted(digests.intersection(await bucket.digests())):
-                await bucket.delete(digest)
+            if (bucket := await self._bus.existing_blobs(upload_bucket(edge))) is not None:
+                for digest in sorted(digests.intersection(await bucket.digests())):
+                    await bucket.delete(digest)
 
     async def free_personal(self, task: FederatedTask) -> None:
         """Delete the edges' own models, when the task that made them is deleted."""

@@ -14,6 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.payloads import PART, UploadState, WeightsPart
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources import WeightsRef
@@ -109,7 +110,7 @@ class Transfers:
     async def _fetched(self, ref: WeightsRef) -> Path:
         """Return the file of a blob; fetch it once, and forget the oldest."""
         path = self._models.pop(ref.digest, None) or self._place / f"model-{ref.digest}"
-        await fetch_weights(self._bus, ref, path, self._world)
+        await fetch_weights(await self._bus.blobs(ref.bucket or MODELS), ref, path, self._world)
         self._models[ref.digest] = path
         for digest in [*self._models][:-KEPT_FILES]:
             if not self._locks[digest].locked():

@@ -20,6 +20,10 @@ class NobodyAnswers(Unreachable):
     """No subscriber listens on a request's topic; the broker reports it at once."""
 
 
+class NotHeld(Unreachable):
+    """Who was asked for a blob has none."""
+
+
 class LinkDown(Unreachable):
     """The link went down before the answer came: the request may or may not have been received."""
 

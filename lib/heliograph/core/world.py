@@ -9,9 +9,11 @@ import asyncio
 import fcntl
 import os
 import random
+import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -45,6 +47,22 @@ class Process(Protocol):
 
 async def _in_thread(function: Callable[..., T], *args: Any) -> T:
     return await asyncio.get_running_loop().run_in_executor(None, function, *args)
+
+
+async def _in_own_thread(function: Callable[..., T], *args: Any) -> T:
+    result: Future[T] = Future()
+    result.set_running_or_notify_cancel()  # a thread ends by itself
+
+    def run() -> None:
+        try:
+            found = function(*args)
+        except BaseException as error:
+            result.set_exception(error)
+        else:
+            result.set_result(found)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(result)
 
 
 async def _spawn(
@@ -123,6 +141,8 @@ class World:
     rng: random.Random = field(default_factory=random.Random)
     in_thread: Callable[..., Awaitable[Any]] = _in_thread
     """Run a blocking function in a thread: ``await in_thread(function, *args)``."""
+    in_own_thread: Callable[..., Awaitable[Any]] = _in_own_thread
+    """The same in a thread of its own, for a function that may wait for long: the threads of ``in_thread`` are few."""
     spawn: Callable[..., Awaitable[Process]] = _spawn
     """Start a process: ``await spawn(argv, env=..., cwd=..., before=..., inherited=...)``. It inherits the environment
     without the variables ``HELIOGRAPH_…``, except ``HELIOGRAPH_TLS_…`` and that of its run; ``env`` is added, and

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from heliograph.bus.arriving_blob import CHUNK, WINDOW
 from heliograph.bus.contract.resources import WeightsRef
-from heliograph.bus.nats.blob_transfers import CHUNK, WINDOW
 from heliograph.bus.nats.bulk import BulkLink
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import Bus

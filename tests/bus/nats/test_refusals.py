@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from heliograph.bus.arriving_blob import CHUNK
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.event import Event, encode
-from heliograph.bus.nats.blob_transfers import CHUNK
 from heliograph.bus.nats.bulk import BulkLink
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.traces.reading import TraceReader

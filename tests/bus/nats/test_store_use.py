@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from heliograph.bus.nats.blob_transfers import CHUNK
+from heliograph.bus.arriving_blob import CHUNK
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import StoreUse
 from heliograph.core.errors import StoreFull

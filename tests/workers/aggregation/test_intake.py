@@ -21,12 +21,11 @@ from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.contract.weights_file import TensorFile, dumps, write
 from heliograph.bus.contract.weights_header import Tensor
 from heliograph.bus.port import Port, Received
-from heliograph.bus.transport import Message
-from heliograph.core.errors import Unreachable
+from heliograph.bus.transport import BlobHolder, Message
+from heliograph.core.errors import NotHeld
 from heliograph.core.world import World
 from heliograph.workers.aggregation.checks import check_weights, largest_size
 from heliograph.workers.aggregation.intake import FETCHES, MAX_AHEAD, SAID, Intake
-from heliograph.workers.aggregation.model_files import ModelFiles
 from heliograph.workers.aggregation.round import Collection
 from tests.patience import HANGS
 
@@ -41,7 +40,7 @@ def _update(edge: str, place: Path) -> Received[ModelUpdate]:
 
 async def test_an_update_of_an_edge_that_is_asked_again_counts(tmp_path: Path) -> None:
     world, nobody = World(), cast(Any, None)
-    intake = Intake(Port(nobody, world, "cloud"), ModelFiles(nobody, world, tmp_path), tmp_path)
+    intake = Intake(Port(nobody, world, "cloud"), tmp_path)
     collection = Collection("u", 0, None, _asked("edge-1"), 1, began=0.0)
     intake.begin(collection, lambda source: check_weights(source, None))
     # edge-1 is gone, and edge-2 is asked instead; then edge-1's earlier update arrives
@@ -60,7 +59,7 @@ async def test_an_update_of_an_edge_that_is_asked_again_counts(tmp_path: Path) -
 
 async def test_updates_between_two_rounds_wait_for_the_next_one(tmp_path: Path) -> None:
     world, nobody = World(), cast(Any, None)
-    intake = Intake(Port(nobody, world, "cloud"), ModelFiles(nobody, world, tmp_path), tmp_path)
+    intake = Intake(Port(nobody, world, "cloud"), tmp_path)
     intake.receive(_update("edge-1", tmp_path), 7)
     assert intake.next_sequence == 7
     collection = Collection("u", 0, None, _asked("edge-1", "edge-2"), 1, began=0.0)
@@ -75,7 +74,7 @@ async def test_updates_between_two_rounds_wait_for_the_next_one(tmp_path: Path) 
 async def test_an_update_that_comes_late_is_noted_with_the_seconds_since_its_deadline_or_close(tmp_path: Path) -> None:
     nobody, clock = cast(Any, None), [0.0]
     world = replace(World(), monotonic=lambda: clock[0])
-    intake = Intake(Port(nobody, world, "cloud"), ModelFiles(nobody, world, tmp_path), tmp_path)
+    intake = Intake(Port(nobody, world, "cloud"), tmp_path)
 
     def begin(round: int, *reachable: str) -> Collection:
         asked = _asked("edge-1", "edge-2", "edge-3").model_copy(update={"reachable": [*reachable]})
@@ -107,7 +106,7 @@ async def test_an_update_that_comes_late_is_noted_with_the_seconds_since_its_dea
 
 async def test_a_request_to_stop_is_kept_also_of_an_update_that_does_not_count(tmp_path: Path) -> None:
     world, nobody = World(), cast(Any, None)
-    intake = Intake(Port(nobody, world, "cloud"), ModelFiles(nobody, world, tmp_path), tmp_path)
+    intake = Intake(Port(nobody, world, "cloud"), tmp_path)
     collection = Collection("u", 1, None, _asked("edge-1", "edge-2"), 1, began=0.0)
     intake.begin(collection, lambda source: check_weights(source, None))
 
@@ -131,7 +130,7 @@ async def test_a_request_to_stop_is_kept_also_of_an_update_that_does_not_count(t
 
 async def test_an_update_that_declares_more_than_the_base_model_has_is_refused_unfetched(tmp_path: Path) -> None:
     world, nobody = World(), cast(Any, None)  # there is no store: a fetch would fail in another way
-    intake = Intake(Port(nobody, world, "cloud"), ModelFiles(nobody, world, tmp_path), tmp_path)
+    intake = Intake(Port(nobody, world, "cloud"), tmp_path)
     collection = Collection("u", 0, None, _asked("edge-1"), 1, began=0.0)
     layout = {"w": Tensor("w", "F32", (3,), 0, 12)}
     intake.begin(collection, lambda source: check_weights(source, layout), largest_size(layout))
@@ -159,19 +158,19 @@ def test_a_file_of_any_writer_fits_the_largest_size(array: Any, name: str, metad
     assert max(len(ours), len(theirs)) <= largest_size(layout)
 
 
-class _Blobs:
-    """A store that has one blob; the others never come."""
+class _Edges:
+    """Edges of which one holds an upload; those of the others never come."""
 
     def __init__(self, digest: str, content: bytes) -> None:
         self._digest = digest
         self._content = content
 
-    async def blobs(self, bucket: str) -> _Blobs:
-        return self
+    async def existing_blobs(self, bucket: str) -> None:
+        return None
 
-    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
+    async def fetch_from(self, holder: BlobHolder, ref: WeightsRef, target: Path) -> Path:
         if ref.digest != self._digest:
-            raise Unreachable(f"blob {ref.digest[:12]} is not in the bucket yet")
+            raise NotHeld(f"blob {ref.digest[:12]} is not in {holder.name} yet")
         target.write_bytes(self._content)
         return target
 
@@ -180,9 +179,9 @@ async def test_weights_that_never_come_hold_up_no_others(tmp_path: Path) -> None
     content = dumps({"w": np.ones(3, np.float32)})
     good = WeightsRef(digest=hashlib.sha256(content).hexdigest(), size=len(content), bucket=upload_bucket("good"))
     said: list[str] = []
-    world, blobs = World(say=said.append), cast(Any, _Blobs(good.digest, content))
+    world, edges = World(say=said.append), cast(Any, _Edges(good.digest, content))
     rogues = [f"rogue-{number}" for number in range(2 * FETCHES)]
-    intake = Intake(Port(cast(Any, None), world, "cloud"), ModelFiles(blobs, world, tmp_path), tmp_path)
+    intake = Intake(Port(edges, world, "cloud"), tmp_path)
     collection = Collection("u", 0, None, _asked(*rogues, "good"), 1, began=0.0)
     intake.begin(collection, lambda source: check_weights(source, None))
     for edge in (*rogues, "good"):
@@ -198,7 +197,7 @@ async def test_weights_that_never_come_hold_up_no_others(tmp_path: Path) -> None
 async def test_a_flood_of_one_edge_is_bounded_in_memory_and_in_the_log(tmp_path: Path) -> None:
     said: list[str] = []
     world, nobody = World(say=said.append), cast(Any, None)
-    intake = Intake(Port(nobody, world, "cloud"), ModelFiles(nobody, world, tmp_path), tmp_path)
+    intake = Intake(Port(nobody, world, "cloud"), tmp_path)
     for sequence in range(1, 1101):  # between two rounds: each might belong to the next one
         intake.receive(_received("rogue", WeightsRef(digest="f" * 64, size=77_000), job_uid="another"), sequence)
     assert intake.next_sequence == 1

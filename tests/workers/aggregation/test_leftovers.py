@@ -11,6 +11,7 @@ from pathlib import Path
 from heliograph.bus.contract.payloads import Aggregation, UncountedUpdate
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
@@ -46,7 +47,7 @@ class _Node:
 
     @asynccontextmanager
     async def leftovers(self) -> AsyncIterator[Leftovers]:
-        found = Leftovers(self.bus, World(), self.updates, self.models)
+        found = Leftovers(Port(self.bus, World(), "cloud/job-aggregate/1"), self.updates, self.models)
         running = asyncio.create_task(found.run())
         yield found
         await cancel_and_wait(running)

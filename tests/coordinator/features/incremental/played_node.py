@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.contract import topics
 from heliograph.bus.contract import weights_file as tensors
 from heliograph.bus.contract.payloads import (
@@ -138,7 +139,7 @@ async def judge(
 
 @asynccontextmanager
 async def read_shard(cloud: Any, ref: WeightsRef, directory: Path) -> AsyncIterator[tensors.TensorFile]:
-    store = await cloud.edges[NODE].port.bus.blobs(ref.bucket)
+    store = CloudBlobs(cloud.edges[NODE].port, NODE)
     with tensors.TensorFile(await store.fetch(ref, directory / ref.digest)) as shard:
         yield shard
 

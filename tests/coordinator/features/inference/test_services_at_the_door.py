@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.contract import topics
 from heliograph.bus.contract import weights_file as tensors
 from heliograph.bus.contract.payloads import Desired, InferenceStats, WorkerTask
@@ -106,7 +107,7 @@ async def test_a_service_from_its_creation_to_its_end(cloud: Any) -> None:
     assert "life" not in {each["metadata"]["name"] for each in await client.services.list()}
 
 
-async def test_inline_weights_are_put_where_agents_fetch_them(cloud: Any) -> None:
+async def test_inline_weights_are_put_where_agents_fetch_them(cloud: Any, tmp_path: Path) -> None:
     weights = tensors.write(BASE, Path("/nonexistent"))
     model = {"kind": "Model", "metadata": {"name": "tiny"}, "spec": {"weights": weights.model_dump(mode="json")}}
     await cloud.client.models.create(model)
@@ -115,7 +116,8 @@ async def test_inline_weights_are_put_where_agents_fetch_them(cloud: Any) -> Non
     (task,) = await _tasks(cloud, "edge-1", "tiny")
     assert task.model is not None
     assert (task.model.digest, task.model.inline) == (weights.digest, None)
-    assert await (await cloud.edges["edge-1"].port.bus.blobs(task.model.bucket)).has(weights.digest)
+    fetched = await CloudBlobs(cloud.edges["edge-1"].port, "edge-1").fetch(task.model, tmp_path / "model")
+    assert fetched.read_bytes() == weights.inline
     await cloud.client.services.delete("tiny")
 
 

@@ -1,0 +1,186 @@
+"""A blob on its way to this node's disk, chunk by chunk: resumed where an earlier attempt was cut, proven at its end.
+
+It reads no network: a transport asks for what ``next_ask`` says, and hands over what comes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Self
+
+from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.core.errors import NobodyAnswers, NotHeld, Refused, Unreachable
+
+PLACE = "Heliograph-Chunk"
+"""Header of a chunk with its number."""
+SEQUENCE = "Nats-Sequence"
+"""Header of a message that a broker returns from a stream."""
+STATUS = "Status"
+"""Header of a message that is no chunk, with a code of HTTP."""
+END, NOT_HELD, REFUSED, NOBODY = "204", "404", "403", "503"
+HEADERS = 4096
+"""Bytes of a stored chunk's headers, at most."""
+CHUNK = (1 << 20) - HEADERS
+"""Bytes of a chunk in a bucket; with its headers it fills nats-server's default max_payload. With 128 KiB, synced
+writes take three times as long."""
+WINDOW = 16
+"""Chunks under way, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkAsk:
+    """An ask for ``count`` chunks from number ``place`` on; ``sequence`` is that of the last chunk of a bucket that has
+    come, 0 for none."""
+
+    place: int
+    sequence: int
+    count: int
+
+
+class ArrivingBlob:
+    """The partial file of a blob, and what is to be asked for next. Use it as a context manager.
+
+    A bucket answers an ask by a batch and a message that ends it. An edge sends what was asked for and nothing else, so
+    that the window slides: the next chunks are asked for before the last ones have come.
+
+    Args:
+        chunk: bytes of a chunk.
+        holder: who has the blob, for errors: ``bucket models``, ``edge edge-1``.
+        batches: whether a bucket answers.
+    """
+
+    def __init__(self, ref: WeightsRef, target: Path, chunk: int, holder: str, batches: bool) -> None:
+        self.chunk = chunk
+        self._ref = ref
+        self._target = target
+        self._holder = holder
+        self._batches = batches
+        self._part = target.with_name(target.name + ".part")
+        self._place = target.with_name(target.name + ".place")
+        self._hasher = hashlib.sha256()
+        self._opened = ExitStack()
+        self._at = 0
+        self._sequence = 0
+        self._under_way = 0
+
+    def __enter__(self) -> Self:
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as opened:
+            self._file: IO[bytes] = opened.enter_context(self._part.open("r+b" if self._part.exists() else "w+b"))
+            self._note: IO[str] = opened.enter_context(self._place.open("r+" if self._place.exists() else "w+"))
+            self._resume()
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @property
+    def complete(self) -> bool:
+        return self._at == self._ref.size
+
+    @property
+    def largest(self) -> int:
+        """Return the bytes of its largest chunk."""
+        return min(self.chunk, self._ref.size)
+
+    def next_ask(self) -> ChunkAsk | None:
+        """Return what to ask for now; None while enough is under way."""
+        if self._under_way > (0 if self._batches else WINDOW // 2):
+            return None
+        first = self._at // self.chunk + self._under_way
+        left = -(-self._ref.size // self.chunk) - first
+        count = min(WINDOW - self._under_way, left)
+        if count <= 0:
+            return None
+        self._under_way += count
+        return ChunkAsk(first, self._sequence, count)
+
+    def expects(self, headers: Mapping[str, str], size: int) -> bool:
+        """Return whether a message of ``size`` bytes is the next chunk, for ``take``; otherwise it is passed over.
+
+        Raise Refused where the blob cannot be the declared one; Unreachable where it cannot be had now.
+        """
+        stored = self._batches and SEQUENCE in headers  # a chunk, whose publisher may write a header "Status"
+        if not stored and (status := headers.get(STATUS)):
+            if status != END:
+                self._fail(status, headers)
+            self._under_way = 0
+            return False
+        if size > self.largest:
+            raise Refused("invalid", expected=f"a blob of {self._ref.size} bytes", got="more than that")
+        wanted = "" if self.complete else str(self._at // self.chunk)
+        if self._batches:
+            self._sequence = int(headers.get(SEQUENCE, 0))
+            if headers.get(PLACE, wanted) != wanted:
+                return False  # a deleted chunk that the broker restored
+        elif headers.get(PLACE) != wanted:
+            raise Unreachable(f"blob {self._ref.digest[:12]}: a chunk of {self._holder} is missing; it is asked again")
+        due = min(self.chunk, self._ref.size - self._at)
+        if size > due or (size < due and not self._batches) or not size:
+            raise Refused("invalid", expected=f"a blob of {self._ref.size} bytes", got="a chunk of another length"
+                          if size < due else "more than that")  # fmt: skip
+        return True
+
+    def take(self, chunk: bytes | memoryview) -> None:
+        """Write the next chunk, and note how far the blob has come."""
+        self._file.write(chunk)
+        self._hasher.update(chunk)
+        self._at += len(chunk)
+        if not self._batches:
+            self._under_way -= 1
+        self._file.flush()
+        self._note.seek(0)  # no truncation: the file system would write the file out each time
+        self._note.write(f"{self._sequence} {self._at}\n")
+        self._note.flush()
+
+    def prove(self) -> None:
+        """Give the complete file its name. Raise Unreachable where its bytes are not those of the digest."""
+        self._opened.close()
+        self._place.unlink(missing_ok=True)
+        if self._hasher.hexdigest() != self._ref.digest:
+            self._part.unlink()
+            raise Unreachable(f"blob {self._ref.digest[:12]} of {self._holder} arrived damaged; it will be fetched "
+                              "again")  # fmt: skip
+        self._part.replace(self._target)
+
+    def _fail(self, status: str, headers: Mapping[str, str]) -> None:
+        what = f"blob {self._ref.digest[:12]}"
+        if status == NOBODY:
+            raise NobodyAnswers(f"{what}: nobody answers for {self._holder}")
+        if status == REFUSED:
+            raise Unreachable(f"{what}: {self._holder} refuses it, since the edge's desired document does not name it")
+        self._place.unlink(missing_ok=True)  # missing chunks may be stored again from the first on
+        if status == NOT_HELD:
+            raise NotHeld(f"{what} is not in {self._holder} yet")
+        raise Unreachable(f"{what} {headers.get('Description', status)} {self._holder}")
+
+    def _resume(self) -> None:
+        """Go on after the whole chunks of an earlier attempt that are on disk, and hash them."""
+        try:
+            sequence, at = (int(word) for word in self._note.read(64).split("\n")[0].split())
+        except ValueError:
+            sequence, at = 0, 0
+        have = os.fstat(self._file.fileno()).st_size
+        if not 0 < at <= min(have, self._ref.size):
+            sequence, at = 0, 0
+        if at < self._ref.size:
+            at -= at % self.chunk  # an earlier holder may have had chunks of another size
+        left = at
+        while left:
+            block = self._file.read(min(self.chunk, left))
+            self._hasher.update(block)
+            left -= len(block)
+        self._file.truncate(at)
+        self._file.seek(at)
+        self._at, self._sequence = at, sequence
+
+
+def status(code: str) -> dict[str, str]:
+    """Return the headers of a message that is no chunk."""
+    return {STATUS: code}

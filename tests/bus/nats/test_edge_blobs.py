@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
+import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +28,7 @@ from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError, NobodyAnswers, NotHeld, Refused, Unreachable
 from heliograph.core.world import World
-from tests.bus.meeting import PATIENCE, blob, following
+from tests.bus.meeting import PATIENCE, following
 from tests.bus.roles import Start, agent, answering, coordinator
 
 EDGE = "edge-1"
@@ -54,6 +56,12 @@ class Taken:
 def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
     monkeypatch.setattr(bulk, "TIMEOUT", 1.0)
     return Taken(monkeypatch)
+
+
+def blob(path: Path, size: int) -> WeightsRef:
+    content = random.Random(size).randbytes(size)
+    path.write_bytes(content)
+    return WeightsRef(digest=hashlib.sha256(content).hexdigest(), size=size)
 
 
 def _upload(path: Path) -> WeightsRef:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.core.errors import NobodyAnswers, NotHeld, Refused, Unreachable
+from heliograph.core.errors import Damaged, HeliographError, NobodyAnswers, NotHeld, Refused, Unreachable
 
 PLACE = "Heliograph-Chunk"
 """Header of a chunk with its number."""
@@ -30,6 +30,8 @@ CHUNK = (1 << 20) - HEADERS
 writes take three times as long."""
 WINDOW = 16
 """Chunks under way, at most."""
+
+Check = Callable[[Path, WeightsRef], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,19 @@ class ArrivingBlob:
         chunk: bytes of a chunk.
         holder: who has the blob, for errors: ``bucket models``, ``edge edge-1``.
         batches: whether a bucket answers.
+        check: called with the complete file before it gets its name; raises Refused where it must not have it.
     """
 
-    def __init__(self, ref: WeightsRef, target: Path, chunk: int, holder: str, batches: bool) -> None:
+    def __init__(
+        self, ref: WeightsRef, target: Path, chunk: int, holder: str, batches: bool, check: Check | None = None
+    ) -> None:
         self.chunk = chunk
         self._ref = ref
         self._target = target
         self._holder = holder
         self._batches = batches
+        self._check = check
+        self._note: IO[str] | None = None
         self._part = target.with_name(target.name + ".part")
         self._place = target.with_name(target.name + ".place")
         self._hasher = hashlib.sha256()
@@ -72,8 +79,11 @@ class ArrivingBlob:
         self._target.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as opened:
             self._file: IO[bytes] = opened.enter_context(self._part.open("r+b" if self._part.exists() else "w+b"))
-            self._note: IO[str] = opened.enter_context(self._place.open("r+" if self._place.exists() else "w+"))
-            self._resume()
+            if self._place.exists():
+                self._note = opened.enter_context(self._place.open("r+"))
+                self._resume(self._note.read(64))
+            else:
+                self._file.truncate()
             self._opened = opened.pop_all()
         return self
 
@@ -134,19 +144,30 @@ class ArrivingBlob:
         self._at += len(chunk)
         if not self._batches:
             self._under_way -= 1
+        if self.complete:
+            return
+        if self._note is None:
+            self._note = self._opened.enter_context(self._place.open("w"))
         self._file.flush()
         self._note.seek(0)  # no truncation: the file system would write the file out each time
         self._note.write(f"{self._sequence} {self._at}\n")
         self._note.flush()
 
     def prove(self) -> None:
-        """Give the complete file its name. Raise Unreachable where its bytes are not those of the digest."""
+        """Give the complete file its name. Raise Damaged where its bytes are not those of the digest, and as ``check``
+        does."""
         self._opened.close()
-        self._place.unlink(missing_ok=True)
-        if self._hasher.hexdigest() != self._ref.digest:
-            self._part.unlink()
-            raise Unreachable(f"blob {self._ref.digest[:12]} of {self._holder} arrived damaged; it will be fetched "
+        if self._note is not None:
+            self._place.unlink(missing_ok=True)
+        try:
+            if self._hasher.hexdigest() != self._ref.digest:
+                raise Damaged(f"blob {self._ref.digest[:12]} of {self._holder} arrived damaged; it will be fetched "
                               "again")  # fmt: skip
+            if self._check is not None:
+                self._check(self._part, self._ref)
+        except HeliographError:
+            self._part.unlink()
+            raise
         self._part.replace(self._target)
 
     def _fail(self, status: str, headers: Mapping[str, str]) -> None:
@@ -160,10 +181,10 @@ class ArrivingBlob:
             raise NotHeld(f"{what} is not in {self._holder} yet")
         raise Unreachable(f"{what} {headers.get('Description', status)} {self._holder}")
 
-    def _resume(self) -> None:
+    def _resume(self, noted: str) -> None:
         """Go on after the whole chunks of an earlier attempt that are on disk, and hash them."""
         try:
-            sequence, at = (int(word) for word in self._note.read(64).split("\n")[0].split())
+            sequence, at = (int(word) for word in noted.split("\n")[0].split())
         except ValueError:
             sequence, at = 0, 0
         have = os.fstat(self._file.fileno()).st_size

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from heliograph.bus.arriving_blob import CHUNK, ChunkAsk
+from heliograph.bus.arriving_blob import CHUNK, Check, ChunkAsk
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.event import encode
@@ -20,7 +20,7 @@ from heliograph.bus.contract.topics import Topic
 from heliograph.bus.link import Link
 from heliograph.bus.port import Port
 from heliograph.bus.transport import BlobHolder, BlobSource
-from heliograph.core.errors import Unreachable
+from heliograph.core.errors import Damaged, Unreachable
 
 UPLOAD_CHUNK_BYTES = 1 << 19
 """Bytes of a chunk that an edge sends. The broker passes a chunk on once it has come whole: a link of 1 Mbit/s brings
@@ -38,7 +38,9 @@ class CloudBlobs:
     def link(self) -> Link:
         return self._port.bus.link
 
-    async def fetch(self, ref: WeightsRef, target: Path, bucket: str = MODELS) -> Path:
+    async def fetch(
+        self, ref: WeightsRef, target: Path, check: Check | None = None, bucket: str = MODELS
+    ) -> Path:
         """Fetch a blob as ``BlobSource.fetch`` does, from ``bucket`` where the reference names none."""
         bucket, edge = ref.bucket or bucket, self._edge
 
@@ -51,7 +53,7 @@ class CloudBlobs:
             f"bucket {bucket}", topics.BLOB_ASK.at(edge=edge),
             lambda id: topics.BLOB_CHUNK.at(edge=edge, id=id), ask, CHUNK, batches=True,
         )  # fmt: skip
-        return await self._port.bus.fetch_from(holder, ref, target)
+        return await self._port.bus.fetch_from(holder, ref, target, check)
 
 
 class Uploads:
@@ -59,6 +61,8 @@ class Uploads:
 
     def __init__(self, port: Port) -> None:
         self._port = port
+        self._on_disk: set[tuple[str, str]] = set()
+        """Edge and digest of uploads that came from the edge's disk, until they are freed."""
 
     def on_edge(self, edge: str) -> BlobSource:
         """Return the uploads on an edge's disk."""
@@ -66,11 +70,13 @@ class Uploads:
 
     def of(self, edge: str) -> BlobSource:
         """Return an edge's uploads, wherever they lie."""
-        return _Anywhere(self._port, edge)
+        return _Anywhere(self._port, edge, self._on_disk)
 
     async def free(self, edge: str, digest: str) -> None:
         """Delete an upload from the edge's bucket, if it lies there; an edge itself deletes what is on its disk."""
-        if (bucket := await self._port.bus.existing_blobs(upload_bucket(edge))) is not None:
+        if (edge, digest) in self._on_disk:
+            self._on_disk.discard((edge, digest))
+        elif (bucket := await self._port.bus.existing_blobs(upload_bucket(edge))) is not None:
             await bucket.delete(digest)
 
 
@@ -79,7 +85,7 @@ class _OnEdge:
         self._port = port
         self._edge = edge
 
-    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
+    async def fetch(self, ref: WeightsRef, target: Path, check: Check | None = None) -> Path:
         edge = self._edge
 
         def ask(id: str, due: ChunkAsk) -> bytes:
@@ -90,22 +96,27 @@ class _OnEdge:
             f"edge {edge}", topics.UPLOAD_ASK.at(edge=edge), lambda id: topics.UPLOAD_CHUNK.at(edge=edge, id=id), ask,
             UPLOAD_CHUNK_BYTES, batches=False,
         )  # fmt: skip
-        return await self._port.bus.fetch_from(holder, ref, target)
+        return await self._port.bus.fetch_from(holder, ref, target, check)
 
 
 class _Anywhere:
-    def __init__(self, port: Port, edge: str) -> None:
+    def __init__(self, port: Port, edge: str, on_disk: set[tuple[str, str]]) -> None:
         self._port = port
         self._edge = edge
+        self._on_disk = on_disk
 
-    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
+    async def fetch(self, ref: WeightsRef, target: Path, check: Check | None = None) -> Path:
         try:
-            return await _OnEdge(self._port, self._edge).fetch(ref, target)
+            fetched = await _OnEdge(self._port, self._edge).fetch(ref, target, check)
+        except Damaged:
+            raise
         except Unreachable:
             bucket = await self._port.bus.existing_blobs(upload_bucket(self._edge))
             if bucket is None or not await bucket.has(ref.digest):
                 raise
-        return await bucket.fetch(ref, target)
+            return await bucket.fetch(ref, target, check)
+        self._on_disk.add((self._edge, ref.digest))
+        return fetched
 
 
 def _ask(port: Port, topic: Topic[BlobAsk], edge: str, wanted: BlobAsk) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from heliograph.bus.arriving_blob import ChunkAsk
+from heliograph.bus.arriving_blob import Check, ChunkAsk
 from heliograph.bus.contract import registry
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.sizes import check_size
@@ -247,8 +247,9 @@ class BlobHolder:
 class BlobSource(Protocol):
     """Where blobs can be fetched from."""
 
-    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
-        """Download to ``target`` and return it. Resumes a cut download, and verifies the SHA-256 before renaming."""
+    async def fetch(self, ref: WeightsRef, target: Path, check: Check | None = None) -> Path:
+        """Download to ``target`` and return it. Resumes a cut download, and verifies the SHA-256, and by ``check``,
+        before renaming. Raises Damaged where the bytes are others, and as ``check`` does."""
         ...
 
 
@@ -397,7 +398,9 @@ class Bus(ABC):
         """Return the object store of that name; None if there is none."""
         raise NotImplementedError(f"{self.url.split(':')[0]} has no object store")
 
-    async def fetch_from(self, holder: BlobHolder, ref: WeightsRef, target: Path) -> Path:
+    async def fetch_from(
+        self, holder: BlobHolder, ref: WeightsRef, target: Path, check: Check | None = None
+    ) -> Path:
         """Fetch a blob from its holder, as ``BlobSource.fetch`` does. Raise NotHeld where it has none,
         NobodyAnswers where it is not there."""
         raise NotImplementedError(f"{self.url.split(':')[0]} carries no blobs")

@@ -12,9 +12,8 @@ from heliograph.bus.transport import BlobSource, Bus
 from heliograph.core.errors import Refused
 from heliograph.core.world import World
 
-_ARRIVING = ".arriving"
-LEFTOVERS = ("", _ARRIVING, f"{_ARRIVING}.part", f"{_ARRIVING}.place", ".part", ".place")
-"""Ends of the names of the files that a fetch makes, also an interrupted one; release 0.1 made the last two."""
+LEFTOVERS = ("", ".part", ".place")
+"""Ends of the names of the files that a fetch makes, also an interrupted one."""
 
 
 async def fetch_weights(source: BlobSource, ref: WeightsRef, target: Path, world: World) -> Path:
@@ -35,13 +34,7 @@ async def fetch_weights(source: BlobSource, ref: WeightsRef, target: Path, world
     if ref.size > free:
         reason = f"weights {ref.digest[:12]} declare {ref.size} bytes; {free} are free"
         raise OSError(errno.ENOSPC, reason, str(target.parent))
-    arriving = await source.fetch(ref, target.with_name(target.name + _ARRIVING))
-    try:
-        await world.in_thread(check_file, arriving, ref)
-    except Refused:
-        arriving.unlink(missing_ok=True)
-        raise
-    return arriving.replace(target)
+    return await source.fetch(ref, target, check_file)
 
 
 async def store_weights(

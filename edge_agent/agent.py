@@ -106,7 +106,10 @@ class Agent:
             lambda task: code_digest_of(task, task_code.of(task)), lambda task: self._inventory.files_of(task),
         )  # fmt: skip
         self._models = ModelStore(models, blobs, world, self._wake, self._log.warn)
-        self._prefetcher = ModelPrefetcher(self._cloud, self._edge, self._models.fetch, self._on_refused_hint)
+        self._held = HeldUploads(config.state / "held", world, self._log.warn)
+        self._prefetcher = ModelPrefetcher(
+            self._cloud, self._edge, self._models.fetch, self._held.settle, self._on_refused_hint
+        )
         self._known = KnownFiles(config.state / "datasets.db", world, self._log.warn)
         self._inventory = Inventory(
             OwnDatasets(config.datasets, config.headers, config.label_columns), config.data, launcher, world,
@@ -124,7 +127,6 @@ class Agent:
             self._journal, self._labelling, LoopFiles(models, launcher, world), world,
             self._worker_reports, self._wake, self._failures,
         )  # fmt: skip
-        self._held = HeldUploads(config.state / "held", world, self._log.warn)
         self._uploads = Uploads(launcher, self._held, self._cloud, self._edge, world, self._failures)
         self._upload_sender = UploadSender(self._cloud, self._edge, self._held.find, self._failures)
         self._forwarder = Forwarder(

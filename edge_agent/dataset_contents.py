@@ -57,7 +57,7 @@ class DatasetContents:
             await self._world.in_thread(blob.write_bytes, content.inline)
         else:
             ref = WeightsRef(digest=content.digest, size=content.size, bucket=content.bucket)
-            blob = await self._cloud.fetch(ref, blob, DATASETS)
+            blob = await self._cloud.fetch(ref, blob, bucket=DATASETS)
         await self._world.in_thread(_lay_down, blob, target, content.directory)
         return target
 

@@ -80,7 +80,10 @@ class HeldUploads:
         make_private(self._directory)
         job = _hash(job_uid)
         held = _Held(self._directory / f"{digest}.{job}", job, file.stat().st_size, self._world.now())
-        await self._world.in_thread(_take, file, held.path, held.since)
+        try:
+            _name(file, held.path, held.since)
+        except OSError:  # another file system
+            await self._world.in_thread(_copy, file, held.path, held.since)
         self._asked[job] = held.since
         before = self._held.pop(digest, None)
         self._held[digest] = held
@@ -139,14 +142,15 @@ def _hash(job_uid: str) -> str:
     return hashlib.sha256(job_uid.encode()).hexdigest()[:_JOB]
 
 
-def _take(file: Path, target: Path, now: float) -> None:
-    try:
-        file.rename(target)
-    except OSError:  # another file system
-        arriving = target.with_name(f"{target.name}.part")
-        shutil.copyfile(file, arriving)
-        arriving.replace(target)
+def _name(file: Path, target: Path, now: float) -> None:
+    file.rename(target)
     os.utime(target, (now, now))
+
+
+def _copy(file: Path, target: Path, now: float) -> None:
+    arriving = target.with_name(f"{target.name}.part")
+    shutil.copyfile(file, arriving)
+    _name(arriving, target, now)
 
 
 def _unlink(paths: Iterable[Path]) -> None:

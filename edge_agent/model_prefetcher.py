@@ -5,7 +5,7 @@ The cloud tells each node that takes part, and only of models that are too large
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from heliograph.bus.contract.payloads import ModelReady, WorkerTask
 from heliograph.bus.contract.resources.base import WeightsRef
@@ -19,15 +19,18 @@ class ModelPrefetcher:
 
     Args:
         fetch: starts to fetch a model.
+        settle: called with uploads that a closed round has settled.
         refused: called with the error of a hint that cannot be read.
     """
 
     def __init__(
-        self, cloud: Port, edge: str, fetch: Callable[[WeightsRef], None], refused: Callable[[Refused], None]
-    ) -> None:
+        self, cloud: Port, edge: str, fetch: Callable[[WeightsRef], None],
+        settle: Callable[[Collection[str]], Awaitable[None]], refused: Callable[[Refused], None],
+    ) -> None:  # fmt: skip
         self._cloud = cloud
         self._edge = edge
         self._fetch = fetch
+        self._settle = settle
         self._refused = refused
         self._followed: set[tuple[str, str]] = set()
         """Name and uid of each job whose models this node fetches."""
@@ -52,6 +55,7 @@ class ModelPrefetcher:
         async with self._cloud.subscribe(MODEL_READY, self._refused, edge=self._edge) as received:
             async for each in received:
                 self._take(each.payload)
+                await self._settle(each.payload.settled)
 
     def _take(self, ready: ModelReady) -> None:
         job = ready.job, ready.job_uid

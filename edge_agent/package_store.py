@@ -82,7 +82,7 @@ class PackageStore(BlobCache):
             if 2 * ref.size > free:  # the package, and its files
                 reason = f"package {ref.digest[:12]} needs {2 * ref.size} bytes; {free} are free"
                 raise OSError(errno.ENOSPC, reason, str(self.directory))
-            await self._cloud.fetch(ref, archive, PACKAGES)
+            await self._cloud.fetch(ref, archive, bucket=PACKAGES)
         try:
             await self._world.in_thread(self._check, ref)
         except Refused:

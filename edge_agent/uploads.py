@@ -94,9 +94,10 @@ class Uploads:
             if ref.bucket != self._bucket:
                 raise Refused("invalid", topic=kept.topic, field=f"{field}.bucket", expected=self._bucket,
                               got=ref.bucket)  # fmt: skip
-            here = await self._hold(worker, ref, job_uid)
+            is_update = MODEL_UPDATE.match(kept.topic) is not None
+            here = await self._hold(worker, ref, job_uid, hashed=is_update)
             reason = "" if here else "no such file is staged"
-            if MODEL_UPDATE.match(kept.topic) is None:
+            if not is_update:
                 reason = await self._hand_over(ref)
             if reason:
                 raise Refused("missing", topic=kept.topic, field=f"{field}.digest", got=f"{ref.digest}: {reason}",
@@ -114,10 +115,15 @@ class Uploads:
                 if is_label(worker):
                     await self._files.discard(worker, ref.digest)
 
-    async def _hold(self, worker: str, ref: WeightsRef, job_uid: str) -> bool:
-        """Return whether this node holds the weights now."""
+    async def _hold(self, worker: str, ref: WeightsRef, job_uid: str, *, hashed: bool) -> bool:
+        """Return whether this node holds the weights now.
+
+        Args:
+            hashed: whether whoever fetches them refuses other bytes than those of the digest; otherwise they are
+                compared here, since a node's events wait until the cloud has taken them.
+        """
         if (file := await self._files.staged(worker, ref.digest)) is not None:
-            await self._world.in_thread(check_file, file, ref, True)
+            await self._world.in_thread(check_file, file, ref, not hashed)
             await self._held.hold(ref.digest, job_uid, file)
             await self._files.discard(worker, ref.digest)
         return self._held.find(ref.digest) is not None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from heliograph.bus.arriving_blob import CHUNK, END, NOT_HELD, PLACE, SEQUENCE, ChunkAsk, status
+from heliograph.bus.arriving_blob import CHUNK, END, NOT_HELD, PLACE, SEQUENCE, Check, ChunkAsk, status
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.memory.connection import MemoryConnection
 from heliograph.bus.transport import Message, StoredBlob
-from heliograph.core.errors import Unreachable
+from heliograph.core.errors import Damaged, Refused, Unreachable
 from heliograph.core.world import World
 
 
@@ -35,17 +35,24 @@ class MemoryBlobs:
         await self._connection.down()
         return ref.model_copy(update={"bucket": self.bucket, "inline": None})
 
-    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
+    async def fetch(self, ref: WeightsRef, target: Path, check: Check | None = None) -> Path:
         await self._connection.send()
         if ref.digest not in self._content:
             raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
         content = self._content[ref.digest]
         await self._connection.down(len(content))
         if hashlib.sha256(content).hexdigest() != ref.digest:
-            raise Unreachable(f"blob {ref.digest[:12]} arrived damaged; it will be fetched again")
+            raise Damaged(f"blob {ref.digest[:12]} arrived damaged; it will be fetched again")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-        return target
+        part = target.with_name(f"{target.name}.part")
+        part.write_bytes(content)
+        if check is not None:
+            try:
+                check(part, ref)
+            except Refused:
+                part.unlink()
+                raise
+        return part.replace(target)
 
     async def send_chunks(self, digest: str, ask: ChunkAsk, to: str) -> None:
         self._connection.check()

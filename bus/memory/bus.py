@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from heliograph.bus.arriving_blob import NOBODY, PLACE, ArrivingBlob, ChunkAsk, status
+from heliograph.bus.arriving_blob import NOBODY, PLACE, ArrivingBlob, Check, ChunkAsk, status
 from heliograph.bus.contract import registry
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.memory.blobs import MemoryBlobs
@@ -196,12 +196,14 @@ class MemoryBus(Bus):
         self.connection.check()
         return await self.blobs(bucket) if bucket in self.hub.blobs else None
 
-    async def fetch_from(self, holder: BlobHolder, ref: WeightsRef, target: Path) -> Path:
+    async def fetch_from(
+        self, holder: BlobHolder, ref: WeightsRef, target: Path, check: Check | None = None
+    ) -> Path:
         if target.exists():
             return target
         self.connection.check()
         id = self._world.new_id()
-        with ArrivingBlob(ref, target, holder.chunk, holder.name, holder.batches) as blob:
+        with ArrivingBlob(ref, target, holder.chunk, holder.name, holder.batches, check) as blob:
             async with self.subscribe(holder.chunks_at(id)) as messages:
                 while not blob.complete:
                     if (due := blob.next_ask()) is not None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heliograph.bus.arriving_blob import CHUNK, HEADERS, PLACE, WINDOW, ArrivingBlob, ChunkAsk
+from heliograph.bus.arriving_blob import CHUNK, HEADERS, PLACE, WINDOW, ArrivingBlob, Check, ChunkAsk
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.bulk import BulkLink
 from heliograph.bus.nats.connection import MAKE_ROOM, is_full
@@ -62,13 +62,15 @@ class BucketTransfers:
             for _ in range(waiting + 1):
                 _acknowledged(link)
 
-    def download(self, link: BulkLink, inbox: str, ref: WeightsRef, target: Path, stop: threading.Event) -> None:
+    def download(
+        self, link: BulkLink, inbox: str, ref: WeightsRef, target: Path, check: Check | None, stop: threading.Event
+    ) -> None:
         """Download a blob to ``target``, after the chunks of an earlier attempt that are on disk."""
 
         def ask(due: ChunkAsk) -> None:
             link.publish(f"$JS.API.DIRECT.GET.OBJ_{self._store}", self.batch_of(ref.digest, due.sequence, due.count))
 
-        blob = ArrivingBlob(ref, target, CHUNK, f"bucket {self._bucket}", batches=True)
+        blob = ArrivingBlob(ref, target, CHUNK, f"bucket {self._bucket}", True, check)
         receive(link, inbox, blob, ask, stop)
 
     def batch_of(self, digest: str, sequence: int, count: int) -> bytes:

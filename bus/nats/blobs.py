@@ -15,7 +15,7 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
-from heliograph.bus.arriving_blob import CHUNK, HEADERS, PLACE, SEQUENCE, ChunkAsk
+from heliograph.bus.arriving_blob import CHUNK, HEADERS, PLACE, SEQUENCE, Check, ChunkAsk
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.blob_transfers import BucketTransfers, encoded_name
 from heliograph.bus.nats.bulk_links import BulkLinks
@@ -94,12 +94,12 @@ class NatsBlobs:
         await self._links.run(self._transfers.upload, self._new_inbox(), path, ref, done)
         return stored
 
-    async def fetch(self, ref: WeightsRef, target: Path) -> Path:
+    async def fetch(self, ref: WeightsRef, target: Path, check: Check | None = None) -> Path:
         if target.exists():
             return target
         if not ref.size and await self._info(ref.digest) is None:  # an empty blob has no chunk whose absence would show
             raise Unreachable(f"blob {ref.digest[:12]} is not in bucket {self.bucket} yet")
-        await self._links.run(self._transfers.download, self._new_inbox(), ref, target)
+        await self._links.run(self._transfers.download, self._new_inbox(), ref, target, check)
         return target
 
     async def delete(self, digest: str) -> None:

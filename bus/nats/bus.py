@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nats.aio.msg import Msg
 
-from heliograph.bus.arriving_blob import SEQUENCE, ArrivingBlob, ChunkAsk, status
+from heliograph.bus.arriving_blob import SEQUENCE, ArrivingBlob, Check, ChunkAsk, status
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.buckets import OTHERS_MAX, UPLOADS_MAX
@@ -226,13 +226,15 @@ class NatsBus(Bus):
             return await self.blobs(bucket)
         return None
 
-    async def fetch_from(self, holder: BlobHolder, ref: WeightsRef, target: Path) -> Path:
+    async def fetch_from(
+        self, holder: BlobHolder, ref: WeightsRef, target: Path, check: Check | None = None
+    ) -> Path:
         if target.exists():
             return target
         id = self._world.new_id()
         subject = self.subjects.subject(holder.ask_at)
         inbox = self.subjects.subject(holder.chunks_at(id))
-        blob = ArrivingBlob(ref, target, holder.chunk, holder.name, holder.batches)
+        blob = ArrivingBlob(ref, target, holder.chunk, holder.name, holder.batches, check)
 
         def transfer(link: BulkLink, stop: threading.Event) -> None:
             asked = False

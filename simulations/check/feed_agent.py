@@ -15,6 +15,7 @@ from typing import Any
 
 import msgpack
 
+from heliograph.bus.arriving_blob import Check
 from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.event import Event, encode, parse
 from heliograph.bus.contract.payloads.worker_tasks import ROLES
@@ -239,10 +240,15 @@ class _CloudBus(LinkedBus):
 
     models: Callable[[str], Any]
 
-    async def fetch_from(self, holder: BlobHolder, ref: WeightsRef, target: Path) -> Path:
+    async def fetch_from(
+        self, holder: BlobHolder, ref: WeightsRef, target: Path, check: Check | None = None
+    ) -> Path:
         data: bytes = await self.models(ref.digest)
-        target.write_bytes(data)
-        return target
+        part = target.with_name(f"{target.name}.part")
+        part.write_bytes(data)
+        if check is not None:
+            check(part, ref)
+        return part.replace(target)
 
 
 class _Launcher(VirtualLauncher):

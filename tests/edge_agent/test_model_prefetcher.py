@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from heliograph.bus.contract.payloads import AggregateTask, ModelReady, RoundSpec, TrainTask, WorkerTask
@@ -31,9 +31,13 @@ class Prefetching:
         self.node = node
         self.fetched: list[str] = []
         self.refused: list[Refused] = []
+        self.settled: list[str] = []
         self.prefetcher = ModelPrefetcher(node.cloud, EDGE, lambda ref: self.fetched.append(ref.digest[0]),
-                                          self.refused.append)  # fmt: skip
+                                          self._settle, self.refused.append)  # fmt: skip
         self._following = node.start(keep_running(self.prefetcher.run, node.world, node.logged.append))
+
+    async def _settle(self, digests: Collection[str]) -> None:
+        self.settled += digests
 
     async def follow(self, *tasks: WorkerTask) -> None:
         self.prefetcher.follow(tasks)
@@ -41,7 +45,7 @@ class Prefetching:
 
     async def closed(self, model: WeightsRef, job: str = "job", uid: str = "u", edge: str = EDGE) -> None:
         """Close a round of a job."""
-        ready = ModelReady(job=job, job_uid=uid, round=1, model=model)
+        ready = ModelReady(job=job, job_uid=uid, round=1, model=model, settled=["5" * 64])
         await self.node.coordinator.publish(MODEL_READY, ready, edge=edge, job=job)
         await self.node.settled()
 
@@ -63,6 +67,7 @@ def test_the_result_of_a_round_is_fetched_when_it_is_closed(on_node: Any) -> Non
         assert (it.fetched, it.prefetcher.expected) == (["a"], {"a" * 64})
         await it.closed(_model("b"))
         assert (it.fetched, it.prefetcher.expected) == (["a", "b"], {"b" * 64})
+        assert it.settled == ["5" * 64] * 2
 
     _prefetching(on_node, test)
 

@@ -199,7 +199,7 @@ def test_a_full_disk_is_tried_less_often(
     attempts: list[float] = []
 
     async def test(stored: Stored) -> None:
-        async def fetch_from(holder: BlobHolder, ref: WeightsRef, target: Path) -> Path:
+        async def fetch_from(holder: BlobHolder, ref: WeightsRef, target: Path, check: object) -> Path:
             attempts.append(stored.node.loop.time())
             raise OSError(28, "No space left on device")
 

@@ -18,7 +18,7 @@ from heliograph.bus.contract.topics import MODEL_UPDATE
 from heliograph.bus.port import Port, Received
 from heliograph.bus.transport import Message
 from heliograph.bus.weights_transfer import fetch_weights
-from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.errors import Damaged, HeliographError, Refused
 from heliograph.core.failures import Failures, is_milestone, sentence_of
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.workers.aggregation.checks import CheckedWeights, check_claims, check_size
@@ -37,6 +37,10 @@ SAID = 10
 Check = Callable[[Path | bytes], CheckedWeights]
 
 
+class _SentDamaged(Exception):
+    """An edge sends other bytes than those of its update's digest."""
+
+
 class Intake:
     """Takes updates for one round after the other; between two rounds updates wait for the next one.
 
@@ -48,10 +52,10 @@ class Intake:
         changed: set whenever the round may be due to close.
     """
 
-    def __init__(self, port: Port, directory: Path) -> None:
+    def __init__(self, port: Port, uploads: Uploads, directory: Path) -> None:
         self._port = port
         self._world = port.world
-        self._uploads = Uploads(port)
+        self._uploads = uploads
         self._directory = directory
         self._check: Check | None = None
         self._most: int | None = None
@@ -224,11 +228,21 @@ class Intake:
         if ref.bucket != upload_bucket(edge):
             expected = f"inline, or on its edge or in {upload_bucket(edge)}"
             raise Refused("invalid", field="weights.bucket", expected=expected, got=ref.bucket)
-        return await retry_until_reachable(partial(self._fetch, ref, edge, target), self._world, self._world.say)
+        try:
+            return await retry_until_reachable(partial(self._fetch, ref, edge, target), self._world, self._world.say)
+        except _SentDamaged as error:
+            raise Refused("digest", field="weights.digest", expected=ref.digest, got=str(error)) from None
 
     async def _fetch(self, ref: WeightsRef, edge: str, target: Path) -> Path:
         async with self._fetching:  # an update that cannot be had leaves its turn to others between attempts
-            return await fetch_weights(self._uploads.of(edge), ref, target, self._world)
+            source = self._uploads.of(edge)
+            try:
+                return await fetch_weights(source, ref, target, self._world)
+            except Damaged:  # perhaps what lay here of an earlier attempt was
+                try:
+                    return await fetch_weights(source, ref, target, self._world)
+                except Damaged as error:
+                    raise _SentDamaged(str(error)) from None
 
 
 def blob_of(update: ModelUpdate) -> str:

@@ -29,10 +29,10 @@ class Leftovers:
         updates, models: directories of this node; ``update_name`` names updates, their digest names models.
     """
 
-    def __init__(self, port: Port, updates: Path, models: Path) -> None:
+    def __init__(self, port: Port, uploads: Uploads, updates: Path, models: Path) -> None:
         self._bus = port.bus
         self._world = port.world
-        self._uploads = Uploads(port)
+        self._uploads = uploads
         self._updates = updates
         self._models = models
         self._kept = KeptModels()

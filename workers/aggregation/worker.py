@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from heliograph.bus.blob_sources import Uploads
 from heliograph.bus.contract import close_record, topics
 from heliograph.bus.contract.payloads import AggregateTask, Aggregation, Assignment
 from heliograph.bus.contract.weights_file import TensorFile, origin
@@ -65,8 +66,9 @@ class Aggregator:
         updates, models = runtime.environment.directory / "updates", runtime.environment.models
         self._records = CloseRecords(runtime.bus, self._world)
         self._files = ModelFiles(runtime.bus, self._world, models)
-        self._intake = Intake(runtime.port, updates)
-        self._leftovers = Leftovers(runtime.port, updates, models)
+        uploads = Uploads(runtime.port)
+        self._intake = Intake(runtime.port, uploads, updates)
+        self._leftovers = Leftovers(runtime.port, uploads, updates, models)
 
     async def run(self) -> None:
         """Aggregate until the job has ended."""

@@ -53,9 +53,14 @@ class UploadSettled(Payload):
 
 
 class ModelReady(Payload):
-    """The model with which a round has closed."""
+    """The model with which a round has closed.
+
+    Attributes:
+        settled: uploads of the edge that the round has settled, as in ``UploadSettled``.
+    """
 
     job: Label
     job_uid: Text
     round: int
     model: WeightsRef
+    settled: Annotated[list[Digest], Field(default_factory=list, max_length=MAX_SETTLED)]

@@ -31,15 +31,17 @@ class RoundHints:
     async def tell(self, closed: Aggregation, edges: Collection[str]) -> None:
         """Tell a closed round to those of ``edges`` that train in it, and to those whose uploads it has settled."""
         hints: list[Awaitable[None]] = []
-        model = closed.model
-        if model is not None and model.inline is None:
-            ready = ModelReady(job=closed.job, job_uid=closed.job_uid, round=closed.round, model=model)
-            for edge in edges:
-                self._let_fetch(edge, closed.job_uid, model.digest)
-                hints.append(self._model_ready(edge, ready))
         uploads: dict[str, list[str]] = {}
         for edge, digest in sorted(closed.uploads()):
             uploads.setdefault(edge, []).append(digest)
+        model = closed.model
+        if model is not None and model.inline is None:
+            for edge in edges:
+                self._let_fetch(edge, closed.job_uid, model.digest)
+                settled = uploads.pop(edge, [])[:MAX_SETTLED]
+                hints.append(self._model_ready(edge, ModelReady(
+                    job=closed.job, job_uid=closed.job_uid, round=closed.round, model=model, settled=settled
+                )))  # fmt: skip
         hints += [self._settled(edge, digests[:MAX_SETTLED]) for edge, digests in uploads.items()]
         await asyncio.gather(*hints)
 

@@ -24,6 +24,10 @@ class NotHeld(Unreachable):
     """Who was asked for a blob has none."""
 
 
+class Damaged(Unreachable):
+    """A blob has come whole, with other bytes than its digest says. Another attempt may bring the right ones."""
+
+
 class LinkDown(Unreachable):
     """The link went down before the answer came: the request may or may not have been received."""
 

@@ -160,7 +160,7 @@ async def test_an_edge_gets_no_blob_that_its_document_does_not_name(
         for ref in (other, own.model_copy(update={"bucket": "rounds-of-others"})):
             with pytest.raises(Unreachable, match="desired document does not name it"):
                 await to_edge.fetch(ref, tmp_path / "stolen")
-        assert list(tmp_path.glob("stolen*")) == [tmp_path / "stolen.part", tmp_path / "stolen.place"]
+        assert list(tmp_path.glob("stolen*")) == [tmp_path / "stolen.part"]
         assert (tmp_path / "stolen.part").read_bytes() == b""
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from heliograph.bus.blob_sources import Uploads
 from heliograph.bus.contract.event import Event
 from heliograph.bus.contract.payloads import ModelUpdate, RoundSpec
 from heliograph.bus.contract.permissions import upload_bucket
@@ -22,12 +23,17 @@ from heliograph.bus.contract.weights_file import TensorFile, dumps, write
 from heliograph.bus.contract.weights_header import Tensor
 from heliograph.bus.port import Port, Received
 from heliograph.bus.transport import BlobHolder, Message
-from heliograph.core.errors import NotHeld
+from heliograph.core.errors import Damaged, NotHeld
 from heliograph.core.world import World
 from heliograph.workers.aggregation.checks import check_weights, largest_size
 from heliograph.workers.aggregation.intake import FETCHES, MAX_AHEAD, SAID, Intake
 from heliograph.workers.aggregation.round import Collection
 from tests.patience import HANGS
+
+
+def _intake(bus: Any, world: World, place: Path) -> Intake:
+    port = Port(bus, world, "cloud")
+    return Intake(port, Uploads(port), place)
 
 
 def _asked(*participants: str) -> RoundSpec:
@@ -40,7 +46,7 @@ def _update(edge: str, place: Path) -> Received[ModelUpdate]:
 
 async def test_an_update_of_an_edge_that_is_asked_again_counts(tmp_path: Path) -> None:
     world, nobody = World(), cast(Any, None)
-    intake = Intake(Port(nobody, world, "cloud"), tmp_path)
+    intake = _intake(nobody, world, tmp_path)
     collection = Collection("u", 0, None, _asked("edge-1"), 1, began=0.0)
     intake.begin(collection, lambda source: check_weights(source, None))
     # edge-1 is gone, and edge-2 is asked instead; then edge-1's earlier update arrives
@@ -59,7 +65,7 @@ async def test_an_update_of_an_edge_that_is_asked_again_counts(tmp_path: Path) -
 
 async def test_updates_between_two_rounds_wait_for_the_next_one(tmp_path: Path) -> None:
     world, nobody = World(), cast(Any, None)
-    intake = Intake(Port(nobody, world, "cloud"), tmp_path)
+    intake = _intake(nobody, world, tmp_path)
     intake.receive(_update("edge-1", tmp_path), 7)
     assert intake.next_sequence == 7
     collection = Collection("u", 0, None, _asked("edge-1", "edge-2"), 1, began=0.0)
@@ -74,7 +80,7 @@ async def test_updates_between_two_rounds_wait_for_the_next_one(tmp_path: Path) 
 async def test_an_update_that_comes_late_is_noted_with_the_seconds_since_its_deadline_or_close(tmp_path: Path) -> None:
     nobody, clock = cast(Any, None), [0.0]
     world = replace(World(), monotonic=lambda: clock[0])
-    intake = Intake(Port(nobody, world, "cloud"), tmp_path)
+    intake = _intake(nobody, world, tmp_path)
 
     def begin(round: int, *reachable: str) -> Collection:
         asked = _asked("edge-1", "edge-2", "edge-3").model_copy(update={"reachable": [*reachable]})
@@ -106,7 +112,7 @@ async def test_an_update_that_comes_late_is_noted_with_the_seconds_since_its_dea
 
 async def test_a_request_to_stop_is_kept_also_of_an_update_that_does_not_count(tmp_path: Path) -> None:
     world, nobody = World(), cast(Any, None)
-    intake = Intake(Port(nobody, world, "cloud"), tmp_path)
+    intake = _intake(nobody, world, tmp_path)
     collection = Collection("u", 1, None, _asked("edge-1", "edge-2"), 1, began=0.0)
     intake.begin(collection, lambda source: check_weights(source, None))
 
@@ -130,7 +136,7 @@ async def test_a_request_to_stop_is_kept_also_of_an_update_that_does_not_count(t
 
 async def test_an_update_that_declares_more_than_the_base_model_has_is_refused_unfetched(tmp_path: Path) -> None:
     world, nobody = World(), cast(Any, None)  # there is no store: a fetch would fail in another way
-    intake = Intake(Port(nobody, world, "cloud"), tmp_path)
+    intake = _intake(nobody, world, tmp_path)
     collection = Collection("u", 0, None, _asked("edge-1"), 1, began=0.0)
     layout = {"w": Tensor("w", "F32", (3,), 0, 12)}
     intake.begin(collection, lambda source: check_weights(source, layout), largest_size(layout))
@@ -168,7 +174,7 @@ class _Edges:
     async def existing_blobs(self, bucket: str) -> None:
         return None
 
-    async def fetch_from(self, holder: BlobHolder, ref: WeightsRef, target: Path) -> Path:
+    async def fetch_from(self, holder: BlobHolder, ref: WeightsRef, target: Path, check: object) -> Path:
         if ref.digest != self._digest:
             raise NotHeld(f"blob {ref.digest[:12]} is not in {holder.name} yet")
         target.write_bytes(self._content)
@@ -181,7 +187,7 @@ async def test_weights_that_never_come_hold_up_no_others(tmp_path: Path) -> None
     said: list[str] = []
     world, edges = World(say=said.append), cast(Any, _Edges(good.digest, content))
     rogues = [f"rogue-{number}" for number in range(2 * FETCHES)]
-    intake = Intake(Port(edges, world, "cloud"), tmp_path)
+    intake = _intake(edges, world, tmp_path)
     collection = Collection("u", 0, None, _asked(*rogues, "good"), 1, began=0.0)
     intake.begin(collection, lambda source: check_weights(source, None))
     for edge in (*rogues, "good"):
@@ -194,10 +200,35 @@ async def test_weights_that_never_come_hold_up_no_others(tmp_path: Path) -> None
     intake.cancel()
 
 
+class _Liar(_Edges):
+    """An edge that sends other bytes than its update names."""
+
+    def __init__(self) -> None:
+        super().__init__("", b"")
+        self.asked = 0
+
+    async def fetch_from(self, holder: BlobHolder, ref: WeightsRef, target: Path, check: object) -> Path:
+        self.asked += 1
+        raise Damaged(f"blob {ref.digest[:12]} of {holder.name} arrived damaged")
+
+
+async def test_an_edge_that_sends_other_bytes_is_asked_once_more_and_then_refused(tmp_path: Path) -> None:
+    liar = _Liar()
+    intake = _intake(liar, World(say=print), tmp_path)
+    collection = Collection("u", 0, None, _asked("liar"), 1, began=0.0)
+    intake.begin(collection, lambda source: check_weights(source, None))
+    intake.receive(_received("liar", WeightsRef(digest="f" * 64, size=77_000, bucket=upload_bucket("liar"))), 1)
+    async with asyncio.timeout(HANGS):
+        while not collection.refused:
+            intake.changed.clear()
+            await intake.changed.wait()
+    assert "edge liar arrived damaged" in collection.refused[0].reason and liar.asked == 2
+
+
 async def test_a_flood_of_one_edge_is_bounded_in_memory_and_in_the_log(tmp_path: Path) -> None:
     said: list[str] = []
     world, nobody = World(say=said.append), cast(Any, None)
-    intake = Intake(Port(nobody, world, "cloud"), tmp_path)
+    intake = _intake(nobody, world, tmp_path)
     for sequence in range(1, 1101):  # between two rounds: each might belong to the next one
         intake.receive(_received("rogue", WeightsRef(digest="f" * 64, size=77_000), job_uid="another"), sequence)
     assert intake.next_sequence == 1

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from heliograph.bus.blob_sources import Uploads
 from heliograph.bus.contract.payloads import Aggregation, UncountedUpdate
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
@@ -47,7 +48,8 @@ class _Node:
 
     @asynccontextmanager
     async def leftovers(self) -> AsyncIterator[Leftovers]:
-        found = Leftovers(Port(self.bus, World(), "cloud/job-aggregate/1"), self.updates, self.models)
+        port = Port(self.bus, World(), "cloud/job-aggregate/1")
+        found = Leftovers(port, Uploads(port), self.updates, self.models)
         running = asyncio.create_task(found.run())
         yield found
         await cancel_and_wait(running)

@@ -63,8 +63,10 @@ _ALL = [
         Metric("more", "memory growth during the replay", "MB", 10, slack=2),
     )),
     Benchmark("node-blobs", "node", node_rates.blobs, repeats=5, metrics=(
-        Metric("put", "blob of 100 MB to the cloud", "MB/s", 100, "higher"),
-        Metric("fetch", "blob of 100 MB from the cloud", "MB/s", 100, "higher"),
+        Metric("put", "blob of 100 MB into its bucket", "MB/s", 100, "higher"),
+        Metric("fetch", "blob of 100 MB from its bucket", "MB/s", 100, "higher"),
+        Metric("to-edge", "blob of 100 MB, cloud to edge", "MB/s", 100, "higher"),
+        Metric("from-edge", "blob of 100 MB, edge's disk to cloud", "MB/s", 100, "higher"),
     )),
     Benchmark("index-rows", "datasets", dataset_indexes.rows, metrics=(
         Metric("resident", "agent that indexes 1,000,000 csv rows", "MB", 60),

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import uvloop
 
 from benchmarks.declaration import Samples
 from benchmarks.processes import resident_alone
+from heliograph.bus.blob_sources import CloudBlobs, Uploads
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.buckets import MODELS
@@ -29,11 +31,14 @@ from heliograph.bus.contract.payloads import HardSample
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.port import Port
+from heliograph.coordinator.blobs.relay import BlobRelay
+from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
+from heliograph.edge_agent.upload_sender import UploadSender
 from heliograph.local.nats_server import Broker, User
 from heliograph.workers.outbox import Outbox
 
@@ -148,16 +153,32 @@ async def _blobs() -> Samples:
         source = directory / "blob"
         source.write_bytes(content)
         ref = WeightsRef(digest=sha256(content).hexdigest(), size=len(content))
-        async with connect(broker.url("coordinator"), world=world, name="blobs") as bus:
+        async with (
+            connect(broker.url("coordinator"), world=world, name="blobs") as bus,
+            connect(broker.url(f"agent-{EDGE}"), world=world, name="agent", inbox=inbox_of(EDGE)) as edge,
+        ):
             await bus.link.wait_up(10)
+            await edge.link.wait_up(10)
+            in_cloud, on_edge = Port(bus, world, "cloud/bench/1"), Port(edge, world, f"{EDGE}/bench/1")
+            failures = Failures(print)
+            answering = [
+                asyncio.create_task(BlobRelay(in_cloud, lambda edge, digest: True, failures).run()),
+                asyncio.create_task(UploadSender(on_edge, EDGE, lambda digest: source, failures).run()),
+            ]
             store = await bus.blobs(MODELS)
-            began = time.perf_counter()
+            times = [time.perf_counter()]
             stored = await store.put(source, ref)
-            between = time.perf_counter()
+            times.append(time.perf_counter())
             await store.fetch(stored, directory / "back")
-            ended = time.perf_counter()
+            times.append(time.perf_counter())
+            await CloudBlobs(on_edge, EDGE).fetch(stored, directory / "to-edge")
+            times.append(time.perf_counter())
+            await Uploads(in_cloud).on_edge(EDGE).fetch(ref, directory / "from-edge")
+            times.append(time.perf_counter())
+            await cancel_and_wait(*answering)
     size = len(content) / 1e6
-    return {"put": [size / (between - began)], "fetch": [size / (ended - between)]}
+    rates = [[size / (after - before)] for before, after in pairwise(times)]
+    return dict(zip(("put", "fetch", "to-edge", "from-edge"), rates, strict=True))
 
 
 async def _fill(journal: Journal, events: int) -> None:

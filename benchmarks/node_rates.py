@@ -67,7 +67,8 @@ def replay() -> Samples:
 
 
 def blobs() -> Samples:
-    """Return ``put`` and ``fetch``, MB per second of a 100 MB blob to the cloud and back."""
+    """Return MB per second of a 100 MB blob: ``put`` into its bucket and ``fetch`` from it in the cloud, ``to-edge`` from
+    the bucket to an edge, ``from-edge`` from the disk of an edge to the cloud."""
     return uvloop.run(_blobs())
 
 

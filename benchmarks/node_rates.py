@@ -67,7 +67,7 @@ def replay() -> Samples:
 
 
 def blobs() -> Samples:
-    """Return MB per second of a 100 MB blob: ``put`` into its bucket and ``fetch`` from it in the cloud, ``to-edge`` from
+    """Return MB per second of 100 MB: ``put`` into their bucket and ``fetch`` from it in the cloud, ``to-edge`` from
     the bucket to an edge, ``from-edge`` from the disk of an edge to the cloud."""
     return uvloop.run(_blobs())
 

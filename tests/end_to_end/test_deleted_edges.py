@@ -11,20 +11,24 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
-from heliograph.bus.contract.payloads import Generation, Report
+from heliograph.bus.contract.payloads import Generation, Report, UploadOffer, UploadSettled
 from heliograph.bus.contract.permissions import inbox_of, upload_bucket
 from heliograph.bus.contract.resources import DatasetIndex
-from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.contract.weights_file import dumps
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.client import AsyncClient
 from heliograph.core.errors import Refused
+from heliograph.core.failures import Failures
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.edge_agent.upload_sender import UploadSender
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.cluster_users import COORDINATOR
 from tests.patience import HANGS
@@ -63,9 +67,18 @@ async def report(port: Port) -> None:
 
 
 async def upload(port: Port, file: Path) -> None:
-    file.write_bytes(b"weights")
-    ref = WeightsRef(digest=hashlib.sha256(b"weights").hexdigest(), size=7)
-    await (await port.bus.blobs(upload_bucket(GHOST))).put(file, ref)
+    """Hand weights over, as an agent does before the event that names them."""
+    content = dumps({"w": np.zeros(300)})
+    file.write_bytes(content)
+    offer = UploadOffer(digest=hashlib.sha256(content).hexdigest(), size=len(content))
+    sending = asyncio.create_task(UploadSender(port, GHOST, lambda digest: file, Failures(print)).run())
+    async with port.subscribe(topics.UPLOAD_SETTLED, print, edge=GHOST) as settled, asyncio.timeout(HANGS):
+        taken = asyncio.ensure_future(anext(settled))
+        while not taken.done():  # the coordinator may not listen yet
+            await port.publish(topics.UPLOAD_OFFER, offer, edge=GHOST)
+            await asyncio.wait([taken], timeout=0.5)
+        assert (await taken).payload == UploadSettled(digests=[offer.digest])
+    await cancel_and_wait(sending)
 
 
 async def until(client: AsyncClient, **wanted: Any) -> dict[str, Any]:
@@ -108,8 +121,8 @@ async def test_a_deleted_edge_is_gone_and_returns_anew(tmp_path: Path) -> None:
         await client.models.create({"kind": "Model", "metadata": {"name": "m"}})
         async with agent(cluster) as port:
             await report(port)
-            await upload(port, tmp_path / "weights")
             await until(client, online=True, datasets=["rare"])
+            await upload(port, tmp_path / "weights")
             assert GHOST in (await client.datasets.get("rare"))["status"]["edges"]
             before = await generation(cloud)
             with pytest.raises(Refused, match=r"expected an edge that is offline, got ghost\. Stop its agent first"):

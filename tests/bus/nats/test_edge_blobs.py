@@ -19,17 +19,22 @@ import pytest
 
 from heliograph.bus.arriving_blob import CHUNK, PLACE, WINDOW
 from heliograph.bus.blob_sources import UPLOAD_CHUNK_BYTES, CloudBlobs, Uploads
+from heliograph.bus.contract.permissions import inbox_of, upload_bucket
 from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.contract.topics import BLOB_ASK, UPLOAD_ASK, UPLOAD_CHUNK
 from heliograph.bus.nats import bulk
 from heliograph.bus.nats.bulk import BulkLink
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.port import Port
+from heliograph.bus.traces.blob_collector import BlobCollector
+from heliograph.bus.traces.reading import TraceReader
+from heliograph.bus.traces.recording import Recorder
+from heliograph.bus.traces.writing import TraceWriter
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError, NobodyAnswers, NotHeld, Refused, Unreachable
 from heliograph.core.world import World
 from tests.bus.meeting import PATIENCE, following
-from tests.bus.roles import Start, agent, answering, coordinator
+from tests.bus.roles import Start, agent, answering, connected, coordinator, violations
 
 EDGE = "edge-1"
 PARTS = 3 * WINDOW
@@ -280,3 +285,30 @@ async def _until_fetched(source: Any, ref: WeightsRef, target: Path) -> None:
             except Unreachable as error:
                 logging.getLogger("heliograph").debug("%s", error)
                 await asyncio.sleep(0.05)
+
+
+async def test_a_recorder_takes_an_update_from_its_edge_and_no_chunk_in_passing(broker: Start, tmp_path: Path) -> None:
+    server, source = await broker(), tmp_path / "source"
+    ref = blob(source, 3 * UPLOAD_CHUNK_BYTES).model_copy(update={"bucket": upload_bucket(EDGE)})
+    async with (
+        coordinator(server) as cloud,
+        agent(server, EDGE) as edge,
+        connected(server, "operator", inbox=inbox_of("operator")) as operator,
+        answering(cloud, edge, {ref.digest: source}),
+    ):
+        assert isinstance(operator, NatsBus)
+        with TraceWriter(tmp_path / "a.mcap") as writer:
+            collector = BlobCollector(operator, writer, World())
+            recorder = Recorder(operator, writer, World(), blobs=collector)
+            running = asyncio.create_task(recorder.run())
+            await recorder.ready.wait()
+            report = {"weights": ref.model_dump(exclude_none=True)}
+            await edge.publish("event/report/edge-1", json.dumps(report).encode())
+            await collector.finish()
+            recorder.stop()
+            outcome = await running
+        with TraceReader(tmp_path / "a.mcap") as reader:
+            assert [data for _, data in reader.attachments()] == [source.read_bytes()]
+            assert [each.topic for each in reader] == ["event/report/edge-1"]
+        assert outcome.complete and await cloud.existing_blobs(upload_bucket(EDGE)) is None
+    assert violations(server) == []

@@ -405,8 +405,8 @@ class Bus(ABC):
         NobodyAnswers where it is not there."""
         raise NotImplementedError(f"{self.url.split(':')[0]} carries no blobs")
 
-    async def send_chunks(self, to: str, file: Path, ask: ChunkAsk, chunk: int) -> None:
-        """Send chunks of a file, each of ``chunk`` bytes, to an address. Raise OSError where it cannot be read."""
+    async def send_parts(self, to: str, file: Path, ask: ChunkAsk, chunk: int) -> None:
+        """Send parts of a file, each of ``chunk`` bytes, to an address. Raise OSError where it cannot be read."""
         raise NotImplementedError(f"{self.url.split(':')[0]} carries no blobs")
 
     async def send_status(self, to: str, code: str) -> None:

@@ -42,7 +42,7 @@ class UploadSender:
         file = self._find(ask.digest)
         if file is not None:
             with contextlib.suppress(FileNotFoundError):  # settled meanwhile
-                await self._cloud.bus.send_chunks(to, file, ChunkAsk(ask.place, 0, ask.count), UPLOAD_CHUNK_BYTES)
+                await self._cloud.bus.send_parts(to, file, ChunkAsk(ask.place, 0, ask.count), UPLOAD_CHUNK_BYTES)
                 return
         await self._cloud.bus.send_status(to, NOT_HELD)
 

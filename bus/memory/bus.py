@@ -220,7 +220,7 @@ class MemoryBus(Bus):
             blob.prove()
         return target
 
-    async def send_chunks(self, to: str, file: Path, ask: ChunkAsk, chunk: int) -> None:
+    async def send_parts(self, to: str, file: Path, ask: ChunkAsk, chunk: int) -> None:
         with file.open("rb") as opened:
             opened.seek(ask.place * chunk)
             for number in range(ask.place, ask.place + ask.count):

@@ -134,7 +134,10 @@ class BulkLink:
         """Return once the broker has taken all that was sent; answer its pings meanwhile."""
         self._send(b"PING\r\n")
         while not (line := self._line()).startswith(b"PONG"):
-            self._take_note(line)
+            if line.startswith((b"MSG ", b"HMSG ")):
+                self._exactly(int(line.split()[-1]) + 2)  # of an earlier transfer
+            else:
+                self._take_note(line)
 
     def publish(self, subject: str, payload: memoryview | bytes, header: str = "") -> None:
         """Publish, with one header line if given; the inbox receives the answer, such as a stream's

@@ -251,7 +251,7 @@ class NatsBus(Bus):
         await self._links.run(transfer)
         return target
 
-    async def send_chunks(self, to: str, file: Path, ask: ChunkAsk, chunk: int) -> None:
+    async def send_parts(self, to: str, file: Path, ask: ChunkAsk, chunk: int) -> None:
         subject = self.subjects.subject(to)
         await self._links.run(send_parts, subject, file, ask.place, ask.count, chunk)
 

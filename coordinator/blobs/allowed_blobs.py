@@ -26,8 +26,13 @@ class AllowedBlobs:
         self._ahead: dict[str, OrderedDict[str, str]] = {}
         """By edge and job, the digest of the model that its next document will name."""
 
-    def may_fetch(self, edge: str, digest: str) -> bool:
-        return digest in self._ahead.get(edge, {}).values() or digest in self._named_for(edge)
+    def may_fetch(self, edge: str, digest: str) -> bool | None:
+        """Return whether an edge may fetch a blob; None while nobody can say, since this coordinator has just begun to
+        lead and has not written the edge's document yet."""
+        if digest in self._ahead.get(edge, {}).values():
+            return True
+        desired = self._desired(edge)
+        return None if desired is None else digest in self._named_in(desired)
 
     def let_fetch(self, edge: str, job_uid: str, digest: str) -> None:
         """Let an edge fetch the newest model of a job that it takes part in, before its document names it."""
@@ -42,11 +47,8 @@ class AllowedBlobs:
         self._named.pop(edge, None)
         self._ahead.pop(edge, None)
 
-    def _named_for(self, edge: str) -> frozenset[str]:
-        desired = self._desired(edge)
-        if desired is None:
-            return frozenset()
-        known = self._named.get(edge)
+    def _named_in(self, desired: Desired) -> frozenset[str]:
+        known = self._named.get(desired.edge)
         if known is None or known[0] is not desired:
-            known = self._named[edge] = desired, frozenset(digests_in(desired))
+            known = self._named[desired.edge] = desired, frozenset(digests_in(desired))
         return known[1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from heliograph.bus.arriving_blob import REFUSED, ChunkAsk
+from heliograph.bus.arriving_blob import NOBODY, REFUSED, ChunkAsk
 from heliograph.bus.contract import buckets
 from heliograph.bus.contract.payloads import BlobAsk
 from heliograph.bus.contract.topics import BLOB_ASK, BLOB_CHUNK
@@ -24,10 +24,10 @@ class BlobRelay:
     """Answers asks until cancelled.
 
     Args:
-        may_fetch: returns whether an edge may have a blob.
+        may_fetch: returns whether an edge may have a blob; None where nobody can say yet.
     """
 
-    def __init__(self, port: Port, may_fetch: Callable[[str, str], bool], failures: Failures) -> None:
+    def __init__(self, port: Port, may_fetch: Callable[[str, str], bool | None], failures: Failures) -> None:
         self._port = port
         self._may_fetch = may_fetch
         self._failures = failures
@@ -43,7 +43,11 @@ class BlobRelay:
     async def _answer(self, received: Received[BlobAsk]) -> None:
         ask, edge = received.payload, received.params["edge"]
         to = BLOB_CHUNK.at(edge=edge, id=ask.id)
-        if ask.bucket not in FOR_EDGES or not self._may_fetch(edge, ask.digest):
+        allowed = ask.bucket in FOR_EDGES and self._may_fetch(edge, ask.digest)
+        if allowed is None:
+            await self._port.bus.send_status(to, NOBODY)
+            return
+        if not allowed:
             await self._port.bus.send_status(to, REFUSED)
             raise Refused("forbidden", topic=received.message.topic, field="digest", got=f"{ask.bucket} {ask.digest}",
                           expected=f"a blob that the desired document of {edge} names")  # fmt: skip

@@ -19,6 +19,7 @@ import pytest
 
 from heliograph.bus.arriving_blob import CHUNK, PLACE, WINDOW
 from heliograph.bus.blob_sources import UPLOAD_CHUNK_BYTES, CloudBlobs, Uploads
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.permissions import inbox_of, upload_bucket
 from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.contract.topics import BLOB_ASK, UPLOAD_ASK, UPLOAD_CHUNK
@@ -312,3 +313,21 @@ async def test_a_recorder_takes_an_update_from_its_edge_and_no_chunk_in_passing(
             assert [each.topic for each in reader] == ["event/report/edge-1"]
         assert outcome.complete and await cloud.existing_blobs(upload_bucket(EDGE)) is None
     assert violations(server) == []
+
+
+async def test_a_connection_that_has_received_sends_whatever_is_left_of_the_transfer_before(broker: Start) -> None:
+    server = await broker()
+    async with coordinator(server) as cloud:
+
+        def transfer() -> None:
+            link = BulkLink(ConnectionUrl.parse(server.url("coordinator")), "heliograph.log.a.b")
+            for left in (b"PONG\r\n", b"-ERR 'no error'\r\n", b"x" * (1 << 18)):
+                link.post("heliograph.log.a.b", left)
+            link.flush()
+            link.post("heliograph.log.c.d", b"after")
+            link.flush()
+            link.close()
+
+        async with cloud.subscribe("log/c/d") as heard:
+            await asyncio.to_thread(transfer)
+            assert (await following(heard)).body == b"after"

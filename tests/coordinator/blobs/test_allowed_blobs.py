@@ -27,6 +27,7 @@ def test_an_edge_may_fetch_what_its_document_names_and_no_other_edge_may() -> No
     found = {edge: {letter for letter in "abcdef01" if allowed.may_fetch(edge, _digest(letter))}
              for edge in ("edge-1", "edge-2", "edge-3")}  # fmt: skip
     assert found == {"edge-1": set("abcd"), "edge-2": set("ebf0"), "edge-3": set()}
+    assert (allowed.may_fetch("edge-2", _digest("a")), allowed.may_fetch("edge-3", _digest("a"))) == (False, None)
 
 
 def test_it_follows_the_newest_document() -> None:
@@ -38,7 +39,7 @@ def test_it_follows_the_newest_document() -> None:
 
 
 def test_a_closed_rounds_model_may_be_fetched_before_the_document_names_it_and_only_the_newest() -> None:
-    allowed = AllowedBlobs(lambda edge: None)
+    allowed = AllowedBlobs(lambda edge: _desired(edge, "0", "0", "0", "0"))
     allowed.let_fetch("edge-1", "job", _digest("a"))
     allowed.let_fetch("edge-1", "other", _digest("b"))
     assert allowed.may_fetch("edge-1", _digest("a")) and not allowed.may_fetch("edge-2", _digest("a"))

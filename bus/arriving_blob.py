@@ -118,7 +118,7 @@ class ArrivingBlob:
         """
         stored = self._batches and SEQUENCE in headers  # a chunk, whose publisher may write a header "Status"
         if not stored and (status := headers.get(STATUS)):
-            if status != END:
+            if status != END or not self._batches:  # an edge that ended batches would be asked without end
                 self._fail(status, headers)
             self._under_way = 0
             return False
@@ -179,7 +179,7 @@ class ArrivingBlob:
         self._place.unlink(missing_ok=True)  # missing chunks may be stored again from the first on
         if status == NOT_HELD:
             raise NotHeld(f"{what} is not in {self._holder} yet")
-        raise Unreachable(f"{what} {headers.get('Description', status)} {self._holder}")
+        raise Unreachable(f"{what}: {self._holder} answers {status} {headers.get('Description', '')}".rstrip())
 
     def _resume(self, noted: str) -> None:
         """Go on after the whole chunks of an earlier attempt that are on disk, and hash them."""

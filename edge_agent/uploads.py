@@ -37,8 +37,6 @@ _NAMING: Mapping[Topic[Any], tuple[str, ...]] = {
     MODEL_UPDATE: ("weights",), CANDIDATE: ("weights", "memory"), PAIR_RESULT: ("weights",),
 }  # fmt: skip
 """The topics whose events name weights, with the fields that do."""
-
-
 TAKEN_WITHIN = 5.0
 """Seconds after which weights that the cloud has not taken are offered again."""
 
@@ -53,9 +51,8 @@ class Uploads:
     """
 
     def __init__(
-        self, files: WorkerFiles, held: HeldUploads, cloud: Port, edge: str, world: World,
-        failures: Failures,
-    ) -> None:  # fmt: skip
+        self, files: WorkerFiles, held: HeldUploads, cloud: Port, edge: str, world: World, failures: Failures
+    ) -> None:
         self._files = files
         self._held = held
         self._cloud = cloud

@@ -124,7 +124,8 @@ def test_other_bytes_of_the_same_length_never_get_the_name(tmp_path: Path, batch
         ({PLACE: "0", "Status": "404"}, CHUNK, NotHeld, "not in edge edge-1"),
         (status(NOBODY), 0, NobodyAnswers, "nobody answers for edge edge-1"),
         (status(REFUSED), 0, Unreachable, "desired document does not name it"),
-        (status("418"), 0, Unreachable, "418"),
+        (status("418"), 0, Unreachable, "edge edge-1 answers 418"),
+        (status(END), 0, Unreachable, "edge edge-1 answers 204"),
     ],
 )
 def test_a_message_that_is_not_the_next_chunk_ends_the_attempt(

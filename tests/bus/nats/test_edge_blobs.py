@@ -252,7 +252,7 @@ async def _rogue(edge: Bus, *messages: tuple[dict[str, str], bytes]) -> AsyncIte
         ([({PLACE: "0"}, b"")], Refused),
         ([({PLACE: "7"}, bytes(UPLOAD_CHUNK_BYTES))], Unreachable),
         ([({}, bytes(UPLOAD_CHUNK_BYTES))], Unreachable),
-        ([({"Status": "204"}, b"")] * 3 + [({"Status": "404"}, b"")], NotHeld),
+        ([({"Status": "204"}, b"")], Unreachable),
         ([({PLACE: "0"}, bytes(UPLOAD_CHUNK_BYTES))] * 2, Unreachable),
         ([], Unreachable),
     ],

@@ -165,7 +165,7 @@ async def test_an_agent_may_touch_no_bucket_by_any_api(broker: Start, tmp_path: 
         answers = await edge.connection.client.subscribe(f"{inbox_of('edge-1')}.>")
         for subject, body in tries.items():
             await edge.connection.client.publish(subject, json.dumps(body).encode(), reply=f"{inbox_of('edge-1')}.x")
-        own = "$JS.API.DIRECT.GET.TASKS.heliograph.event.task.edge-1"
+        own = f"$JS.API.DIRECT.GET.TASKS.{edge.subjects.subject(TASK.at(edge='edge-1'))}"
         await edge.connection.client.publish(own, b"", reply=f"{inbox_of('edge-1')}.last")
         assert (await answers.next_msg(PATIENCE)).subject.endswith(".last")
         assert answers.pending_msgs == 0

@@ -22,7 +22,7 @@ from heliograph.bus.blob_sources import UPLOAD_CHUNK_BYTES, CloudBlobs, Uploads
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.permissions import inbox_of, upload_bucket
 from heliograph.bus.contract.resources import WeightsRef
-from heliograph.bus.contract.topics import BLOB_ASK, UPLOAD_ASK, UPLOAD_CHUNK
+from heliograph.bus.contract.topics import BLOB_ASK, REPORT, UPLOAD_ASK, UPLOAD_CHUNK
 from heliograph.bus.nats import bulk
 from heliograph.bus.nats.bulk import BulkLink
 from heliograph.bus.nats.bus import NatsBus
@@ -304,13 +304,13 @@ async def test_a_recorder_takes_an_update_from_its_edge_and_no_chunk_in_passing(
             running = asyncio.create_task(recorder.run())
             await recorder.ready.wait()
             report = {"weights": ref.model_dump(exclude_none=True)}
-            await edge.publish("event/report/edge-1", json.dumps(report).encode())
+            await edge.publish(REPORT.at(edge=EDGE), json.dumps(report).encode())
             await collector.finish()
             recorder.stop()
             outcome = await running
         with TraceReader(tmp_path / "a.mcap") as reader:
             assert [data for _, data in reader.attachments()] == [source.read_bytes()]
-            assert [each.topic for each in reader] == ["event/report/edge-1"]
+            assert [each.topic for each in reader] == [REPORT.at(edge=EDGE)]
         assert outcome.complete and await cloud.existing_blobs(upload_bucket(EDGE)) is None
     assert violations(server) == []
 

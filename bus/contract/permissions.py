@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from heliograph.bus.contract import buckets
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.subjects import Subjects
+from heliograph.bus.contract.subjects import FROM_ANOTHER_ACCOUNT, Subjects
 from heliograph.bus.contract.topics import DEFAULT_ROOT, JOB_ENDED, REQUEST, TASK, Role, Topic
 from heliograph.core.names import CLOUD, is_label, require_label
 
@@ -53,8 +53,11 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     carried = [topic for topic in declared().topics if _carries(topic, place)]
     if role == "agent" and edge not in ("", CLOUD):  # the cloud's broker is the node's of the agent ``cloud`` alone
         carried = [topic for topic in carried if not topic.node_only]
+        brought = [topic for topic in carried if topic.bridged != "up"]  # the others come to the agent on its node
+    else:
+        brought = carried
     publish = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.publishers]
-    subscribe = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.subscribers]
+    subscribe = [subjects.subject(topic.filter(**params)) for topic in brought if role in topic.subscribers]
     if role == "anonymous" and place == "cloud":  # only on their node may devices ask without a login
         publish = []
         public = (subjects.subject("status"), subjects.subject(JOB_ENDED.filter()))
@@ -132,7 +135,8 @@ def _jetstream(role: Role, subjects: Subjects, edge: str) -> tuple[list[str], li
         return ["$JS.API.>", *(f"$O.{each}.>" for each in shared), "$JS.ACK.>"], []
     if role == "cloud-worker":
         rounds = subjects.stream_name(buckets.ROUNDS)
-        return ["$JS.API.>", "$JS.ACK.>", f"$KV.{rounds}.>", "$O.>", "_INBOX.>"], ["_INBOX.>"]
+        return ["$JS.API.>", "$JS.ACK.>", f"$KV.{rounds}.>", "$O.>", "_INBOX.>",
+                f"{FROM_ANOTHER_ACCOUNT}>"], ["_INBOX.>"]  # fmt: skip
     if role == "agent":
         api = [
             _last_event(subjects, TASK, edge),

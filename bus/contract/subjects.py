@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from heliograph.bus.contract import registry, topics
 
+FROM_ANOTHER_ACCOUNT = "_R_."
+"""Beginning of the reply subject of a request that came from another account: the server made it for this request."""
+
 
 class Subjects:
     """The spelling under one root; each tenant of a broker has a root of its own."""
@@ -28,7 +31,7 @@ class Subjects:
 
     def is_inbox(self, subject: str) -> bool:
         """Return whether only the sender of a request subscribes to a subject."""
-        return subject.startswith(("_INBOX.", f"{self._dotted_root}reply."))
+        return subject.startswith(("_INBOX.", FROM_ANOTHER_ACCOUNT, f"{self._dotted_root}reply."))
 
     def reply_subject(self, address: str) -> str:
         return address if self.is_inbox(address) else self.subject(address)

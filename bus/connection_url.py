@@ -1,6 +1,9 @@
 """Connection URLs: address of a broker, login and TLS files. Every client parses its URL here.
 
-    scheme://[user[:password]@]host[:port][?ca=FILE&certificate=FILE&key=FILE&handshake=upgrade]
+    scheme://[user[:password]@]host[:port][?credentials=FILE&ca=FILE&certificate=FILE&key=FILE&handshake=upgrade]
+
+``credentials`` names a file with a token of NATS and the seed of its key, as NATS's tools write it (``.creds``): the
+login of a broker in operator mode. It is read at each connect, so that a renewed one is used without a restart.
 
 ``tls``, ``wss`` and ``mqtts`` speak TLS 1.3 from the first byte on. ``tls`` with ``handshake=upgrade`` reaches a NATS
 server that says its first line in clear text, as one without ``handshake_first`` does: who sits between can change that
@@ -29,6 +32,8 @@ from heliograph.core.errors import Refused
 if TYPE_CHECKING:
     import ssl
 
+    from heliograph.core.identity.credentials import UserCredentials
+
 PORTS = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443, "mqtt": 1883, "mqtts": 8883, "memory": 0}
 """Default port of each scheme."""
 NATS = ("nats", "tls", "ws", "wss")
@@ -38,6 +43,7 @@ SCHEMES = (*NATS, *MQTT, "memory")
 INSECURE = "HELIOGRAPH_INSECURE"
 """The environment variable that, as ``1``, allows connections to other machines without TLS."""
 TLS_FILES = ("ca", "certificate", "key")
+_CREDENTIALS = "credentials"
 _HANDSHAKE, _UPGRADE = "handshake", "upgrade"
 _NO_PORT = re.compile(r":(?!//)(?!\d{1,5}(?:/|$))[^/]*")
 
@@ -93,11 +99,45 @@ class TLS:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The login of a connection; all fields are empty for an anonymous one."""
+    """The login of a connection; all fields are empty for an anonymous one.
+
+    Attributes:
+        file: a file of credentials, instead of the other fields.
+    """
 
     user: str = ""
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
+    file: Path | None = None
+
+    def read(self) -> UserCredentials | None:
+        """Return the file's credentials as they are now; None without a file. Raise Refused if it has none."""
+        if self.file is None:
+            return None
+        from heliograph.core.identity.credentials import UserCredentials
+
+        return UserCredentials.read(self.file)
+
+    def of_nats(self, nonce: str) -> dict[str, str]:
+        """Return what a client says in CONNECT to log in, after a server that has sent this nonce. Raise Refused as
+        ``read`` does."""
+        if (found := self.read()) is not None:
+            return {"jwt": found.token, "sig": found.answer(nonce)}
+        if self.user:
+            return {"user": self.user, "pass": self.password}
+        return {"auth_token": self.token} if self.token else {}
+
+    def of_mqtt(self) -> tuple[str, str]:
+        """Return the user and the password that a client sends; a file's token is its password. Raise Refused as
+        ``read`` does."""
+        found = self.read()
+        return (self.user, self.password) if found is None else (found.claims.name, found.token)
+
+    @property
+    def name(self) -> str:
+        """The name of the login; empty for an anonymous one and for a token's. Raise Refused as ``read`` does."""
+        found = self.read()
+        return self.user if found is None else found.claims.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +185,7 @@ class ConnectionUrl:
             host,
             PORTS[scheme] if port is None else port,
             path,
-            _credentials(parts),
+            _credentials(parts, field),
             _tls(parts, field, environment),
             (_HANDSHAKE, _UPGRADE) in parse_qsl(parts.query),
         )
@@ -192,8 +232,20 @@ class ConnectionUrl:
         return f"{self.scheme}://{self.address if self.port else self.host}{self.path}"
 
 
-def _credentials(parts: SplitResult) -> Credentials:
+def with_credentials(url: str, file: Path) -> str:
+    """Return a URL without its login, with a file of credentials instead."""
+    parts = urlsplit(url)
+    named = dict(parse_qsl(parts.query)) | {_CREDENTIALS: str(file)}
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(named, safe="/")).geturl()
+
+
+def _credentials(parts: SplitResult, field: str) -> Credentials:
     user = unquote(parts.username or "")
+    file = dict(parse_qsl(parts.query)).get(_CREDENTIALS)
+    if file is not None:
+        if user or parts.password is not None:
+            raise Refused("invalid", field=field, expected="a login or a file of credentials", got="both")
+        return Credentials(file=Path(file))
     if parts.password is None and parts.scheme in NATS:
         return Credentials(token=user)
     return Credentials(user, unquote(parts.password or ""))
@@ -202,13 +254,15 @@ def _credentials(parts: SplitResult) -> Credentials:
 def _tls(parts: SplitResult, field: str, environment: Mapping[str, str]) -> TLS:
     """Return the TLS files named by the URL's query or else by the environment."""
     named = dict(parse_qsl(parts.query, keep_blank_values=True))
-    takes_files = parts.scheme in SECURE or parts.scheme == "nats"
     if parts.scheme == "tls" and (given := named.pop(_HANDSHAKE, _UPGRADE)) != _UPGRADE:
         raise Refused("invalid", field=field, expected=f"{_HANDSHAKE}={_UPGRADE}, or no {_HANDSHAKE}", got=given[:80])
+    taken = [*(TLS_FILES if parts.scheme in SECURE or parts.scheme == "nats" else ()),
+             *((_CREDENTIALS,) if parts.scheme in (*NATS, *MQTT) else ())]  # fmt: skip
     for name, value in named.items():
-        if name not in TLS_FILES or not takes_files or not value:
-            takes = f"only the parameters {', '.join(TLS_FILES)}, each a file, with a scheme that speaks TLS"
-            raise Refused("invalid", field=field, expected=takes, got=name if name in TLS_FILES else "another one")
+        if name not in taken or not value:
+            known = name in (*TLS_FILES, _CREDENTIALS)
+            takes = f"only the parameters {', '.join(taken)}, each a file" if taken else "no parameters"
+            raise Refused("invalid", field=field, expected=takes, got=name if known else "another one")
     found = {name: named.get(name) or environment.get(f"HELIOGRAPH_TLS_{name.upper()}") for name in TLS_FILES}
     return TLS(**{name: Path(value) for name, value in found.items() if value})
 

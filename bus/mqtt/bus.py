@@ -38,7 +38,7 @@ class MqttBus(Bus):
         self._wanted: dict[str, list[Arrivals]] = {}
         self._routes: dict[str, list[Arrivals]] = {}
         self._asked: dict[str, asyncio.Future[Message]] = {}
-        user = parsed.credentials.user  # a user reads only replies to that name
+        user = parsed.credentials.name  # a user reads only replies to that name
         self._own = f"reply/{user if is_label(user) else f'{name}-{world.new_id()[:12]}'}"
 
     async def open(self) -> None:

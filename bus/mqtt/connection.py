@@ -82,13 +82,14 @@ class MqttConnection:
         return self._version == 5
 
     def client(self, version: int, on_message: Callable[[Any], None], **more: Any) -> aiomqtt.Client:
-        """Return a client that passes on each message as it arrives, without a queue and a task."""
-        login = self.url.credentials
+        """Return a client that passes on each message as it arrives, without a queue and a task. Raise Refused if the
+        URL names a file of credentials that has none."""
+        user, password = self.url.credentials.of_mqtt()
         return HeliographClient(
             self.url.host,
             self.url.port,
-            username=login.user or None,
-            password=login.password or None,
+            username=user or None,
+            password=password or None,
             protocol=aiomqtt.ProtocolVersion(version),
             queue_type=_queue_calling(on_message),
             keepalive=KEEPALIVE,

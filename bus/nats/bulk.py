@@ -20,6 +20,8 @@ from heliograph.core.errors import Forbidden, HeliographError, Unreachable
 TIMEOUT = 5.0
 """Seconds without a byte after which the link counts as cut."""
 _RECEIVE = 1 << 18
+_REFUSALS = ("permissions violation", "authorization violation", "authentication expired", "authentication revoked")
+"""What the broker says to a login that may not do something, or that it does not take."""
 _LAST_WORDS = 0.2
 """Seconds to wait for the broker's last lines on a closed connection."""
 
@@ -70,11 +72,7 @@ class BulkLink:
         self.max_payload: int = info["max_payload"]
         hello: dict[str, object] = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True,
                                     "lang": "python", "version": "1", "name": "bulk", "protocol": 1}  # fmt: skip
-        login = url.credentials
-        if login.user:
-            hello |= {"user": login.user, "pass": login.password}
-        if login.token:
-            hello |= {"auth_token": login.token}
+        hello |= url.credentials.of_nats(info.get("nonce", ""))
         self._send(b"CONNECT " + json.dumps(hello).encode() + b"\r\nPING\r\n")
         while not (line := self._line()).startswith(b"PONG"):
             if line.startswith(b"-ERR"):
@@ -238,7 +236,7 @@ def _refusal(line: bytes) -> HeliographError:
     """Return the error for an ``-ERR`` line."""
     reason = line.decode(errors="replace").removeprefix("-ERR").strip()
     lower = reason.lower()
-    if "permissions violation" in lower or "authorization violation" in lower:
+    if any(each in lower for each in _REFUSALS):
         return Forbidden(f"the broker refused the transfer: {reason}")
     if "stale connection" in lower or "timeout" in lower or "shutdown" in lower:
         return Unreachable(f"bulk link: {reason}")

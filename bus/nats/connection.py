@@ -87,7 +87,7 @@ class NatsConnection:
         self.subjects = subjects
         self.world = world
         self.link = link
-        self.inbox = inbox or inbox_of_login(url.credentials.user)
+        self.inbox = inbox or inbox_of_login(url.credentials.name)
         self.unreported_refusals = 0
         """Number of messages that the login may not publish, and whose publisher awaited no answer."""
         self._name = name
@@ -252,6 +252,8 @@ class NatsConnection:
                     user=login.user or None,
                     password=login.password if login.user else None,
                     token=login.token or None,
+                    signature_cb=self._client.sign if login.file else None,
+                    user_jwt_cb=self._client.user_token if login.file else None,
                     inbox_prefix=self.inbox,
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
@@ -265,7 +267,7 @@ class NatsConnection:
                     reconnected_cb=self._on_up,
                     closed_cb=self._on_down,
                 )
-            except DOWN as error:
+            except (*DOWN, Refused) as error:  # the file of credentials may come later
                 await self._on_error(error)
                 await self.world.sleep(RECONNECT_WAIT)
                 self._client = HeliographClient(self.url, self._lost)

@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nats.errors
 from nats.aio.client import Client, Srv
@@ -16,6 +16,9 @@ from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.nats.control_lines import ControlLineParser
 from heliograph.bus.tls_context import TlsContext
 from heliograph.core.errors import HeliographError, Refused
+
+if TYPE_CHECKING:
+    from heliograph.core.identity.credentials import UserCredentials
 
 _ENDS_NOTHING = "permissions violation"
 _NO_TLS_FIRST = ("the server does not say in TLS who it is; one that speaks first in clear text is named by "
@@ -65,6 +68,7 @@ class HeliographClient(Client):
         self._on_lost = on_lost
         self._url = url
         self._context = TlsContext(url.tls)
+        self._credentials: UserCredentials | None = None
         self._ps = ControlLineParser(self, self._hand_over)
 
     def check(self) -> None:
@@ -74,6 +78,23 @@ class HeliographClient(Client):
         if self._url.scheme in ("ws", "wss") and importlib.util.find_spec("aiohttp") is None:
             raise Refused("unsupported", field="url", expected="nats:// or tls://", got=self._url.shown,
                           hint="NATS over WebSocket needs aiohttp: run 'pip install aiohttp'.")  # fmt: skip
+
+    def sign(self, nonce: str) -> bytes:
+        """Sign the server's nonce. The file of credentials is read at each connect: it may have been renewed."""
+        self._credentials = self._read_credentials()
+        return self._credentials.answer(nonce).encode()
+
+    def user_token(self) -> bytes:
+        """Return the token of the key that has just signed."""
+        return (self._credentials or self._read_credentials()).token.encode()
+
+    def _read_credentials(self) -> UserCredentials:
+        try:
+            found = self._url.credentials.read()
+        except Refused as error:
+            raise nats.errors.Error(str(error)) from None
+        assert found is not None
+        return found
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         """Return the client's tasks. Its ``close`` cancels each once, and does not end a reconnecting one."""

@@ -123,8 +123,9 @@ class Confiner:
 
     def _ruleset(self, request: LaunchRequest, own: Sequence[Path]) -> int:
         broker = _broker(request)
-        tls = [(each, landlock.READ) for each in (broker.tls.ca, broker.tls.certificate, broker.tls.key) if each]
-        rights = [*rights_of(request, own, self.policy, self._private), *tls]
+        files = (broker.tls.ca, broker.tls.certificate, broker.tls.key, broker.credentials.file)
+        login = [(each, landlock.READ) for each in files if each]
+        rights = [*rights_of(request, own, self.policy, self._private), *login]
         return landlock.make_ruleset(rights, [broker.port] if self.policy.network == "node" else None)
 
 

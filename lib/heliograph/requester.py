@@ -68,7 +68,7 @@ class Requester:
         self.server = server
         self.timeout = timeout
         login = ConnectionUrl.parse(self.server.url).credentials
-        self._logged_in = bool(login.user or login.token)
+        self._logged_in = bool(login.user or login.token or login.file)
         self._connect_timeout = timeout if connect_timeout is None else connect_timeout
         self._leader_timeout = leader_timeout
         self._world = world = World()

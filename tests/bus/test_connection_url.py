@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -12,8 +14,12 @@ from hypothesis import strategies as st
 
 from heliograph import Client
 from heliograph.bus.connect import connect
-from heliograph.bus.connection_url import NATS, PORTS, TLS, ConnectionUrl, Credentials
+from heliograph.bus.connection_url import NATS, PORTS, TLS, ConnectionUrl, Credentials, with_credentials
 from heliograph.core.errors import Refused
+from heliograph.core.identity.claims import UserClaims
+from heliograph.core.identity.credentials import UserCredentials
+from heliograph.core.identity.nkeys import KeyPair, verified
+from heliograph.core.identity.tokens import encode
 
 
 def parse(url: str, **environment: str) -> ConnectionUrl:
@@ -159,3 +165,63 @@ def test_nothing_connects_to_another_machine_without_tls(monkeypatch: pytest.Mon
             connect(url)
     with pytest.raises(Refused, match="another machine"):
         Client("nats://u:secret@cloud")
+
+
+ACCOUNT, USER = KeyPair("account", b"a" * 32), KeyPair("user", b"u" * 32)
+
+
+def login(directory: Path, **more: Any) -> Path:
+    claims = UserClaims(subject=USER.public, name="alice", **more)
+    token = encode(claims, ACCOUNT, 1_800_000_000)
+    file = directory / "alice@home.creds"
+    UserCredentials(token, claims, None if claims.bearer else USER).write(file)
+    return file
+
+
+@pytest.mark.parametrize("scheme", [*NATS, "mqtt", "mqtts"])
+def test_a_file_of_credentials_is_the_login(scheme: str, tmp_path: Path) -> None:
+    file = login(tmp_path)
+    url = with_credentials(f"{scheme}://me:secret@host:7", file)
+    assert "secret" not in url
+    found = parse(url)
+    assert (found.credentials, found.address) == (Credentials(file=file), "host:7")
+    assert found.credentials.name == "alice"
+    assert USER.seed not in repr(found) + found.shown
+    assert parse(with_credentials(url, tmp_path / "other.creds")).credentials.file == tmp_path / "other.creds"
+
+
+def test_files_of_tls_stay_beside_that_of_the_login(tmp_path: Path) -> None:
+    found = parse(with_credentials("tls://host?ca=/ca.pem&handshake=upgrade", tmp_path / "a.creds"))
+    assert (found.tls.ca, found.credentials.file) == (Path("/ca.pem"), tmp_path / "a.creds")
+    assert found == parse(f"tls://host?ca=/ca.pem&handshake=upgrade&credentials={tmp_path}/a.creds")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["nats://me:pw@host?credentials=/a", "nats://token@host?credentials=/a", "mqtt://me@host?credentials=/a",
+     "memory://host?credentials=/a", "nats://host?credentials=", "nats://host?credential=/a"],
+)  # fmt: skip
+def test_a_file_of_credentials_beside_another_login_or_at_the_wrong_place_is_refused(url: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse(url)
+    assert "pw" not in str(refused.value)
+
+
+def test_the_file_is_read_each_time(tmp_path: Path) -> None:
+    found = parse(with_credentials("mqtt://host", login(tmp_path, bearer=True))).credentials
+    user, password = found.of_mqtt()
+    assert (user, found.of_nats("nonce")) == ("alice", {"jwt": password, "sig": ""})
+    login(tmp_path, bearer=True, expires=1_900_000_000)
+    assert found.of_mqtt()[1] != password
+    assert found.file is not None
+    found.file.unlink()
+    with pytest.raises(Refused, match=r"alice@home\.creds"):
+        found.of_mqtt()
+
+
+def test_a_nonce_is_signed_for_nats(tmp_path: Path) -> None:
+    said = parse(with_credentials("nats://host", login(tmp_path))).credentials.of_nats("nonce")
+    assert verified(USER.public, base64.urlsafe_b64decode(said["sig"] + "=="), b"nonce")
+    assert parse("nats://me:pw@host").credentials.of_nats("nonce") == {"user": "me", "pass": "pw"}
+    assert parse("nats://token@host").credentials.of_nats("nonce") == {"auth_token": "token"}
+    assert parse("nats://host").credentials.of_nats("nonce") == {}

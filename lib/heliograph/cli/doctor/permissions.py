@@ -29,9 +29,11 @@ def _files(patient: Patient) -> list[Finding]:
     if patient.server is not None:
         if patient.server.source and "/" in patient.server.source:
             wanted[Path(patient.server.source)] = "logins"
-        key = ConnectionUrl.parse(patient.server.url).tls.key
-        if key is not None:
-            wanted[key] = "a private key"
+        url = ConnectionUrl.parse(patient.server.url)
+        if url.tls.key is not None:
+            wanted[url.tls.key] = "a private key"
+        if url.credentials.file is not None:
+            wanted[url.credentials.file] = "a login"
     there = {path: what for path, what in wanted.items() if path.exists()}
     findings = [
         Finding("problem", f"{path}, with {what}, can be read by other users ({stat.filemode(mode)})",
@@ -50,7 +52,7 @@ def _files(patient: Patient) -> list[Finding]:
 async def _login(patient: Patient) -> list[Finding]:
     assert patient.client is not None
     assert patient.server is not None
-    user = ConnectionUrl.parse(patient.server.url).credentials.user or "an anonymous client"
+    user = ConnectionUrl.parse(patient.server.url).credentials.name or "an anonymous client"
     may: list[str] = []
     may_not: list[str] = []
     for what, pattern in (("read statuses", STATUS.filter()), ("read logs", LOG.filter())):

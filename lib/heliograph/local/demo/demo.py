@@ -216,10 +216,10 @@ def publish_task(door: str, task: Mapping[str, Any], world: World) -> None:
 
     url = ConnectionUrl.parse(door)
     answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    login = url.credentials
-    reply_to = f"{DEFAULT_ROOT}/{REPLY.at(client=login.user, id=world.new_id()[:12])}"
+    user, password = url.credentials.of_mqtt()
+    reply_to = f"{DEFAULT_ROOT}/{REPLY.at(client=user, id=world.new_id()[:12])}"
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
-    client.username_pw_set(login.user, login.password)
+    client.username_pw_set(user, password)
     subscribed = threading.Event()
     client.on_subscribe = lambda *_: subscribed.set()
     client.on_message = lambda _, __, message: answers.put(bytes(message.payload))

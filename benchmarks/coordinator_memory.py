@@ -13,10 +13,10 @@ import resource
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
 
 from benchmarks.declaration import Samples
 from benchmarks.processes import resident_alone
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.contract.payloads import Generation, Offer, Report
 from heliograph.bus.contract.resources import DatasetIndex
@@ -57,9 +57,9 @@ async def _edges(names: Sequence[str]) -> Samples:
 
             async def connect(number: int, name: str) -> None:
                 async with gate:
-                    url = urlsplit(cluster.agent_url(name))
+                    url = ConnectionUrl.parse(cluster.agent_url(name))
                     made = _AgentConnection(name, url, _report(name, number), loop.create_future())
-                    await loop.create_connection(lambda: made, url.hostname or "", url.port or 4222)
+                    await loop.create_connection(lambda: made, url.host, url.port)
                     await made.accepted
                     connections.append(made)
 
@@ -90,12 +90,12 @@ async def _online(client: AsyncClient) -> int:
 class _AgentConnection(asyncio.Protocol):
     """A connection of an edge's agent to NATS: it logs in, reports once, and answers pings."""
 
-    def __init__(self, name: str, url: SplitResult, report: bytes, accepted: asyncio.Future[None]) -> None:
-        login = {"user": unquote(url.username or ""), "pass": unquote(url.password or ""), "name": f"agent-{name}",
-                 "verbose": False, "pedantic": False, "headers": True, "lang": "python", "version": "0"}  # fmt: skip
+    def __init__(self, name: str, url: ConnectionUrl, report: bytes, accepted: asyncio.Future[None]) -> None:
+        self._login = url.credentials
+        self._options = {"name": f"agent-{name}", "verbose": False, "pedantic": False, "headers": True,
+                         "lang": "python", "version": "0"}  # fmt: skip
         subject = Subjects(DEFAULT_ROOT).subject(REPORT.at(edge=name)).encode()
-        self._hello = b"CONNECT %s\r\nPUB %s %d\r\n%s\r\nPING\r\n" % (
-            json.dumps(login).encode(), subject, len(report), report)  # fmt: skip
+        self._report = b"PUB %s %d\r\n%s\r\n" % (subject, len(report), report)
         self._left = b""
         self._transport: asyncio.Transport | None = None
         self.accepted = accepted
@@ -108,9 +108,11 @@ class _AgentConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *lines, self._left = (self._left + data).split(b"\r\n")
         for line in lines:
-            if line.startswith(b"INFO") and self._hello:
-                self._write(self._hello)
-                self._hello = b""
+            if line.startswith(b"INFO") and self._report:
+                nonce = json.loads(line.removeprefix(b"INFO ")).get("nonce", "")
+                hello = json.dumps({**self._options, **self._login.of_nats(nonce)}).encode()
+                self._write(b"CONNECT %s\r\n%sPING\r\n" % (hello, self._report))
+                self._report = b""
             elif line == b"PING":
                 self._write(b"PONG\r\n")
             elif line == b"PONG" and not self.accepted.done():

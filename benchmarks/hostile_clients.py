@@ -85,7 +85,7 @@ class _Mqtt:
 
     def __init__(self, url: ConnectionUrl, count: Callable[[bytes], None]) -> None:
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=NAME)
-        self._client.username_pw_set(url.credentials.user, url.credentials.password)
+        self._client.username_pw_set(*url.credentials.of_mqtt())
         self._client.on_connect = lambda client, *_: client.subscribe(f"heliograph/reply/{NAME}/+", 0)
         self._client.on_message = lambda _, __, message: count(bytes(message.payload))
         self._client.connect(url.host, url.port)

@@ -128,7 +128,8 @@ async def publish(kind: str, url: str) -> dict[str, float]:
     world, parts = World(), ConnectionUrl.parse(url)
     address = topics.LOG.at("bench", edge="bench", component="meter") if kind == "passing" else ""
     reader, writer = await asyncio.open_connection(parts.host, parts.port)
-    login = {"user": parts.credentials.user, "pass": parts.credentials.password, "headers": True, "verbose": False}
+    nonce = json.loads((await reader.readline()).removeprefix(b"INFO ")).get("nonce", "")
+    login = {**parts.credentials.of_nats(nonce), "headers": True, "verbose": False}
     writer.write(f"CONNECT {json.dumps(login)}\r\nSUB _INBOX.bench 1\r\n".encode())
     began = time.perf_counter()
     for start in range(0, EVENTS, BATCH):

@@ -52,8 +52,8 @@ def caller_of(address: str | None, root: str) -> str:
     """Return the caller that a reply address names; empty where there is no address or it names none.
 
     It is the client of ``reply/<client>/<id>``, on NATS ``<root>.reply.<client>.…``, or the user of
-    ``_INBOX.<user>.…``. The broker decides who may read an address, not who may name it: until callers come from
-    accounts, a caller can send its requests in the name of another, whose answers it does not get.
+    ``_INBOX.<user>.…``. A broker without accounts decides who may read an address, not who may name it: a caller can
+    send its requests there in the name of another, whose answers it does not get.
     """
     if address is None:
         return ""
@@ -65,6 +65,20 @@ def caller_of(address: str | None, root: str) -> str:
         below = address.removeprefix(f"{root.replace('/', '.')}.reply.")
         client = below.partition(".")[0] if below != address else ""
     return client[:MAX_CALLER]
+
+
+def caller_of_message(message: Message, reply_to: str | None, root: str) -> str:
+    """Return the caller of a request: the login that the broker names, else whom the reply address names."""
+    return caller_of(reply_to, root) if message.sender is None else message.sender
+
+
+def require_own(address: str, message: Message, root: str) -> str:
+    """Return a reply address. Raise Refused if it is another's than the login that the broker names."""
+    if message.sender is None or caller_of(address, root) == message.sender:
+        return address
+    raise Refused("bad-reply-topic", topic=message.topic, field="reply_to",
+                  expected=f"{root}/reply/{message.sender}/<id>", got=f"{root}/{address}",
+                  hint="The name of your login stands there: a reply reaches its caller alone.")  # fmt: skip
 
 
 TOO_MANY = "too-many-requests"

@@ -35,6 +35,7 @@ class Message:
         sequence: sequence in its stream; 0 outside streams.
         redelivered: True where its consumer received it before and did not acknowledge it.
         retained: True where the broker kept it from before the subscription.
+        sender: name of the login that has sent it, where the broker says so; None where it does not.
     """
 
     topic: str
@@ -46,6 +47,7 @@ class Message:
     redelivered: bool = False
     retained: bool = False
     acknowledge: Callable[[], Awaitable[None]] | None = None
+    sender: str | None = None
 
     async def ack(self) -> None:
         """Acknowledge the message to the broker; does nothing unless it was consumed."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from heliograph.bus.connect import connect
+from heliograph.bus.connection_url import ConnectionUrl, with_credentials
 from heliograph.bus.contract import buckets
 from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.bus.nats.auth_callout import AuthCallout, CalloutKeys
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.cloud_format import check_format
 from heliograph.coordinator.garbage.lives import Lives
@@ -17,7 +19,7 @@ from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.term import Connections, Term
 from heliograph.core.failures import sentence_of
 from heliograph.core.signing import Signer
-from heliograph.core.tasks import retry_until_reachable
+from heliograph.core.tasks import Background, keep_running, retry_until_reachable
 from heliograph.core.text import never_raising
 from heliograph.core.world import World
 
@@ -40,6 +42,8 @@ class CoordinatorConfig:
         signing_key: file of the private key that signs versions of models; it is made where there is none. None leaves
             them unsigned. All coordinators of a cluster have the same key.
         lives: how long what nobody needs stays.
+        callout: file of the keys by which anonymous clients are let in at a broker in operator mode. All coordinators
+            of a cluster have it, and those that stand by decide too.
     """
 
     nats: str
@@ -52,6 +56,7 @@ class CoordinatorConfig:
     quotas: Quotas = field(default_factory=Quotas)
     signing_key: Path | None = None
     lives: Lives = field(default_factory=Lives)
+    callout: Path | None = None
 
 
 class Coordinator:
@@ -72,7 +77,12 @@ class Coordinator:
         system = connection(config.system, "presence") if config.system else None
         status = [connection(config.status, "status")] if config.status else []
         doors = [connection(url, "door") for url in config.doors]
-        self._connections = Connections(cloud, requests, system, status, doors)
+        # a broker in operator mode has an account for MQTT clients, to which the login for status leads by NATS too
+        door_login = ConnectionUrl.parse(config.status, "status").credentials.file if config.status else None
+        door = cloud if door_login is None else connection(with_credentials(config.nats, door_login), "retained")
+        kept = [door] if config.status else []
+        self._callout = config.callout and AuthCallout(config.nats, CalloutKeys.read(config.callout), world)
+        self._connections = Connections(cloud, requests, system, status, kept, doors)
 
     async def run(self) -> None:
         """Stand by and lead in turn, until cancelled."""
@@ -80,6 +90,9 @@ class Coordinator:
         cloud = self._connections.cloud
         for bus in buses:
             await bus.open()
+        background = Background(self._out)
+        if self._callout:
+            background.spawn(keep_running(self._callout.run, self._world, self._out))
         try:
             await cloud.link.wait_up()
             state = await retry_until_reachable(lambda: cloud.kv(buckets.COORDINATOR), self._world, self._out)
@@ -96,6 +109,7 @@ class Coordinator:
                 else:
                     self._out("warning: the lease was not renewed in time; another coordinator may lead now")
         finally:
+            await background.close()
             for bus in buses:
                 await bus.close()
 

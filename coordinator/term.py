@@ -70,6 +70,8 @@ class Connections:
         requests: another connection to it, for the door alone: a lease that waits behind a flood of requests is lost.
         system: the broker's system account, for presence.
         status: MQTT connections of the embedded broker, for retained status.
+        kept: NATS connections to where the embedded broker keeps what MQTT clients send: of an account of their own, or
+            ``cloud``.
         doors: external MQTT brokers, for requests and retained status.
     """
 
@@ -77,11 +79,12 @@ class Connections:
     requests: Bus
     system: Bus | None
     status: list[Bus]
+    kept: list[Bus]
     doors: list[Bus]
 
     def all(self) -> list[Bus]:
         system = [self.system] if self.system is not None else []
-        return [self.cloud, self.requests, *system, *self.status, *self.doors]
+        return [*dict.fromkeys((self.cloud, self.requests, *system, *self.status, *self.kept, *self.doors))]
 
 
 class Term:
@@ -150,8 +153,8 @@ class Term:
             relay = BlobRelay(blobs, self._allowed.may_fetch, self._failures)
             uploads = UploadIntake(blobs, self._knows_edge, self._background, self._failures)
             start(self._resync, door.run, self._collector.run, self._store_watch.run, relay.run, uploads.run)
-            if self._connections.status:  # this broker has an MQTT listener
-                start(RetainedSweep(self._port.bus, self._world, self._failures).run)
+            for bus in self._connections.kept:
+                start(RetainedSweep(bus, self._world, self._failures).run)
             await door.listening.wait()
             limit.reschedule(None)
             self._out("coordinator is ready")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -13,7 +14,11 @@ import pytest
 
 from heliograph.bus.contract.permissions import Place
 from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.bus.nats.auth_callout import AuthCallout, CalloutKeys
 from heliograph.core.errors import HeliographError
+from heliograph.core.loop_thread import LoopThread
+from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.world import World
 from heliograph.local.mosquitto import Mosquitto, find_mosquitto
 from heliograph.local.nats_server import Broker, User, find_nats_server
 from tests.outside_package import install as install_package
@@ -76,6 +81,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Broker
     Its users are ``USERS`` if none are given."""
     find_nats_server()
     started: list[Broker] = []
+    deciding: list[tuple[LoopThread, asyncio.Task[None]]] = []
 
     async def start(
         place: Place = "cloud", users: Iterable[User] = USERS, root: str = DEFAULT_ROOT, ping_interval: str = "60s"
@@ -84,9 +90,15 @@ async def broker(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Broker
         one = Broker(directory, place, tuple(users), root=root, ping_interval=ping_interval)
         started.append(one)
         await one.start()
+        if place == "cloud":  # in a cluster the coordinator decides about clients without a login
+            thread = LoopThread("callout")
+            deciding.append((thread, thread.run(_decide(one))))
         return one
 
     yield start
+    for thread, task in deciding:
+        thread.run(cancel_and_wait(task))
+        thread.close()
     for each in started:
         await each.kill()
 
@@ -99,6 +111,14 @@ def need_mosquitto() -> None:
         if os.environ.get("HELIOGRAPH_REQUIRE_MOSQUITTO") == "1":
             pytest.fail(f"{error}; HELIOGRAPH_REQUIRE_MOSQUITTO=1 requires it")
         pytest.skip(str(error))
+
+
+async def _decide(server: Broker) -> asyncio.Task[None]:
+    """Start what decides about clients without a login, and return it once it listens."""
+    callout = AuthCallout(server.url(), CalloutKeys.read(server.callout_keys), World())
+    task = asyncio.create_task(callout.run())
+    await callout.listening.wait()
+    return task
 
 
 @pytest.fixture

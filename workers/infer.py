@@ -19,6 +19,7 @@ from heliograph.bus.contract.payloads import (
     ServingTask,
     VersionStats,
 )
+from heliograph.bus.contract.subjects import FROM_ANOTHER_ACCOUNT
 from heliograph.bus.reply import reply_of
 from heliograph.bus.transport import Message, require_live
 from heliograph.core.errors import Refused
@@ -189,11 +190,12 @@ def _task_of(assignment: Assignment) -> ServingTask:
 def _answer_address(message: Message) -> str | None:
     """Return the address for the deep model's answer: one of the edge and service that the request came from.
 
-    The broker checks no reply address. Raise Refused for another one: this worker may publish where an edge may not.
+    A broker without accounts checks no reply address. Raise Refused for another one: this worker may publish where an
+    edge may not. Of a request from another account the broker has made the address: it leads back to the asker alone.
     """
     address = message.reply_to
-    if address is None:
-        return None
+    if address is None or address.startswith(FROM_ANOTHER_ACCOUNT):
+        return address
     asked, answered = topics.BIG_MODEL.match(message.topic) or {}, topics.BIG_MODEL_ANSWER.match(address) or {}
     if any(answered.get(name) != value for name, value in asked.items()):
         raise Refused("bad-reply-topic", topic=message.topic, field="reply", got=address,

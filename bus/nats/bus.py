@@ -27,6 +27,7 @@ from heliograph.bus.nats.connection import DOWN, NatsConnection, is_missing, sto
 from heliograph.bus.nats.consumer import consume
 from heliograph.bus.nats.key_value import NatsKeyValue
 from heliograph.bus.nats.mqtt_streams import bound_mqtt_streams, purge_retained
+from heliograph.bus.nats.requestor import SENDER, sender_of
 from heliograph.bus.nats.store_use import account_use, bucket_use, server_use
 from heliograph.bus.nats.streams import prepare_streams
 from heliograph.bus.transport import (
@@ -154,14 +155,19 @@ class NatsBus(Bus):
     async def _subscribe(self, patterns: tuple[str, ...], queue: str) -> AsyncIterator[AsyncIterator[Message]]:
         arrivals = Arrivals(self)
         subjects = self.subjects
+        in_accounts = self.connection.url.credentials.file is not None
 
         async def put(message: Msg) -> None:
+            headers = message.headers or {}
+            # in one account with its senders, whoever sends the header has written it
+            sender = sender_of(headers.pop(SENDER)) if in_accounts and SENDER in headers else None
             arrivals.put(
                 Message(
                     subjects.address(message.subject),
                     message.data,
                     reply_to=subjects.reply_address(message.reply) or None,
-                    headers=message.headers or {},
+                    headers=headers,
+                    sender=sender,
                 )
             )
 

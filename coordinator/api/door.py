@@ -21,7 +21,7 @@ from heliograph.bus.contract.payloads import LogRecord
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import LOG, REQUEST
-from heliograph.bus.reply import TOO_MANY, caller_of, reply_address, reply_in_bytes
+from heliograph.bus.reply import TOO_MANY, caller_of_message, reply_address, reply_in_bytes, require_own
 from heliograph.bus.transport import Bus, Message, require_live
 from heliograph.coordinator.api.fair_queue import FairQueue, Limits, Turn
 from heliograph.coordinator.api.request import Answer, Request
@@ -114,8 +114,8 @@ class Door:
         bus, message = arrived.bus, arrived.message
         reply_to = message.reply_to
         if reply_to is None:  # before the document is read: a full queue must cost little
-            reply_to = reply_in_bytes(message.body, bus.root)
-        caller = caller_of(reply_to, bus.root)
+            reply_to = _own_in_bytes(bus, message)
+        caller = caller_of_message(message, reply_to, bus.root)
         light = message.topic.rpartition("/")[2] in LIGHT and len(message.body) <= LIGHT_BYTES
         cost = LIGHT_COST if light else 1
         if self._queue.offer(caller, arrived, len(message.body), self._world.monotonic(), cost):
@@ -204,14 +204,14 @@ class Door:
                 self._quotas.check_size(len(message.body))
                 tree = await self._parse(message.body, topic, turn.heavy)
             except Refused:
-                reply_to = reply_to or reply_in_bytes(message.body, bus.root)
+                reply_to = reply_to or _own_in_bytes(bus, message)
                 raise
             if isinstance(tree, dict) and "reply_to" in tree:
-                address = reply_address(tree.pop("reply_to"), topic, bus.root)
+                address = require_own(reply_address(tree.pop("reply_to"), topic, bus.root), message, bus.root)
                 reply_to = reply_to or address
             params = _params(message.topic, topic)
             document = from_tree(tree, topic).data if is_event(tree) else tree
-            caller = caller_of(reply_to, bus.root)
+            caller = caller_of_message(message, reply_to, bus.root)
             request = Request(params["resource"], params["verb"], document, topic, caller, turn.heavy, read, spend)
             result = await self._handler(request)
             answer: Answer | dict[str, Any] = result if isinstance(result, Answer) else {"ok": True, "result": result}
@@ -257,6 +257,14 @@ class Door:
             level="error", component="door", message=str(error["message"]), time=self._world.timestamp(), fields=error
         )
         await self._log.publish(LOG.at("door", edge=CLOUD, component="error"), record.model_dump_json().encode())
+
+
+def _own_in_bytes(bus: Bus, message: Message) -> str | None:
+    """Return the reply address in the bytes of an unread document; None if it is none, or another's."""
+    address = reply_in_bytes(message.body, bus.root)
+    with contextlib.suppress(Refused):
+        return address and require_own(address, message, bus.root)
+    return None
 
 
 def _params(address: str, topic: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ SWEEP_EVERY = 5.0
 
 
 class RetainedSweep:
-    """Sweeps the broker of the coordinator's own bus again and again."""
+    """Sweeps what the broker of a bus keeps of MQTT clients, again and again."""
 
     def __init__(self, bus: Bus, world: World, failures: Failures) -> None:
         self._bus = bus

@@ -1,7 +1,8 @@
 """Which edges are connected, from the broker's own connection events (system account): a fact of the transport.
 
-A connection counts as an edge's if the broker has let it in as the user ``agent-<edge>``; any client may bear that
-name. Where the broker asks for no user at all, the name counts, and a warning says so. A participant that trains by
+A connection counts as an edge's if the broker has let it in as ``agent-<edge>``: by a token of that name, which the
+account's key has signed, or in a broker without tokens as the user of that name; any client may bear the name. Where
+the broker asks for neither, the name counts, and a warning says so. A participant that trains by
 itself, ``participant-<name>``, is present in the same way.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from typing import Any, cast
 
 from nats.aio.msg import Msg
@@ -18,7 +20,9 @@ from heliograph.bus.contract.permissions import participant_login, participant_o
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import Bus
-from heliograph.core.errors import HeliographError
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.identity.claims import UserClaims
+from heliograph.core.identity.tokens import decode
 from heliograph.core.names import is_label
 from heliograph.core.world import World
 
@@ -72,7 +76,7 @@ class Presence:
             await self._system.link.wait_up()
             connection = self._system.connection
             client = connection.client
-            account = f"$SYS.ACCOUNT.{ACCOUNT}"
+            account = "$SYS.ACCOUNT.*"
             subscriptions = [
                 await connection.guard(client.subscribe(f"{account}.CONNECT", cb=self.on_connect)),
                 await connection.guard(client.subscribe(f"{account}.DISCONNECT", cb=self.on_disconnect)),
@@ -116,9 +120,8 @@ class Presence:
             answer = json.loads((await self._system.connection.request("$SYS.REQ.SERVER.PING.CONNZ", body)).data)
             connections = (answer.get("data") or {}).get("connections") or []
             for each in connections:
-                if each.get("account", ACCOUNT) != ACCOUNT:  # another tenant's client
-                    continue
-                edge = self._edge_of(each.get("name"), each.get("authorized_user"))
+                user = each.get("authorized_user")
+                edge = self._edge_of(each.get("name"), user, each.get("jwt"), each.get("account", ACCOUNT))
                 if edge:
                     found.setdefault(edge, set()).add(int(each["cid"]))
             offset += len(connections)
@@ -150,12 +153,17 @@ class Presence:
     def _client_of(self, message: Msg) -> tuple[str, int]:
         try:
             client: dict[str, Any] = json.loads(message.data)["client"]
-            return self._edge_of(client.get("name"), client.get("user")), int(client["id"])
+            user, token = client.get("user"), client.get("jwt")
+            return self._edge_of(client.get("name"), user, token, client.get("acc", ACCOUNT)), int(client["id"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, HeliographError):
             return "", 0
 
-    def _edge_of(self, name: object, user: object) -> str:
+    def _edge_of(self, name: object, user: object, token: object, account: object) -> str:
         """Return the edge of a connection; empty if it is neither an agent's nor a participant's."""
+        if isinstance(token, str) and token:  # the broker has verified it; beside it an MQTT client claims any user
+            user = _name_in(token)
+        elif account != ACCOUNT:  # another tenant's client
+            return ""
         edge = _edge_named(user or name)
         (self.participants.add if edge and participant_of(str(user or name)) else self.participants.discard)(edge)
         if user:
@@ -165,6 +173,15 @@ class Presence:
             self._warn("the broker lets clients in without a user: whoever names a connection agent-EDGE counts as "
                        "that edge. Give each agent a login of that name.")  # fmt: skip
         return edge
+
+
+@lru_cache(maxsize=4096)  # every listing has the same ones
+def _name_in(token: str) -> str:
+    """Return the name in the token of a login, which is never empty: without one it is none of ours."""
+    try:
+        return decode(token, UserClaims).name or ACCOUNT
+    except Refused:
+        return ACCOUNT
 
 
 class MemoryPresence:

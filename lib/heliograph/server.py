@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from heliograph.bus.connection_url import SCHEMES, TLS, TLS_FILES, ConnectionUrl
+from heliograph.bus.connection_url import SCHEMES, TLS, TLS_FILES, ConnectionUrl, with_credentials
 from heliograph.core.errors import Refused, Unreachable
 
 VARIABLE = "HELIOGRAPH_SERVER"
@@ -82,6 +82,8 @@ def _named(text: str, field: str, source: str = "") -> Server:
     try:
         tree = json.loads(Path(text).read_text())
         url = str(tree["server"]) + _files_beside(Path(text), tree).query
+        if "credentials" in tree:
+            url = with_credentials(url, _beside(Path(text), tree["credentials"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused("invalid", field=field, expected="a cluster.json that 'heliograph up' has written",
                       got=f"{text} ({type(error).__name__})") from None  # fmt: skip
@@ -91,8 +93,12 @@ def _named(text: str, field: str, source: str = "") -> Server:
 def _files_beside(file: Path, tree: Mapping[str, object]) -> TLS:
     """Return the TLS files that a user's file names in its own directory, so that one may carry that to another
     machine."""
-    named = {name: file.resolve().with_name(str(tree[name])) for name in TLS_FILES if name in tree}
-    return TLS(**named)
+    return TLS(**{name: _beside(file, tree[name]) for name in TLS_FILES if name in tree})
+
+
+def _beside(file: Path, name: object) -> Path:
+    """Return a file in the same directory. Raise ValueError if the name leads elsewhere."""
+    return file.resolve().with_name(str(name))
 
 
 def _is_file(text: str) -> bool:

@@ -17,9 +17,12 @@ from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT, TASK
 from heliograph.bus.nats.bus import NatsBus
-from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.errors import Forbidden, HeliographError, Refused
+from heliograph.core.identity.credentials import UserCredentials
+from heliograph.local.nats_server import Broker
 from tests.bus.meeting import PATIENCE, following
 from tests.bus.roles import MARKER, Start, agent, answering, connected, coordinator, try_to_publish, violations
+from tests.conftest import USERS
 
 FORBIDDEN = [
     "edge/edge-1/down/task",
@@ -94,17 +97,48 @@ async def test_a_will_has_no_more_rights_than_its_client(broker: Start, user: st
         for topic in topics:
             client = paho.Client(CallbackAPIVersion.VERSION2)
             if user:
-                client.username_pw_set(user, f"of-{user}")
+                client.username_pw_set(user, server.password(user))
             client.will_set(f"heliograph/{topic}", b"forged", qos=1, retain=True)
             await asyncio.to_thread(client.connect, "127.0.0.1", server.mqtt_port)
             while not client.is_connected():
                 client.loop_read()
+                await asyncio.sleep(0.01)
             client.socket().shutdown(socket.SHUT_RDWR)
             async with asyncio.timeout(PATIENCE):
                 while not violations(server, "Publish Violation", f'"{cloud.subjects.subject(topic)}"'):
                     await asyncio.sleep(0.01)  # nothing but the broker's log tells of it
         await cloud.publish(MARKER, b"{}")
         assert (await following(messages)).topic == MARKER
+
+
+async def test_who_takes_over_a_session_hears_nothing_for_its_owner(broker: Start) -> None:
+    """All MQTT clients are in one account, and any client may name another's session."""
+    server = await broker()
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    async def come(user: str) -> paho.Client:
+        ready = asyncio.Event()
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id="same", clean_session=False)
+        client.username_pw_set(user, server.password(user))
+        client.on_connect = lambda *_: client.subscribe(f"heliograph/reply/{user}/+", 1)
+        client.on_subscribe = lambda *_: loop.call_soon_threadsafe(ready.set)
+        client.on_message = lambda _, __, message: loop.call_soon_threadsafe(heard.put_nowait, message.topic)
+        await asyncio.to_thread(client.connect, server.host, server.mqtt_port)
+        client.loop_start()
+        await asyncio.wait_for(ready.wait(), PATIENCE)
+        return client
+
+    async with coordinator(server) as cloud, connected(server, "coordinator", "mqtt") as door:
+        alice = await come("alice")
+        alice.loop_stop()  # without a word: the session stays
+        bob = await come("bob")
+        for publisher in (cloud, door):
+            await publisher.publish("reply/alice/1", b"{}")
+            await publisher.publish("reply/bob/1", b"{}")
+            assert await asyncio.wait_for(heard.get(), PATIENCE) == "heliograph/reply/bob/1"
+        await asyncio.to_thread(bob.loop_stop)
+    assert violations(server, "Subscription Violation", "heliograph.reply.alice.*")
 
 
 async def test_nobody_reaches_the_brokers_own_retained_messages(broker: Start) -> None:
@@ -115,7 +149,8 @@ async def test_nobody_reaches_the_brokers_own_retained_messages(broker: Start) -
             assert isinstance(bus, NatsBus)
             await bus.connection.client.publish(subject, b"forged")
             await bus.connection.settle()
-            assert violations(server, user or "anonymous", f'Publish Violation - Subject "{subject}"')
+            named = UserCredentials.read(server.login_file(user)).claims.subject if user else "anonymous"
+            assert violations(server, named, f'Publish Violation - Subject "{subject}"')
 
 
 async def test_a_user_asks_and_reads_status_and_its_reply(broker: Start) -> None:
@@ -148,7 +183,8 @@ async def test_a_user_over_nats_hears_the_answers_to_its_own_requests(broker: St
             asking = asyncio.create_task(alice.request("request/jobs/list", b"{}", PATIENCE))
             request = await following(requests)
             assert request.reply_to is not None
-            assert request.reply_to.startswith(f"{inbox_of('alice')}.")
+            assert request.reply_to.startswith("_R_.")  # the server's own, for this request alone
+            assert request.sender == "alice"
             await cloud.publish(request.reply_to, b'{"ok": true}')
             assert (await asking).body == b'{"ok": true}'
     assert violations(server) == []
@@ -230,12 +266,30 @@ async def test_a_refused_subscription_does_not_end_the_next_connection(broker: S
 
 async def test_a_wrong_password_is_let_in_nowhere(broker: Start) -> None:
     server = await broker()
-    for scheme in ("nats", "mqtt"):
-        url = server.url("coordinator", scheme).replace("of-coordinator", "guessed")
-        async with connect(url) as bus:
-            with pytest.raises(HeliographError):
-                await bus.link.wait_up(0.3)
+    token = server.password("alice")
+    guesses = ["guessed", "", token[:-8], token[:-9] + ("A" if token[-9] != "A" else "B") + token[-8:],
+               token.partition(".")[0]]  # fmt: skip
+    for place in (f"nats://{{}}@{server.host}:{server.port}", f"mqtt://{{}}@{server.host}:{server.mqtt_port}"):
+        for login in [*(f"alice:{guess}" for guess in guesses), "coordinator:guessed", "anonymous:x"]:
+            async with connect(place.format(login)) as bus:
+                with pytest.raises(Forbidden):
+                    await bus.link.wait_up(1)
     assert "authentication error" in (server.directory / "nats.log").read_text()
+
+
+async def test_logins_work_while_nobody_decides_about_clients_without_one(tmp_path: Path) -> None:
+    """Only who comes without a token waits for the coordinator's decision."""
+    server = Broker(tmp_path / "broker", "cloud", USERS)
+    await server.start()
+    try:
+        for user, scheme in (("alice", "mqtt"), ("alice", "nats"), ("agent-edge-1", "nats"), ("coordinator", "mqtt")):
+            async with connected(server, user, scheme):
+                pass
+        async with connect(server.url(scheme="mqtt")) as stranger:
+            with pytest.raises(HeliographError):
+                await stranger.link.wait_up(1)
+    finally:
+        await server.kill()
 
 
 @pytest.mark.parametrize("root", ["tenant-a", "tenants/a"])

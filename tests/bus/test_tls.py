@@ -76,7 +76,7 @@ async def secured(
             settings = (f"cafile {authority.ca}", f"certfile {certificate}", f"keyfile {key}", "user root")
             server = await mosquitto(*settings, f"require_certificate {str(verify).lower()}")
             return f"mqtts://localhost:{server.port}"
-        one = TlsBroker(tmp_path / "broker", "cloud", USERS, ca=authority.ca, certificate=certificate, key=key,
+        one = TlsBroker(tmp_path / "broker", "node", USERS, ca=authority.ca, certificate=certificate, key=key,
                         verify=verify, first=first)  # fmt: skip
         started.append(one)
         await one.start()

@@ -63,7 +63,7 @@ async def test_a_login_that_may_little_is_told_so(cli: Any, home: Path, cluster:
     found = json.loads(ran.out)
     said = next(each for each in found if each["check"] == "permissions")
     assert said["text"] == "an anonymous client may read statuses; may not read logs, send requests"
-    place = cluster.server.rpartition("@")[2]
+    place = cluster.broker.url().removeprefix("nats://")
     wrong = await cli("doctor", "--check", "broker", "--server", f"nats://operator:guess@{place}")
     assert wrong.code == 1
     assert "✗ broker        cannot reach nats://" in wrong.out

@@ -31,7 +31,7 @@ async def test_a_workers_line_is_shown_as_it_is_printed(cli: Any, job: Any, clus
     errors = await cli.start("logs", "--errors")
     for process in (everything, of_the_job, errors):
         following = await read_until(process.stderr, "following")
-        assert following == f"following the logs of nats://{cluster.server.rpartition('@')[2]} (from HELIOGRAPH_SERVER)"
+        assert following == f"following the logs of {cluster.broker.url()} (from HELIOGRAPH_SERVER)"
     assert (await cli("apply", "-f", "-", stdin=job("chatty"))).code == 0
     for process in (everything, of_the_job):
         assert LINE.fullmatch(await read_until(process.stdout, "hello"))

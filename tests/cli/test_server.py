@@ -118,7 +118,7 @@ def test_an_error_shows_no_password(typed: Any, where: Path, monkeypatch: pytest
 
 @with_cluster
 async def test_a_wrong_login_is_reported_as_one(alone: Any, cluster: Any) -> None:
-    place = cluster.server.rpartition("@")[2]
+    place = cluster.broker.url().removeprefix("nats://")
     ran = await alone("get", "jobs", "--server", f"nats://operator:guess@{place}")
     assert ran.code == 6
     assert f"cannot reach nats://{place}: " in ran.error

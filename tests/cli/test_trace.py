@@ -19,6 +19,7 @@ from heliograph.bus.traces import layout
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.writing import TraceWriter
+from heliograph.core.identity.credentials import UserCredentials
 from heliograph.local.nats_server import Broker
 from tests.patience import HANGS
 
@@ -78,8 +79,10 @@ async def test_a_recording_ends_at_ctrl_c_with_a_complete_file(
     assert message.decode().startswith(f"{out}: 5 messages, 0 blobs, ")
     assert message.decode().endswith("dropped 0\n")
     assert [each.body for each in read(out)] == [event(n) for n in range(5)]
-    password = server.split("@")[0].rpartition(":")[2]
-    assert password.encode() not in out.read_bytes()
+    login = UserCredentials.read(cloud.login_file("operator"))
+    assert login.key is not None
+    for secret in (login.token, login.key.seed, cloud.password("operator"), "credentials="):
+        assert secret.encode() not in out.read_bytes()
     again = await alone.apart("trace", "record", out, "--server", server)
     assert (again.code, again.error.startswith(f"{out}: expected a file that does not exist yet")) == (1, True)
 

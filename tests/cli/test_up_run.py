@@ -138,9 +138,10 @@ async def test_the_lines_that_up_prints_work_as_printed(
         cluster = home / "cluster.json"
         urls = [json.loads(file.read_text())["server"] for file in (cluster, *home.glob("users/*/cluster.json"))]
         assert len(set(urls)) == 2
-        assert not [url for url in urls if ConnectionUrl.parse(url).credentials.password in "\n".join(printed)]
+        secrets = [json.loads(file.read_text())["mqtt"] for file in (cluster, *home.glob("users/*/cluster.json"))]
+        assert not [url for url in secrets if ConnectionUrl.parse(url).credentials.password in "\n".join(printed)]
         files = [path for path in home.rglob("*") if path.is_file()]
-        assert len(files) == 9
+        assert len(files) == 11
         assert [str(path) for path in files if stat.S_IMODE(path.stat().st_mode) != 0o600] == []
         assert stat.S_IMODE((home / "users" / "alice").stat().st_mode) == 0o700
 

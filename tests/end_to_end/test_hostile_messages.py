@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from heliograph.bus.connect import connect
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.buckets import RESOURCES
 from heliograph.bus.contract.permissions import inbox_of
@@ -138,9 +139,11 @@ async def _refusal(call: Awaitable[Any]) -> str:
 
 async def _play_at_door(url: str) -> None:
     """Publish the requests; each with a reply address gets a refusal."""
+    login = ConnectionUrl.parse(url).credentials.name or "foreign"  # a reply reaches its caller alone
     async with _connected(url, "foreign") as bus:
-        async with bus.subscribe("reply/foreign/+") as replies:
-            for topic, body, _ in _messages("door"):
+        async with bus.subscribe(f"reply/{login}/+") as replies:
+            for topic, named, _ in _messages("door"):
+                body = named.replace(b"reply/foreign/", f"reply/{login}/".encode())
                 await bus.publish(topic, body)
                 if b"reply_to" in body:
                     async with asyncio.timeout(HANGS):

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from heliograph.bus.connection_url import with_credentials
 from heliograph.bus.contract import topics
 from heliograph.client import AsyncClient
+from heliograph.core.private_files import write_private
 from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.cluster_tls import Listening
@@ -37,17 +39,19 @@ def _listening(place: str, **more: Any) -> Listening:
 
 @asynccontextmanager
 async def _agent_elsewhere(cluster: LocalCluster, directory: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run an edge's agent as on another machine: it has a login, a copy of ca.pem, and a broker of its own."""
+    """Run an edge's agent as on another machine: it has copies of its login and of ca.pem, and a broker of its own."""
     directory.mkdir()
     assert cluster.tls is not None
     ca = directory / "ca.pem"
     ca.write_text(cluster.tls.certificates.ca.read_text())
+    login = directory / "login.creds"
+    write_private(login, cluster.broker.login_file(f"agent-{FAR}").read_text())
     node = Broker(directory / "broker", "node", (User("agent", "of-agent", "agent"), User("worker", "w", "worker")))
     await node.start()
     process = await World().spawn(
         [sys.executable, "-m", "heliograph.cli.main", "agent", "--name", FAR, "--state", str(directory / "state")],
         env={
-            "HELIOGRAPH_CLOUD": cluster.broker.public_url(f"agent-{FAR}"), "HELIOGRAPH_TLS_CA": str(ca),
+            "HELIOGRAPH_CLOUD": with_credentials(cluster.broker.public_url(), login), "HELIOGRAPH_TLS_CA": str(ca),
             "HELIOGRAPH_NODE": node.url("agent", "mqtt"), "HELIOGRAPH_WORKER_NODE": node.url("worker", "mqtt"),
         },
         cwd=str(directory),
@@ -70,7 +74,7 @@ async def test_a_task_runs_and_an_agent_elsewhere_is_online(
         listening=_listening(place),
     )  # fmt: skip
     async with cluster, AsyncClient(cluster.server, timeout=HANGS) as client:
-        assert cluster.server.startswith("tls://operator:")
+        assert cluster.server.startswith("tls://") and "credentials=" in cluster.server
         async with _agent_elsewhere(cluster, tmp_path / "elsewhere"), asyncio.timeout(HANGS):
             async with client.bus.subscribe(topics.STATUS.filter(resource="edges")) as changes:
                 while not any(each["status"].get("online") for each in await client.edges.list()

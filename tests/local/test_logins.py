@@ -9,18 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.logins import FILE, Logins, remove_user_files, write_user_files
 from heliograph.local.mosquitto_door import MosquittoDoor
 from heliograph.local.nats_server import Broker, User
+from heliograph.server import locate
 
+MOSQUITTOS_LINE = 1023
+"""Characters of a line of the options files of mosquitto's clients, at most."""
 USERS = (User("operator", "of-operator", "operator"), User("alice", "of-alice", "user"))
 
 
 def _broker(directory: Path, *ports: int) -> Broker:
     one = Broker(directory / "broker", "cloud", USERS)
+    one.issue_logins()
     if ports:
         one.port, one.mqtt_port = ports
     return one
@@ -76,12 +81,19 @@ def test_mosquittos_door_keeps_its_port_and_is_the_one_that_mqtt_clients_find(
 def test_each_user_gets_its_own_files_in_place_of_earlier_ones(tmp_path: Path) -> None:
     home = tmp_path / "users"
     (home / "gone").mkdir(parents=True)
-    directories = write_user_files(home, _broker(tmp_path, 4222, 1883), ("operator", "alice"))
+    broker = _broker(tmp_path, 4222, 1883)
+    directories = write_user_files(home, broker, ("operator", "alice"))
     assert sorted(path.name for path in home.iterdir()) == sorted(directories) == ["alice", "operator"]
     options = (directories["alice"] / "mosquitto_rr").read_text().splitlines()
-    assert options == ["-h 127.0.0.1", "-p 1883", "-u alice", "-P of-alice", "-V 311"]
+    password = broker.password("alice")
+    assert options == ["-h 127.0.0.1", "-p 1883", "-u alice", f"-P {password}", "-V 311"]
+    assert max(map(len, options)) < MOSQUITTOS_LINE
     document = json.loads((directories["alice"] / "cluster.json").read_text())
-    assert (document["user"], document["mqtt"]) == ("alice", "mqtt://alice:of-alice@127.0.0.1:1883")
+    assert (document["user"], document["mqtt"]) == ("alice", f"mqtt://alice:{password}@127.0.0.1:1883")
+    found = locate(str(directories["alice"] / "cluster.json"))
+    login = ConnectionUrl.parse(found.url).credentials
+    assert (login.name, login.file) == ("alice", directories["alice"] / "login.creds")
+    assert password not in found.url
     modes = {stat.S_IMODE(path.stat().st_mode) for path in home.rglob("*") if path.is_file()}
     assert modes == {0o600}
     remove_user_files(home)
@@ -94,10 +106,13 @@ def test_a_participant_finds_the_embedded_broker_also_where_people_find_mosquitt
     monkeypatch.setattr("heliograph.local.mosquitto_door.find_mosquitto", lambda: Path("mosquitto"))
     cluster = LocalCluster(tmp_path, [], participants={"phone": "of-phone"}, mosquitto=True)
     cluster.broker.mqtt_port = 1883
+    cluster.broker.issue_logins()
     login = "participant-phone"
     home = write_user_files(tmp_path / "users", cluster.broker, ("operator",), cluster.mosquitto, participants=[login])
     document = json.loads((home[login] / "cluster.json").read_text())
-    assert (document["user"], document["mqtt"]) == (login, "mqtt://participant-phone:of-phone@127.0.0.1:1883")
+    assert (document["user"], document["mqtt"]) == (
+        login, f"mqtt://participant-phone:{cluster.broker.password(login)}@127.0.0.1:1883"
+    )  # fmt: skip
     assert (home[login] / "mosquitto_sub").read_text().splitlines()[1] == "-p 1883"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from heliograph.bus.connect import connect
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.local import nats_server
 from heliograph.local.nats_server import Broker, User
 from tests.local.websocket_handshake import handshake
@@ -54,11 +55,16 @@ async def test_a_page_of_an_allowed_origin_is_accepted(tmp_path: Path) -> None:
             assert await handshake(broker.websocket_port, origin) == 403, origin
 
 
-async def _refusal(port: int, *lines: str) -> str:
+async def _refusal(broker: Broker, *lines: str) -> str:
     """Log in as alice, send lines, and return the broker's error; empty if it has none before it answers a ping."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
     try:
-        hello = json.dumps({"user": "alice", "pass": "of-alice", "verbose": False})
+        login = ConnectionUrl.parse(broker.url("alice")).credentials
+        info = (await reader.readline()).decode()
+        if not info.startswith("INFO"):
+            return info.strip()
+        nonce = json.loads(info.removeprefix("INFO ")).get("nonce", "")
+        hello = json.dumps({**login.of_nats(nonce), "verbose": False})
         writer.write("\r\n".join([f"CONNECT {hello}", *lines, "PING", ""]).encode())
         async with asyncio.timeout(HANGS):
             async for line in reader:
@@ -76,7 +82,7 @@ async def test_a_connection_opens_no_more_subscriptions_than_the_limit(
     async with running(Broker(tmp_path, "cloud", USERS)) as broker:
         for count, expected in ((10, ""), (11, "-ERR 'maximum subscriptions exceeded'")):
             lines = [f"SUB heliograph.status.jobs.{number} {number}" for number in range(count)]
-            assert await _refusal(broker.port, *lines) == expected
+            assert await _refusal(broker, *lines) == expected
 
 
 async def test_a_broker_takes_no_more_connections_than_the_limit(
@@ -85,11 +91,39 @@ async def test_a_broker_takes_no_more_connections_than_the_limit(
     monkeypatch.setattr(nats_server, "MAX_CONNECTIONS", 1)
     async with running(Broker(tmp_path, "cloud", USERS)) as broker, connect(broker.url("coordinator")) as one:
         await one.link.wait_up(HANGS)
-        assert await _refusal(broker.port) == "-ERR 'maximum connections exceeded'"
+        assert await _refusal(broker) == "-ERR 'maximum connections exceeded'"
 
 
 def test_the_limits_leave_room_for_ten_thousand_edges(tmp_path: Path) -> None:
-    config = json.loads(Broker(tmp_path, "cloud", USERS).config())
+    broker = Broker(tmp_path, "cloud", USERS)
+    broker.issue_logins()
+    config = json.loads(broker.config())
     assert config["max_connections"] >= 2 * 10_000
     assert config["max_subscriptions"] >= 1000
     assert config["max_pending"] >= nats_server.MAX_PAYLOAD
+
+
+async def test_streams_of_an_earlier_version_are_those_of_the_accounts_now(tmp_path: Path) -> None:
+    """Before 0.2 all were in one account, as they are on a node's broker."""
+    event, status = "edge/edge-1/up/report", "status/jobs/one"
+    async with running(Broker(tmp_path, "node", USERS)) as broker:
+        async with connect(broker.url("coordinator")) as cloud, connect(broker.url("coordinator", "mqtt")) as door:
+            await cloud.link.wait_up(HANGS)
+            await cloud.prepare()
+            await cloud.publish(event, b"before")
+            await door.link.wait_up(HANGS)
+            await door.publish(status, b"kept", retain=True)
+    for expected in (b"before", b"after"):  # the second start moves nothing
+        async with running(Broker(tmp_path, "cloud", USERS)) as broker:
+            async with connect(broker.url("coordinator")) as cloud, connect(broker.url("coordinator", "mqtt")) as door:
+                await cloud.link.wait_up(HANGS)
+                found = await cloud.last(event)
+                assert found is not None
+                assert found.body == expected
+                await cloud.prepare()
+                await cloud.publish(event, b"after")
+                await door.link.wait_up(HANGS)
+                async with door.subscribe("status/#") as statuses, asyncio.timeout(HANGS):
+                    message = await anext(statuses)
+                assert (message.topic, message.body, message.retained) == (status, b"kept", True)
+    assert not (tmp_path / "store" / "jetstream" / "HELIOGRAPH").exists()

@@ -126,6 +126,15 @@ def test_an_unreadable_body_is_refused_where_its_sender_is_known_and_else_counte
     _serving(on_node, test)
 
 
+def test_a_request_of_another_account_is_answered_where_the_broker_says(on_node: Any) -> None:
+    async def test(it: Serving) -> None:
+        topic, body = topics.BIG_MODEL.at(service=SERVICE, edge="edge-1"), json.dumps({"x": [1.0]}).encode()
+        it.node.cloud_broker.publish(topic, Message(topic, body, "_R_.server.request"))
+        assert (await it.next()).reply_to == "_R_.server.request"
+
+    _serving(on_node, test, _assignment("cloud"))
+
+
 def test_in_the_cloud_replicas_share_the_edges_requests(on_node: Any) -> None:
     async def test(it: Serving) -> None:
         async with it.runtime.bus.subscribe(topics.BIG_MODEL.filter(service=SERVICE), queue="big-model") as others:

@@ -143,6 +143,10 @@ def coordinator(words: Sequence[str]) -> int:
     parser.setting("--nats", "HELIOGRAPH_NATS", "URL", f"nats:// URL of the cloud; {_URL}.")
     parser.setting("--system", "HELIOGRAPH_SYSTEM", "URL", "nats:// URL with a system user, for presence.", "")
     parser.setting("--status", "HELIOGRAPH_STATUS", "URL", "mqtt:// URL for retained status.", "")
+    parser.setting(
+        "--callout", "HELIOGRAPH_CALLOUT", "FILE", "Keys by which anonymous clients are let in at a broker in operator "
+        "mode, and wrong passwords refused.", "",
+    )  # fmt: skip
     parser.repeatable("--door", "URL", "mqtt:// URL of an external door; HELIOGRAPH_DOORS has several, with spaces.")
     parser.setting(
         "--patience", "HELIOGRAPH_PATIENCE", "FACTOR", "Factor for all times of the lease, 1 to 100; the same for all "
@@ -189,6 +193,7 @@ def coordinator(words: Sequence[str]) -> int:
         quotas=quotas,
         signing_key=Path(given.signing_key) if given.signing_key else None,
         lives=lives,
+        callout=Path(given.callout) if given.callout else None,
     )
     _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
     return 0

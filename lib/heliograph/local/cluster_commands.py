@@ -70,6 +70,7 @@ class ClusterCommands:
             "HELIOGRAPH_NAME": name,
             "HELIOGRAPH_NATS": self.cloud.url("coordinator"),
             "HELIOGRAPH_SYSTEM": self.cloud.url(SYSTEM_USER),
+            "HELIOGRAPH_CALLOUT": str(self.cloud.callout_keys),
             "HELIOGRAPH_STATUS": self.cloud.url("coordinator", "mqtt"),
             "HELIOGRAPH_DOORS": " ".join(doors),
             "HELIOGRAPH_PATIENCE": f"{self.patience:g}",

@@ -24,6 +24,8 @@ from heliograph.local.ports import NAMES, holder_of, is_free, set_ports, taken
 
 FILE = "logins.json"
 """Name of the file in the cluster's directory that keeps tokens and ports."""
+LOGIN = "login.creds"
+"""Name of the file in a user's directory with the login for NATS."""
 MOSQUITTO = ("mosquitto_pub", "mosquitto_sub", "mosquitto_rr")
 _DOOR_PORT = "door_port"
 _TOKEN_BYTES = 16
@@ -119,6 +121,7 @@ def write_user_files(
     for name, own in [*((each, door) for each in users), *((each, None) for each in participants)]:
         directory = directories[name] = make_private(home / name)
         files = _copied(files_of(name), directory) if files_of is not None else TLS()
+        write_private(directory / LOGIN, broker.login_file(name).read_text())
         write_private(directory / "cluster.json", _users_document(broker, name, own, files))
         for program in MOSQUITTO:
             write_private(directory / program, _mosquitto_options(broker, name, own, files))
@@ -143,24 +146,31 @@ def remove_user_files(home: Path) -> None:
 def cluster_document(
     broker: Broker, user: str, door: MosquittoDoor | None = None, allowed_packages: Path | None = None
 ) -> str:
-    """Return the JSON by which a user's clients find the cluster: this process, the user, and URLs with its token; for
-    the operator also the file of packages that may run."""
-    urls = {"server": broker.url(user), "mqtt": broker.url(user, "mqtt") if door is None else door.url(user)}
+    """Return the JSON by which a user's clients find the cluster: this process, the user, a NATS URL that names the
+    login's file, and an MQTT URL with user and password, for programs of any language; for the operator also the file
+    of packages that may run.
+    """
+    mqtt = broker.url_with_password(user) if door is None else door.url(user)
+    urls = {"server": broker.url(user), "mqtt": mqtt}
     more = {"allowed_packages": str(allowed_packages)} if allowed_packages is not None else {}
     return json.dumps({"pid": os.getpid(), "user": user, **urls, **more})
 
 
 def _users_document(broker: Broker, user: str, door: MosquittoDoor | None, files: TLS) -> str:
-    """Return the JSON in a user's directory, which names the TLS files beside it."""
+    """Return the JSON in a user's directory, which names the files of login and TLS beside it."""
     mqtt = broker.public_url(user, "mqtt") if door is None else door.public_url(user)
     named = {name: file.name for name in TLS_FILES if (file := getattr(files, name)) is not None}
-    return json.dumps({"pid": os.getpid(), "user": user, "server": broker.public_url(user), "mqtt": mqtt, **named})
+    return json.dumps({"pid": os.getpid(), "user": user, "server": broker.public_url(), "mqtt": mqtt,
+                       "credentials": LOGIN, **named})  # fmt: skip
 
 
 def _mosquitto_options(broker: Broker, user: str, door: MosquittoDoor | None, files: TLS) -> str:
     """Return one option on each line, as mosquitto's clients read them; the embedded broker speaks MQTT 3.1.1."""
-    port, version = (broker.mqtt_port, "311") if door is None else (door.broker.port, "5")
-    lines = [f"-h {broker.public_host}", f"-p {port}", f"-u {user}", f"-P {broker.password(user)}", f"-V {version}"]
+    if door is None:
+        port, version, password = broker.mqtt_port, "311", broker.password(user)
+    else:
+        port, version, password = door.broker.port, "5", door.password(user)
+    lines = [f"-h {broker.public_host}", f"-p {port}", f"-u {user}", f"-P {password}", f"-V {version}"]
     if files.ca is not None:
         lines += [f"--cafile {files.ca}", "--tls-version tlsv1.3"]
     if files.certificate is not None:

@@ -74,6 +74,9 @@ class MosquittoDoor:
     async def stop(self) -> None:
         await self.broker.kill()  # it keeps nothing that it could save
 
+    def password(self, user: str) -> str:
+        return self._users[user].password
+
     def url(self, user: str = "") -> str:
         """Return the MQTT URL with a user's credentials, for processes of this machine."""
         tls = self.broker.tls
@@ -84,7 +87,7 @@ class MosquittoDoor:
         return self._url(user, self.broker.tls.name if self.broker.tls else connected_host(self.broker.host))
 
     def _url(self, user: str, host: str) -> str:
-        login = f"{user}:{self._users[user].password}@" if user else ""
+        login = f"{user}:{self.password(user)}@" if user else ""
         return f"{'mqtts' if self.broker.tls else 'mqtt'}://{login}{in_url(host)}:{self.broker.port}"
 
 

@@ -1,4 +1,8 @@
-"""The embedded broker: nats-server from its wheel, with JetStream, MQTT and roles from the registry."""
+"""The embedded broker: nats-server from its wheel, with JetStream, MQTT and roles from the registry.
+
+In the cloud it runs in operator mode: logins are keys with tokens, in accounts apart from each other (``authority``). A
+node's broker has users with passwords.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,21 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from heliograph.bus.connection_url import with_credentials
+from heliograph.bus.contract.accounts import CORE, DOOR
 from heliograph.bus.contract.permissions import Permissions, Place, permissions
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
+from heliograph.bus.nats.authority import Authority, Login
 from heliograph.core.child_process import dying_with_parent
 from heliograph.core.errors import HeliographError
+from heliograph.core.identity.credentials import UserCredentials
 from heliograph.core.private_files import make_private
 from heliograph.core.world import Process, World
+from heliograph.local import earlier_store
 from heliograph.local.broker_tls import BrokerTls, connected_host, in_url, protected, require_protected
 
 READY_TIMEOUT = 60.0
@@ -43,7 +53,11 @@ client has just sent something, since the broker then postpones a ping."""
 
 @dataclass(frozen=True)
 class User:
-    """A broker login. An agent's ``name`` is ``agent-<edge>``: the coordinator reads presence from it."""
+    """A broker login. An agent's ``name`` is ``agent-<edge>``: the coordinator reads presence from it.
+
+    Attributes:
+        password: on a node's broker; in the cloud a key, which the broker makes, takes its place.
+    """
 
     name: str
     password: str
@@ -86,11 +100,19 @@ class Broker:
     tls: BrokerTls | None = None
     process: Process | None = None
 
+    @cached_property
+    def _authority(self) -> Authority | None:
+        """The keys of the cloud's broker; None for a node's, whose users have passwords."""
+        if self.place == "node":
+            return None
+        return Authority(self.directory / "identity", self.world, self.root, SYSTEM_USER)
+
     async def start(self) -> None:
         """Start the server and return when it answers. Raise HeliographError with its last log lines if it does not,
         Refused if other machines would reach it unprotected."""
         require_protected(self.host, self.tls, bool(self.users))
         make_private(self.directory)
+        await self.world.in_thread(self.issue_logins)
         self.system_password = self.system_password or self.world.new_id()
         chosen = not self.port  # keep given and earlier ports: clients know them
         for attempt in range(ATTEMPTS):
@@ -116,6 +138,13 @@ class Broker:
         tail = "\n".join(log.read_text().splitlines()[-5:]) if log.exists() else "no log"
         raise HeliographError(f"nats-server did not start in {self.directory}:\n{tail}")
 
+    def issue_logins(self) -> None:
+        """Write the logins of the cloud's broker, and give its accounts what an earlier version has stored. ``start``
+        does it too. A node's broker has passwords instead."""
+        if self._authority is not None:
+            self._authority.issue([Login(user.name, user.role, user.edge) for user in self.users])
+            earlier_store.adopt(self.directory / "store", *map(self._authority.account_key, (CORE, DOOR)))
+
     async def stop(self) -> None:
         if self.process is not None and self.process.returncode is None:
             self.process.terminate()
@@ -133,12 +162,19 @@ class Broker:
             os.kill(self.process.pid, signal.SIGHUP)
 
     def url(self, user: str = "", scheme: Literal["nats", "mqtt"] = "nats") -> str:
-        """Return the URL with a user's credentials, for processes of this machine."""
-        return self._url(user, scheme, connected_host(self.host)) + (self.tls.own.query if self.tls else "")
+        """Return the URL with a user's login, for processes of this machine: in the cloud the path of its file, on a
+        node user and password."""
+        url = self._own_url(user if self._authority is None else "", scheme)
+        return url if self._authority is None or not user else with_credentials(url, self.login_file(user, scheme))
+
+    def url_with_password(self, user: str) -> str:
+        """Return the MQTT URL with user and password, for programs of this machine that read no file."""
+        return self._own_url(user, "mqtt")
 
     def public_url(self, user: str = "", scheme: Literal["nats", "mqtt"] = "nats") -> str:
-        """Return the URL with a user's credentials, for other machines too; it names no files of this one."""
-        return self._url(user, scheme, self.public_host)
+        """Return the URL with a user's password, for other machines too; it names no files of this one. For NATS in the
+        cloud there is no password: who logs in has a file."""
+        return self._url(user if self._authority is None or scheme == "mqtt" else "", scheme, self.public_host)
 
     @property
     def websocket_url(self) -> str:
@@ -150,24 +186,40 @@ class Broker:
         """The name by which other machines reach it, if any do."""
         return self.tls.name if self.tls else connected_host(self.host)
 
+    def _own_url(self, user: str, scheme: Literal["nats", "mqtt"]) -> str:
+        return self._url(user, scheme, connected_host(self.host)) + (self.tls.own.query if self.tls else "")
+
     def _url(self, user: str, scheme: Literal["nats", "mqtt"], host: str) -> str:
         login = f"{user}:{self.password(user)}@" if user else ""
         spoken = {"nats": "tls", "mqtt": "mqtts"}[scheme] if self.tls else scheme
         return f"{spoken}://{login}{in_url(host)}:{self.port if scheme == 'nats' else self.mqtt_port}"
 
+    def door_url(self, user: str) -> str:
+        """Return the NATS URL with which a user of the cloud comes to where MQTT clients are, if its role may."""
+        return with_credentials(self.url(), self.login_file(user, "mqtt"))
+
+    def login_file(self, user: str, scheme: Literal["nats", "mqtt"] = "nats") -> Path:
+        """Return the file of a user's login in the cloud, for NATS or for MQTT."""
+        assert self._authority is not None
+        return self._authority.credentials(user) if scheme == "nats" else self._authority.door_credentials(user)
+
+    @property
+    def callout_keys(self) -> Path:
+        """The file with the keys of whoever decides about clients without a token; see ``AuthCallout``."""
+        assert self._authority is not None
+        return self._authority.callout_keys
+
     def password(self, user: str) -> str:
-        """Return a user's password; an empty one if there is no such user."""
+        """Return a user's password, in the cloud that for MQTT. Raise Refused if there is no such login."""
+        if self._authority is not None:
+            return UserCredentials.read(self.login_file(user, "mqtt")).token
         if user == SYSTEM_USER:
             return self.system_password
         return {each.name: each.password for each in self.users}.get(user, "")
 
     def config(self) -> str:
         """Return nats-server's configuration (JSON is a subset of its language)."""
-        users = [
-            {"user": user.name, "password": user.password, "permissions": _as_config(self._allowed(user))}
-            for user in (*self.users, User("anonymous", "", "anonymous"))
-        ]
-        tree = {
+        tree: dict[str, Any] = {
             "server_name": self.name,
             "host": self.host,
             "port": self.port,
@@ -183,6 +235,21 @@ class Broker:
             "jetstream": {"store_dir": str(self.directory / "store"), "sync_interval": "always",
                           **({"max_file_store": self.store_bytes} if self.store_bytes else {})},
             "mqtt": {"host": self.host, "port": self.mqtt_port, "max_ack_pending": 4096},
+            **(self._users_options() if self._authority is None else self._authority.server_options()),
+        }
+        if self.websocket:
+            origins = {"allowed_origins": list(self.websocket_origins)} if self.websocket_origins else {}
+            tree["websocket"] = {"host": self.host, "port": self.websocket_port, "no_tls": True, **origins,
+                                 "same_origin": not origins}  # fmt: skip
+        return json.dumps(protected(tree, self.tls), indent=1)
+
+    def _users_options(self) -> dict[str, Any]:
+        """Return the options with the users of a node's broker."""
+        users = [
+            {"user": user.name, "password": user.password, "permissions": _as_config(self._allowed(user))}
+            for user in (*self.users, User("anonymous", "", "anonymous"))
+        ]
+        return {
             "accounts": {
                 "HELIOGRAPH": {"jetstream": "enabled", "users": users},
                 "SYS": {"users": [{"user": SYSTEM_USER, "password": self.system_password}]},
@@ -190,11 +257,6 @@ class Broker:
             "system_account": "SYS",
             "no_auth_user": "anonymous",
         }
-        if self.websocket:
-            origins = {"allowed_origins": list(self.websocket_origins)} if self.websocket_origins else {}
-            tree["websocket"] = {"host": self.host, "port": self.websocket_port, "no_tls": True, **origins,
-                                 "same_origin": not origins}  # fmt: skip
-        return json.dumps(protected(tree, self.tls), indent=1)
 
     def _allowed(self, user: User) -> Permissions:
         return permissions(user.role, self.place, self.root, user.edge, user.name)

@@ -103,4 +103,4 @@ async def answers(bus: Bus) -> None:
 
 
 def broker_in(directory: Path) -> Broker:
-    return Broker(directory / "broker", "cloud", (User("coordinator", "x", "coordinator"),))
+    return Broker(directory / "broker", "node", (User("coordinator", "x", "coordinator"),))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from heliograph.bus.connect import connect
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.permissions import inbox_of, upload_bucket
 from heliograph.bus.contract.weights_file import INLINE, write
@@ -33,11 +34,12 @@ async def _connected(broker: Broker, user: str, scheme: str = "nats", inbox: str
         yield bus  # type: ignore[misc]
 
 
-async def _publish_raw(broker: Broker, subject: bytes, body: bytes, headers: bytes = b"") -> None:
-    """Publish as a user does, and wait until the broker has taken the message."""
+async def _publish_raw(broker: Broker, subject: bytes, body: bytes, headers: bytes = b"", url: str = "") -> None:
+    """Publish, as the operator or with another login, and wait until the broker has taken the message."""
     reader, writer = await asyncio.open_connection(broker.host, broker.port)
-    await reader.readline()
-    login = {"user": "operator", "pass": broker.password("operator"), "headers": True, "verbose": False}
+    nonce = json.loads((await reader.readline()).removeprefix(b"INFO "))["nonce"]
+    credentials = ConnectionUrl.parse(url or broker.url("operator")).credentials
+    login = {**credentials.of_nats(nonce), "headers": True, "verbose": False}
     writer.write(b"CONNECT %s\r\n" % json.dumps(login).encode())
     if headers:
         writer.write(b"HPUB %s %d %d\r\n%s%s\r\n" % (subject, len(headers), len(headers) + len(body), headers, body))
@@ -58,10 +60,11 @@ async def test_a_subject_of_any_bytes_breaks_no_connection(broker: Start, scheme
     async with _connected(one, "coordinator", scheme) as bus:
         downs: list[bool] = []
         bus.link.listen(downs.append)
+        among_mqtt_clients = one.door_url("coordinator") if scheme == "mqtt" else ""
         async with bus.subscribe("request/#") as messages:
             for number, odd in enumerate(ODD):
-                await _publish_raw(one, b"heliograph.request.a" + odd + b"b.c", b"odd")
-                await _publish_raw(one, b"heliograph.request.jobs.list", str(number).encode())
+                await _publish_raw(one, b"heliograph.request.a" + odd + b"b.c", b"odd", url=among_mqtt_clients)
+                await _publish_raw(one, b"heliograph.request.jobs.list", str(number).encode(), url=among_mqtt_clients)
                 async with asyncio.timeout(HANGS):
                     while (message := await anext(messages)).body != str(number).encode():
                         assert message.body == b"odd" and message.topic.startswith("request/a"), message
@@ -83,6 +86,20 @@ async def test_headers_of_any_bytes_break_no_connection(broker: Start) -> None:
                 while (await anext(messages)).body != b"good":
                     pass
         assert downs == [True]
+
+
+async def test_headers_that_name_another_sender_change_nothing(broker: Start) -> None:
+    """However often, and in whatever spelling, a user claims to be another one."""
+    one = await broker()
+    claim = b'Nats-Request-Info: {"name_tag":"operator"}\r\n'
+    forged = (claim, 3 * claim, claim.lower(), claim.upper() + claim, b"x: y\r\n" + claim + b"z: w\r\n",
+              claim.replace(b": ", b":"), claim.replace(b": ", b" :  "), b" " + claim + claim)  # fmt: skip
+    async with _connected(one, "coordinator") as bus, bus.subscribe("request/#") as messages:
+        for headers in forged:
+            await _publish_raw(one, b"heliograph.request.jobs.list", b"{}", b"NATS/1.0\r\n" + headers + b"\r\n",
+                               one.url("alice"))  # fmt: skip
+            async with asyncio.timeout(HANGS):
+                assert (await anext(messages)).sender == "alice", headers
 
 
 async def test_a_header_named_status_is_no_notice_of_the_broker(broker: Start) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import pytest
 
@@ -18,8 +19,9 @@ Start = Callable[..., Awaitable[Broker]]
 
 
 @asynccontextmanager
-async def connected(server: Broker, user: str, scheme: str = "nats") -> AsyncIterator[Bus]:
-    async with connect(server.url(user, scheme)) as bus:
+async def connected(server: Broker, user: str, scheme: Literal["nats", "mqtt"] = "nats") -> AsyncIterator[Bus]:
+    """Connect to where MQTT clients are."""
+    async with connect(server.door_url(user) if scheme == "nats" else server.url(user, scheme)) as bus:
         await bus.link.wait_up(PATIENCE)
         yield bus
 

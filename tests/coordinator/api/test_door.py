@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from paho.mqtt.enums import CallbackAPIVersion
 
+from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import topics
 from heliograph.client import AsyncClient
@@ -45,7 +46,7 @@ class ForeignClient:
         self.client.on_message = lambda _, __, message: self._loop.call_soon_threadsafe(
             self._replies.put_nowait, json.loads(message.payload)
         )
-        self.client.username_pw_set(door.credentials.user, door.credentials.password)
+        self.client.username_pw_set(*door.credentials.of_mqtt())
         self.client.connect(door.host, door.port)
         self.client.loop_start()
 
@@ -291,7 +292,9 @@ async def test_a_retained_request_at_the_embedded_door_is_done_once_and_not_kept
         async with asyncio.timeout(HANGS):
             while said not in (await anext(lines)).body:
                 pass
-    stream = await cloud.client.bus.connection.ask("$JS.API.STREAM.INFO.$MQTT_rmsgs", {"subjects_filter": ">"})
+    async with connect(cloud.cluster.broker.door_url("coordinator"), name="looking") as bus:
+        await bus.link.wait_up(HANGS)
+        stream = await bus.connection.ask("$JS.API.STREAM.INFO.$MQTT_rmsgs", {"subjects_filter": ">"})
     subjects = stream["state"]["subjects"]
     assert subjects
     assert [subject for subject in subjects if not subject.startswith("$MQTT.rmsgs.heliograph.status.")] == []

@@ -133,11 +133,13 @@ async def test_a_client_counts_by_its_user_on_a_real_broker(
     warnings: list[str] = []
 
     async def connect_liars(stack: AsyncExitStack) -> None:
-        for scheme in ("nats", "mqtt"):
-            for user in ("", "alice", "operator", "agent-edge-2"):
-                bus = connect(server.url(user, scheme), name="agent-edge-1")
-                await stack.enter_async_context(bus)
-                await bus.link.wait_up(HANGS)
+        urls = [server.url(user, scheme) for scheme in ("nats", "mqtt") for user in ("", "alice", "operator")]
+        # an MQTT client with a token names any user, and any client its connection
+        lies = f"mqtt://agent-edge-1:{server.password('alice')}@{server.host}:{server.mqtt_port}"
+        for url in (*urls, server.url("agent-edge-2"), lies):
+            bus = connect(url, name="agent-edge-1")
+            await stack.enter_async_context(bus)
+            await bus.link.wait_up(HANGS)
 
     async with AsyncExitStack() as stack:
         system = await stack.enter_async_context(connect(server.url(SYSTEM_USER), name="presence"))

@@ -117,7 +117,7 @@ async def test_any_mqtt_client_labels_by_the_same_topics(cloud: Any) -> None:
     await _hard(cloud, "by-mqtt", 4)
     await _until(cloud, "by-mqtt", waiting=1)
     door = ConnectionUrl.parse(cloud.cluster.broker.url("foreign", "mqtt"))
-    login = {"username": door.credentials.user, "password": door.credentials.password}
+    login = dict(zip(("username", "password"), door.credentials.of_mqtt(), strict=True))
     async with asyncio.timeout(HANGS), aiomqtt.Client(door.host, door.port, **login) as device:
         await device.subscribe("heliograph/reply/foreign/+")
         messages = device.messages

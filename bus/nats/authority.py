@@ -1,0 +1,311 @@
+"""The keys of a broker in operator mode, and what they sign: accounts and logins, kept in a directory.
+
+    authority.json       secrets: the operator's key, a key for each account and each role at the MQTT door
+    accounts/KEY.jwt     the accounts, as the server's resolver keeps them
+    logins/NAME.creds    a login on NATS: a token with the key that its user signs with
+    logins/NAME.mqtt     a login at the MQTT door: a token that is the password
+    callout.json         keys of whoever decides about clients without a token
+
+Whoever has the directory is every login. The server gets public keys and tokens of accounts alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from heliograph.bus.contract.accounts import (
+    CORE,
+    CORE_ROLES,
+    DOOR,
+    DOOR_ROLES,
+    EDGE_TAG,
+    GUESTS,
+    SYSTEM,
+    account_of,
+    allowed_of,
+    core_exports,
+    core_imports,
+    core_template,
+    door_exports,
+    door_imports,
+    door_template,
+    imports_of,
+)
+from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
+from heliograph.bus.nats.auth_callout import CalloutKeys
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.identity.claims import AccountClaims, ConnectionType, OperatorClaims, Scope, UserClaims
+from heliograph.core.identity.credentials import UserCredentials
+from heliograph.core.identity.nkeys import KeyPair, Kind
+from heliograph.core.identity.tokens import encode
+from heliograph.core.names import require_label
+from heliograph.core.private_files import make_private, write_private
+from heliograph.core.world import World
+
+FILE = "authority.json"
+_CALLOUT = "callout"
+"""Name of the login of whoever decides about clients without a token."""
+_NATS: tuple[ConnectionType, ...] = ("STANDARD", "WEBSOCKET")
+_MQTT: tuple[ConnectionType, ...] = ("MQTT", "MQTT_WS")
+_WAYS: Mapping[Role, tuple[ConnectionType, ...]] = {"anonymous": (), "coordinator": ()}
+"""Roles that come to DOOR by NATS too: anonymous clients may publish nothing, so that they forge no reply subjects, and
+the coordinator bounds there what MQTT clients make the broker keep."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who may log in: a component, a person, a program.
+
+    Attributes:
+        edge: of an agent the edge, of a participant its name.
+        expires: seconds since 1970; 0 for never.
+    """
+
+    name: str
+    role: Role
+    edge: str = ""
+    expires: int = 0
+
+
+@dataclass
+class _Keys:
+    """Seeds by name, and the public keys of logins that lost their place, with the time, by account."""
+
+    operator: KeyPair
+    accounts: dict[str, KeyPair] = field(default_factory=dict)
+    scopes: dict[str, KeyPair] = field(default_factory=dict)
+    """Keys that sign for the logins of one role in one account, by ``ACCOUNT/role``."""
+    logins: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Public key of each login, by account and name."""
+    revoked: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+class Authority:
+    """Issues accounts and logins of one broker.
+
+    Args:
+        system: name of the login to the server's own account, for presence.
+
+    Raises:
+        HeliographError: if the directory's file cannot be read: other keys would lock every client out.
+    """
+
+    def __init__(self, directory: Path, world: World, root: str = DEFAULT_ROOT, system: str = "system") -> None:
+        self._directory = make_private(directory)
+        self._world = world
+        self._root = root
+        self._system = system
+        self._file = directory / FILE
+        self._keys = self._read()
+
+    def credentials(self, login: str) -> Path:
+        """Return the file with a login on NATS."""
+        return self._directory / "logins" / f"{require_label(login, 'login')}.creds"
+
+    def door_credentials(self, login: str) -> Path:
+        """Return the file with a login at the MQTT door."""
+        return self._directory / "logins" / f"{require_label(login, 'login')}.mqtt"
+
+    @property
+    def callout_keys(self) -> Path:
+        """The file with the keys of an ``AuthCallout``."""
+        return self._directory / "callout.json"
+
+    def account_key(self, account: str) -> str:
+        """Return the public key of an account, once it is issued; the server knows the account by it."""
+        return self._public(account)
+
+    def issue(self, logins: Iterable[Login]) -> None:
+        """Write accounts and logins. Who had a login and is not named any more loses it."""
+        named = {each.name: each for each in logins}
+        self._forget(named)
+        make_private(self._directory / "logins")
+        own = {account_of(each.role, each.name, each.edge): each for each in named.values()}
+        for name in (CORE, DOOR, GUESTS, SYSTEM, *own):
+            self._key("account", self._keys.accounts, name)
+        for name in (*(f"{CORE}/{role}" for role in CORE_ROLES), *(f"{DOOR}/{role}" for role in DOOR_ROLES)):
+            self._key("account", self._keys.scopes, name)
+        for login in named.values():
+            self._issue_login(login)
+        self._issue_own_login(self._system, SYSTEM)
+        self._issue_own_login(_CALLOUT, GUESTS)
+        self._write_callout_keys()
+        self._write_accounts([self._core(), self._door(), self._guests(), self._sys(), *(
+            self._account(name, login) for name, login in own.items() if name not in (CORE, DOOR)
+        )])  # fmt: skip
+        self._save()
+
+    def server_options(self) -> Mapping[str, Any]:
+        """Return the options of nats-server by which it trusts this authority alone."""
+        operator = OperatorClaims(subject=self._keys.operator.public, name="heliograph",
+                                  system_account=self._public(SYSTEM))  # fmt: skip
+        return {
+            "operator": encode(operator, self._keys.operator, self._world.now()),
+            "system_account": self._public(SYSTEM),
+            "resolver": {"type": "full", "dir": str(self._accounts), "allow_delete": True, "interval": "2m"},
+            "default_sentinel": self._sentinel(),
+        }
+
+    @property
+    def _accounts(self) -> Path:
+        return self._directory / "accounts"
+
+    def _issue_login(self, login: Login) -> None:
+        account = account_of(login.role, login.name, login.edge)
+        file = self.credentials(login.name)
+        key = _key_of(file) or KeyPair("user", self._world.new_secret())
+        claims = UserClaims(subject=key.public, name=login.name, expires=login.expires)
+        if account == CORE:
+            self._write(file, CORE, key, replace(claims, account=self._public(CORE)), self._scope(CORE, login.role))
+        else:
+            self._write(file, account, key, replace(claims, connection_types=_NATS), self._keys.accounts[account])
+        if login.role in DOOR_ROLES:
+            self._issue_at_door(login)
+
+    def _issue_at_door(self, login: Login) -> None:
+        public = self._keys.logins.get(DOOR, {}).get(login.name)
+        subject = public or KeyPair("user", self._world.new_secret()).public
+        tags = (f"{EDGE_TAG}:{login.edge}",) if login.edge else ()
+        claims = UserClaims(subject=subject, name=login.name, expires=login.expires, account=self._public(DOOR),
+                            tags=tags)  # fmt: skip
+        self._write_unless_there(self.door_credentials(login.name), claims, self._scope(DOOR, login.role), None)
+        self._keys.logins.setdefault(DOOR, {})[login.name] = subject
+
+    def _issue_own_login(self, name: str, account: str) -> None:
+        file = self.credentials(name)
+        key = _key_of(file) or KeyPair("user", self._world.new_secret())
+        self._write(file, account, key, UserClaims(subject=key.public, name=name), self._keys.accounts[account])
+
+    def _write_callout_keys(self) -> None:
+        answering, admitting = self._keys.accounts[GUESTS], self._scope(DOOR, "anonymous")
+        keys = CalloutKeys(self.credentials(_CALLOUT), self._public(DOOR), answering, admitting)
+        keys.write(self.callout_keys)
+
+    def _write(self, file: Path, account: str, key: KeyPair, claims: UserClaims, signer: KeyPair) -> None:
+        self._write_unless_there(file, claims, signer, key)
+        self._keys.logins.setdefault(account, {})[claims.name] = key.public
+
+    def _write_unless_there(self, file: Path, claims: UserClaims, signer: KeyPair, key: KeyPair | None) -> None:
+        """Write a login; one that claims the same already stays, since its user may have put it elsewhere."""
+        try:
+            there = UserCredentials.read(file).claims
+        except Refused:
+            there = None
+        if there is None or replace(there, issued_at=0) != replace(claims, issuer=signer.public):
+            token = encode(claims, signer, self._world.now())
+            UserCredentials(token, claims, key).write(file)
+
+    def _sentinel(self) -> str:
+        """Return the token that the server gives to clients without one: it leads to the auth callout."""
+        guest = KeyPair("user", self._world.new_secret())
+        claims = UserClaims(subject=guest.public, name="guest", bearer=True)
+        return encode(claims, self._keys.accounts[GUESTS], self._world.now())
+
+    def _core(self) -> AccountClaims:
+        root = self._root
+        scopes = tuple(
+            Scope(key=self._scope(CORE, role).public, role=role, allowed=core_template(role, root),
+                  connection_types=_NATS) for role in CORE_ROLES
+        )  # fmt: skip
+        return AccountClaims(subject=self._public(CORE), name=CORE, jetstream=True, scopes=scopes,
+                             exports=core_exports(root), imports=core_imports(self._public(DOOR), root))  # fmt: skip
+
+    def _door(self) -> AccountClaims:
+        root = self._root
+        scopes = tuple(
+            Scope(key=self._scope(DOOR, role).public, role=role, allowed=door_template(role, root), bearer=True,
+                  connection_types=_WAYS.get(role, _MQTT)) for role in DOOR_ROLES
+        )  # fmt: skip
+        return AccountClaims(subject=self._public(DOOR), name=DOOR, jetstream=True, scopes=scopes,
+                             exports=door_exports(root), imports=door_imports(self._public(CORE), root))  # fmt: skip
+
+    def _guests(self) -> AccountClaims:
+        callout = self._keys.logins[GUESTS][_CALLOUT]
+        return AccountClaims(subject=self._public(GUESTS), name=GUESTS, authorized_by=(callout,),
+                             authorizes_for=(self._public(DOOR),))  # fmt: skip
+
+    def _sys(self) -> AccountClaims:
+        return AccountClaims(subject=self._public(SYSTEM), name=SYSTEM)
+
+    def _account(self, name: str, login: Login) -> AccountClaims:
+        imports = imports_of(login.role, self._public(CORE), self._public(DOOR), self._root, login=login.name,
+                             edge=login.edge)  # fmt: skip
+        allowed = allowed_of(login.role, self._root, login=login.name, edge=login.edge)
+        return AccountClaims(subject=self._public(name), name=name, imports=imports, allowed=allowed)
+
+    def _write_accounts(self, accounts: Iterable[AccountClaims]) -> None:
+        """Write the resolver's directory, without accounts that are none of these."""
+        make_private(self._accounts)
+        written = set()
+        for claims in accounts:
+            revoked = self._keys.revoked.get(claims.name, {})
+            token = encode(replace(claims, revoked=revoked), self._keys.operator, self._world.now())
+            write_private(self._accounts / f"{claims.subject}.jwt", token)
+            written.add(f"{claims.subject}.jwt")
+        for file in self._accounts.glob("*.jwt"):
+            if file.name not in written:
+                file.unlink()
+
+    def _forget(self, named: Mapping[str, Login]) -> None:
+        """Revoke the logins that are not named, or have another role now."""
+        now = int(self._world.now())
+        for account, logins in self._keys.logins.items():
+            for name in [*logins]:
+                if name in (self._system, _CALLOUT):
+                    continue
+                login = named.get(name)
+                places = {account_of(login.role, login.name, login.edge), DOOR} if login is not None else set()
+                if account not in places:
+                    self._keys.revoked.setdefault(account, {})[logins.pop(name)] = now
+                    if login is None:
+                        self.credentials(name).unlink(missing_ok=True)
+                        self.door_credentials(name).unlink(missing_ok=True)
+
+    def _public(self, account: str) -> str:
+        return self._keys.accounts[account].public
+
+    def _scope(self, account: str, role: Role) -> KeyPair:
+        return self._keys.scopes[f"{account}/{role}"]
+
+    def _key(self, kind: Kind, keys: dict[str, KeyPair], name: str) -> None:
+        if name not in keys:
+            keys[name] = KeyPair(kind, self._world.new_secret())
+
+    def _read(self) -> _Keys:
+        try:
+            tree = json.loads(self._file.read_text())
+            return _Keys(
+                KeyPair.from_seed(tree["operator"], str(self._file)),
+                {name: KeyPair.from_seed(seed, str(self._file)) for name, seed in tree["accounts"].items()},
+                {name: KeyPair.from_seed(seed, str(self._file)) for name, seed in tree["scopes"].items()},
+                {account: dict(logins) for account, logins in tree["logins"].items()},
+                {account: dict(keys) for account, keys in tree["revoked"].items()},
+            )
+        except FileNotFoundError:
+            return _Keys(KeyPair("operator", self._world.new_secret()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, Refused):
+            hint = "delete its directory to make every login anew"
+            raise HeliographError(f"{self._file} cannot be read; {hint}") from None
+
+    def _save(self) -> None:
+        keys = self._keys
+        tree = {
+            "operator": keys.operator.seed,
+            "accounts": {name: key.seed for name, key in keys.accounts.items()},
+            "scopes": {name: key.seed for name, key in keys.scopes.items()},
+            "logins": keys.logins,
+            "revoked": keys.revoked,
+        }
+        write_private(self._file, json.dumps(tree))
+
+
+def _key_of(file: Path) -> KeyPair | None:
+    """Return the key of a login's file; None where there is none."""
+    try:
+        return UserCredentials.read(file).key
+    except Refused:
+        return None

@@ -13,6 +13,7 @@ from benchmarks import (
     coordinator_memory,
     dataset_indexes,
     echo,
+    edge_accounts,
     fleet,
     hostile,
     hot_swap,
@@ -81,6 +82,14 @@ _ALL = [
     Benchmark("presence", "presence", unplugged_edges.seen, repeats=3, metrics=(
         Metric("offline", "unplugged edge seen offline, slowest", "s", 3, statistic="max"),
         Metric("back", "unplugged edge seen back, slowest", "s", 1, statistic="max"),
+    )),
+    Benchmark("accounts", "accounts", edge_accounts.connected, repeats=1, metrics=(
+        *(Metric(f"{name} {size}", f"{size} edges, {title}", unit)
+          for name, title, unit in (("memory", "broker's memory", "MB"), ("seconds", "until all have connected", "s"),
+                                    ("cpu", "broker's CPU for that", "s"), ("start", "broker's start", "s"))
+          for size in edge_accounts.SIZES),
+        Metric("growth", "memory of an edge, 501-1000 over 251-500", "×", 1.25),
+        Metric("cpu growth", "CPU of an edge, 501-1000 over 251-500", "×", 2),
     )),
     Benchmark("inference", "inference", inference_calls.calls, metrics=(
         Metric("application", "inference, application, p50", "ms", 2, statistic="p50", name="application p50"),

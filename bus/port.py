@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from heliograph.bus.contract.event import Event, Form, decode, encode, is_signed
+from heliograph.bus.contract.event_signature import check_event_signature
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.transport import Bus, Message, require_live
 from heliograph.core.errors import Refused
 from heliograph.core.world import World
+
+if TYPE_CHECKING:
+    from heliograph.core.ed25519_signer import Ed25519Signer
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -34,6 +38,10 @@ class Received(Generic[P]):
             by: who has the key, for the error.
         """
         check_signed(self.event, self.message, key, by)
+
+    def check_signature(self, trusted: Collection[bytes], by: str) -> None:
+        """Raise Refused unless one of these public keys has signed the event; see ``check_event_signature``."""
+        check_event_signature(self.event, self.message.body, self.message.topic, trusted, by)
 
 
 def check_signed(event: Event, message: Message, key: bytes, by: str) -> None:
@@ -92,13 +100,14 @@ class Port:
         sure: bool = True,
         without: Mapping[str, Any] | None = None,
         key: bytes | None = None,
+        signer: Ed25519Signer | None = None,
         **params: str,
     ) -> int:
         """Publish an event; see ``Bus.publish`` for the result and the errors, ``event`` for ``id`` and ``without``,
-        ``encode`` for ``key``."""
+        ``encode`` for ``key`` and ``signer``."""
         address = topic.at(*rest, **params)
         event = self.event(topic, payload, address, id=id, form=form, without=without)
-        return await self.bus.publish(address, encode(event, form, key), headers=headers, sure=sure)
+        return await self.bus.publish(address, encode(event, form, key, signer), headers=headers, sure=sure)
 
     def read(self, topic: Topic[P], message: Message) -> Received[P]:
         """Decode and validate a message of the topic. Raises Refused naming its topic and the wrong field; also where

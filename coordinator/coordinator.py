@@ -17,6 +17,7 @@ from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.leadership import Lease
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.term import Connections, Term
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.failures import sentence_of
 from heliograph.core.signing import Signer
 from heliograph.core.tasks import Background, keep_running, retry_until_reachable
@@ -41,6 +42,8 @@ class CoordinatorConfig:
         quotas: what callers may ask for and store.
         signing_key: file of the private key that signs versions of models; it is made where there is none. None leaves
             them unsigned. All coordinators of a cluster have the same key.
+        document_signer: signs desired documents; None leaves them unsigned. All coordinators of a cluster have the same
+            key.
         lives: how long what nobody needs stays.
         callout: file of the keys by which anonymous clients are let in at a broker in operator mode. All coordinators
             of a cluster have it, and those that stand by decide too.
@@ -55,6 +58,7 @@ class CoordinatorConfig:
     patience: float = 1.0
     quotas: Quotas = field(default_factory=Quotas)
     signing_key: Path | None = None
+    document_signer: Ed25519Signer | None = None
     lives: Lives = field(default_factory=Lives)
     callout: Path | None = None
 
@@ -116,7 +120,8 @@ class Coordinator:
     async def _lead(self) -> None:
         config = self._config
         await Term(
-            self._connections, self._world, self._source, config.quotas, config.lives, self._signer, self._out
+            self._connections, self._world, self._source, config.quotas, config.lives, self._signer,
+            config.document_signer, self._out,
         ).run()
 
     def _on_standby(self, leader: str) -> None:

@@ -42,6 +42,7 @@ from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.breaks import Breaks
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import HeliographError
 from heliograph.core.failures import Failures
 from heliograph.core.names import CLOUD
@@ -92,12 +93,13 @@ class Term:
 
     def __init__(
         self, connections: Connections, world: World, source: str, quotas: Quotas, lives: Lives,
-        signer: Signer | None, out: Callable[[str], None],
+        signer: Signer | None, document_signer: Ed25519Signer | None, out: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._connections = connections
         self._quotas = quotas
         self._lives = lives
         self._signer = signer
+        self._document_signer = document_signer
         self._world = world
         self._out = out
         self._port = Port(connections.cloud, world, source)
@@ -209,7 +211,7 @@ class Term:
         self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed, self._world,
                                   self._quotas, epoch)  # fmt: skip
         self._view = None
-        self._desired = DesiredWriter(self._port, epoch, self._edges.version, self._warn)
+        self._desired = DesiredWriter(self._port, epoch, self._edges.version, self._warn, self._document_signer)
         for kind in declared().kinds.values():
             for resource in self._store.all(kind):
                 self._board.show(resource)

@@ -42,7 +42,7 @@ from heliograph.edge_agent.launcher import Launcher
 from heliograph.edge_agent.loop_files import LoopFiles
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.model_store import ModelStore
-from heliograph.edge_agent.model_trust import ModelTrust
+from heliograph.edge_agent.model_trust import MAX_REASON, ModelTrust
 from heliograph.edge_agent.node_log import NodeLog
 from heliograph.edge_agent.node_room import NodeRoom
 from heliograph.edge_agent.offload_relay import OffloadRelay
@@ -144,7 +144,7 @@ class Agent:
         self._claim = NameClaim(self._cloud, self._edge, place, self._background, self._failures)
         self._desired = DesiredDocument(
             self._cloud, self._edge, self._journal, self._background, self._wake, self._resynced, self._log.warn,
-            self._failures,
+            self._failures, config.coordinator_keys, lambda: self._reporter.due(),
         )  # fmt: skip
         self._reconciler = Reconciler(
             self._node, self._edge, self._supervisor, launcher, self._models, self._prefetcher, self._inventory,
@@ -260,6 +260,7 @@ class Agent:
             full=self._room.full,
             loops=self._loops.reports(),
             unenforced=list(self.config.unenforced),
+            refused_document=self._desired.refused[:MAX_REASON],
         )
         return report
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from heliograph.bus.connection_url import INSECURE, ConnectionUrl
 from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.core.errors import Refused
 from heliograph.edge_agent.admission import UNKNOWN, Capacity
 from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.datasets.csv_look import Header
@@ -33,6 +36,8 @@ class AgentConfig:
         package_keys: PEM of each public key whose signature allows a package, by its id.
         model_keys: PEM of each public key whose signature a model needs to be served here, by the key's id; without
             any, no signature is needed.
+        coordinator_keys: public keys, one of which signs what is desired of this node; without any, unsigned documents
+            hold.
         capacity: what the node has for workers that ask for memory or GPUs.
         label_columns: the column with the labels, of the edge's own data sets.
         tells_labels: whether the edge tells how often each label occurs in its data sets.
@@ -57,8 +62,22 @@ class AgentConfig:
     allowed_packages_file: Path | None = None
     package_keys: Mapping[str, str] = field(default_factory=dict)
     model_keys: Mapping[str, str] = field(default_factory=dict)
+    coordinator_keys: frozenset[bytes] = frozenset()
     capacity: Capacity = UNKNOWN
     unenforced: tuple[str, ...] = ()
+
+
+def require_signatures(config: AgentConfig, environment: Mapping[str, str] = os.environ) -> None:
+    """Raise Refused where the cloud is another machine and nobody has pinned its key: whoever gets between could steer
+    this node. ``HELIOGRAPH_INSECURE=1`` accepts that."""
+    cloud = ConnectionUrl.parse(config.cloud, "--cloud")
+    if config.coordinator_keys or cloud.stays_here or environment.get(INSECURE) == "1":
+        return
+    raise Refused(
+        "insecure", field="--coordinator-keys", got="none",
+        expected=f"the coordinator's public keys, since {cloud.host} is another machine",
+        hint="Copy the cluster's coordinator-keys.pem, and name it; or type --insecure.",
+    )  # fmt: skip
 
 
 def packages_directory(state: Path) -> Path:

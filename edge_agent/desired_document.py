@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
@@ -28,6 +28,8 @@ class DesiredDocument:
         changed: called when a newer document has come.
         resynced: called after each resync; returns whether the next one is due soon, since something is still missing.
         warn: called with a line about a refused document, or about a task that this agent cannot run.
+        trusted: public keys of the coordinator, one of which signs each document; without any, unsigned ones hold.
+        told: called when another reason to refuse a document has come: it is reported.
     """
 
     def __init__(
@@ -40,7 +42,11 @@ class DesiredDocument:
         resynced: Callable[[], bool],
         warn: Callable[[str], None],
         failures: Failures,
+        trusted: Collection[bytes] = (),
+        told: Callable[[], None] = lambda: None,
     ) -> None:
+        self._told = told
+        self._trusted = trusted
         self._cloud = cloud
         self._edge = edge
         self._journal = journal
@@ -56,6 +62,8 @@ class DesiredDocument:
         self._follows = False
         """Whether the subscription exists; it outlives reconnects."""
         self._newer_came = Flag()
+        self.refused = ""
+        """Why the newest document of the cloud does not hold; empty where it does."""
         self.is_present = False
         """Whether the cloud has told in this life what is desired. The document on disk may be older than what the node
         did before it ended: a full disk loses documents."""
@@ -77,7 +85,10 @@ class DesiredDocument:
             await self.read()
             async for each in received:
                 with self._failures.contain(each.message.topic):
-                    self._accept(each)
+                    try:
+                        self._accept(each)
+                    except Refused as error:
+                        self._refused(error)
 
     async def resync(self) -> None:
         """Re-read the newest document until cancelled, backing off while nothing changes."""
@@ -112,9 +123,11 @@ class DesiredDocument:
 
     def _accept(self, received: Received[Desired]) -> None:
         desired = received.payload
+        if self._trusted:
+            received.check_signature(self._trusted, "the coordinator")
         if desired.edge != self._edge or desired.generation.order <= self.newest.generation.order:
             return
-        self.newest = desired
+        self.newest, self.refused = desired, ""
         for report in refusals(desired.unsupported):
             self._warn(f"task {report.worker}: {report.detail}")
         self._newer_came.set()
@@ -134,3 +147,6 @@ class DesiredDocument:
 
     def _refused(self, error: Refused) -> None:
         self._refusals.add(error.topic, error)
+        if self.refused != str(error):
+            self.refused = str(error)
+            self._told()

@@ -1,8 +1,9 @@
 """The envelope: a CloudEvents 1.0 event as JSON or MessagePack; its first byte says which.
 
 JSON follows the CloudEvents JSON format 1.0. The MessagePack form is the same map of attributes with native binary
-data. A signed event carries one more attribute, ``mac``, always the last of the MessagePack map: HMAC-SHA256 over
-every byte before it. The encoded bytes travel unchanged over MQTT, NATS, journals and traces.
+data. An authenticated event carries one more attribute, always the last of the MessagePack map, over every byte before
+it: ``mac``, an HMAC-SHA256, or ``signature`` (see ``event_signature``). The encoded bytes travel unchanged over MQTT,
+NATS, journals and traces.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgpack
 
@@ -22,10 +23,15 @@ from heliograph.core.document_bounds import MAX_CONTAINERS, MAX_DEPTH, MAX_KEYS,
 from heliograph.core.document_values import check_values
 from heliograph.core.errors import Refused
 
+if TYPE_CHECKING:
+    from heliograph.core.ed25519_signer import Ed25519Signer
+
 Form = Literal["json", "msgpack"]
 
 _MAC_FIELD = b"\xa3mac\xc4\x20"
 _MAC_SIZE = 32
+SIGNATURE_FIELD = b"\xa9signature\xc4\x40"
+"""The name of the last attribute of a signed event, and the beginning of its value."""
 _STRING = frozenset((str,))
 _NUMBER = re.compile("[0-9]{1,18}")
 _TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
@@ -50,6 +56,7 @@ class Event:
         sequence: the producer's own number, from 1 without a gap; set where the producer wants an acknowledgement.
         traceparent: W3C Trace Context.
         replayed: True where the event was replayed from a trace.
+        signed_by: the public key of whoever has signed the event, as it says; ``event_signature`` checks it.
     """
 
     id: str
@@ -61,10 +68,14 @@ class Event:
     sequence: int | None = None
     traceparent: str = ""
     replayed: bool = False
+    signed_by: str = ""
 
 
-def encode(event: Event, form: Form = "msgpack", key: bytes | None = None) -> bytes:
-    """Return the encoded event, signed where a ``key`` is given (MessagePack only)."""
+def encode(
+    event: Event, form: Form = "msgpack", key: bytes | None = None, signer: Ed25519Signer | None = None
+) -> bytes:
+    """Return the encoded event, with a MAC where a ``key`` is given, signed where a ``signer`` is (MessagePack
+    only)."""
     fields: dict[str, Any] = {"specversion": "1.0", "id": event.id, "source": event.source, "type": event.type}
     for name in ("time", "subject", "traceparent"):
         if value := getattr(event, name):
@@ -81,13 +92,26 @@ def encode(event: Event, form: Form = "msgpack", key: bytes | None = None) -> by
             fields["data"] = event.data
         return json.dumps(fields, separators=(",", ":"), default=_json_bytes, allow_nan=False).encode()
     fields["data"] = event.data
+    if signer is not None:
+        return sign_fields(fields, signer)
     if key is None:
         return msgpack.packb(fields)  # type: ignore[no-any-return]
-    packer = msgpack.Packer()
-    unsigned = packer.pack_map_header(len(fields) + 1) + b"".join(
-        packer.pack(name) + packer.pack(value) for name, value in fields.items()
-    )
+    unsigned = _all_but_last(fields)
     return b"".join((unsigned, _MAC_FIELD, hmac.digest(key, unsigned, hashlib.sha256)))
+
+
+def sign_fields(fields: Mapping[str, Any], signer: Ed25519Signer) -> bytes:
+    """Return an event's attributes as MessagePack, signed."""
+    public = base64.urlsafe_b64encode(signer.public).decode().rstrip("=")
+    unsigned = _all_but_last({**fields, "signedby": public})
+    return b"".join((unsigned, SIGNATURE_FIELD, signer.sign(unsigned)))
+
+
+def _all_but_last(fields: Mapping[str, Any]) -> bytes:
+    """Return MessagePack of the attributes, in a map that has one more."""
+    packer = msgpack.Packer()
+    packed = (packer.pack(name) + packer.pack(value) for name, value in fields.items())
+    return bytes(packer.pack_map_header(len(fields) + 1)) + b"".join(packed)
 
 
 def is_signed(body: bytes, key: bytes) -> bool:
@@ -184,7 +208,7 @@ def from_tree(tree: Mapping[str, Any], topic: str = "") -> Event:
         value = tree.get(name)
         if not isinstance(value, str) or not 0 < len(value) <= 256:
             raise Refused("invalid", topic=topic, field=name, expected="a string of 1 to 256 characters", got=value)
-    for name in ("time", "subject", "traceparent"):
+    for name in ("time", "subject", "traceparent", "signedby"):
         value = tree.get(name, "")
         if not isinstance(value, str) or len(value) > 512:
             raise Refused("invalid", topic=topic, field=name, expected="a string", got=value)
@@ -212,6 +236,7 @@ def from_tree(tree: Mapping[str, Any], topic: str = "") -> Event:
         sequence=sequence,
         traceparent=tree.get("traceparent", ""),
         replayed=replayed,
+        signed_by=tree.get("signedby", ""),
     )
 
 

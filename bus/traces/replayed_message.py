@@ -11,10 +11,11 @@ from typing import Any
 import msgpack
 
 from heliograph.bus.contract import registry
-from heliograph.bus.contract.event import is_event, parse
+from heliograph.bus.contract.event import is_event, parse, sign_fields
 from heliograph.bus.contract.lanes import REPLAYED
 from heliograph.bus.traces.layout import encoding_of
 from heliograph.bus.traces.recorded import Recorded
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_label
 
@@ -66,6 +67,7 @@ class ReplayedMessage:
     Attributes:
         source: the original source; messages of one source keep their order.
         known: whether its topic is declared.
+        lost_signature: whether it was signed and is not any more.
     """
 
     topic: str
@@ -73,13 +75,14 @@ class ReplayedMessage:
     source: str
     known: bool
     retain: bool
+    lost_signature: bool = False
 
 
-def replayed_message(recorded: Recorded, names: Names) -> ReplayedMessage:
+def replayed_message(recorded: Recorded, names: Names, signer: Ed25519Signer | None = None) -> ReplayedMessage:
     """Return the message that replays a recorded one.
 
-    An event is marked as replayed in its envelope and loses its signature, since its bytes change. A bare document,
-    such as a device's, keeps its bytes unless a name in it is changed.
+    An event is marked as replayed in its envelope, so that its bytes change: it loses its MAC, and one that was signed
+    is signed anew by ``signer``. A bare document, such as a device's, keeps its bytes unless a name in it is changed.
     """
     topic, found = registry.lookup(recorded.topic)
     params = dict(found)
@@ -109,8 +112,13 @@ def replayed_message(recorded: Recorded, names: Names) -> ReplayedMessage:
     if event:
         tree.pop("mac", None)
         tree["replayed"] = True
+        if tree.pop("signature", None) is not None:
+            tree.pop("signedby", None)
+            body = msgpack.packb(tree) if signer is None else sign_fields(tree, signer)
+            sender = source if isinstance(source, str) else address
+            return ReplayedMessage(address, body, sender, topic is not None, retain, signer is None)
     if encoding_of(recorded.body) == "msgpack":
-        body: bytes = msgpack.packb(tree)
+        body = bytes(msgpack.packb(tree))
     else:
         body = json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
     return ReplayedMessage(address, body, source if isinstance(source, str) else address, topic is not None, retain)

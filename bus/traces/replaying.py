@@ -13,6 +13,7 @@ from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.replayed_message import HEADERS, Names, ReplayedMessage, replayed_message
 from heliograph.bus.traces.schedule import Choice, Grouping, Span, due, kind_of
 from heliograph.bus.transport import Bus, Outgoing
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, NobodyAnswers, Refused, Unreachable
 from heliograph.core.world import World
 
@@ -33,6 +34,7 @@ class ReplayOutcome:
         refused: number of messages that were not published, by reason.
         skipped: number of messages, by topic, that are not replayed unless ``--topics`` names them.
         unknown: number of messages, by address, on undeclared topics, if ``raw`` was not set.
+        unsigned: number of messages that were signed in the trace and are published without a signature.
     """
 
     selected: int = 0
@@ -41,6 +43,7 @@ class ReplayOutcome:
     refused: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
+    unsigned: int = 0
 
     @property
     def complete(self) -> bool:
@@ -54,6 +57,7 @@ class Replayer:
         bus: an open bus.
         choice: selection of messages.
         names: new names.
+        signer: signs anew what was signed in the trace, by the key that the target's agents trust.
         speed: recorded seconds replayed in each second; 0 publishes as fast as the broker accepts.
         progress: called with the number of messages handled since the last call.
     """
@@ -65,6 +69,7 @@ class Replayer:
         *,
         choice: Choice | None = None,
         names: Names | None = None,
+        signer: Ed25519Signer | None = None,
         speed: float = 1.0,
         progress: Callable[[int], None] = lambda count: None,
     ) -> None:
@@ -73,6 +78,7 @@ class Replayer:
         self._world = world
         self._choice = choice or Choice()
         self._names = names or Names({})
+        self._signer = signer
         self._speed = speed
         self._progress = progress
         self._grouping = Grouping()
@@ -95,7 +101,8 @@ class Replayer:
             if not selects(each.topic):
                 self.outcome.skipped[_topic_of(each.topic)] += 1
                 continue
-            message = replayed_message(each, self._names)
+            message = replayed_message(each, self._names, self._signer)
+            self.outcome.unsigned += message.lost_signature
             self.outcome.selected += 1
             if not message.known and not self._choice.raw:
                 self.outcome.unknown[each.topic] += 1

@@ -18,6 +18,7 @@ from heliograph.bus.contract.resources import Dataset, DatasetSpec
 from heliograph.bus.port import Port
 from heliograph.coordinator.edges.readers import Reader, reader_of
 from heliograph.core.breaks import Breaks
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import Conflict, HeliographError, Refused
 from heliograph.core.failures import Failures
 from heliograph.core.names import CLOUD
@@ -32,6 +33,7 @@ class DesiredWriter:
     Args:
         version: returns the version that an edge's agent has reported; empty where it has not reported yet.
         warn: called with a line for each task that is left out because its agent is too old.
+        signer: signs each document; without one they are unsigned.
 
     Attributes:
         unpublished: edges whose newest document could not be published; the next ``write`` retries them.
@@ -39,10 +41,11 @@ class DesiredWriter:
 
     def __init__(
         self, port: Port, epoch: int, version: Callable[[str], str] = lambda edge: "",
-        warn: Callable[[str], None] = lambda line: None,
+        warn: Callable[[str], None] = lambda line: None, signer: Ed25519Signer | None = None,
     ) -> None:  # fmt: skip
         self._port = port
         self._epoch = epoch
+        self._signer = signer
         self._version = version
         self._warn = warn
         self._failures = Failures(warn)
@@ -122,7 +125,7 @@ class DesiredWriter:
                     expected = await self._newest_sequence(edge)
                 self._sequences[edge] = await self._port.publish(
                     topics.TASK, desired, headers={EXPECTED_LAST: str(expected)},
-                    without=self._readers[edge].without, edge=edge,
+                    without=self._readers[edge].without, edge=edge, signer=self._signer,
                 )  # fmt: skip
             except HeliographError:
                 self._retry(desired)  # the next resync retries
@@ -140,9 +143,12 @@ class DesiredWriter:
         if message is None:
             return 0
         try:
-            present = self._port.read(topics.TASK, message).payload
+            received = self._port.read(topics.TASK, message)
+            if self._signer is not None:
+                received.check_signature((self._signer.public,), "this coordinator")
         except Refused:
-            return message.sequence  # unreadable: no agent follows it
+            return message.sequence  # unreadable, or not ours: no agent follows it
+        present = received.payload
         if present.generation.epoch > self._epoch:
             raise Conflict(f"desired document of {edge}: epoch {present.generation.epoch} is above {self._epoch}")
         return message.sequence

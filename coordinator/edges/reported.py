@@ -45,6 +45,7 @@ def edge_of(
     conditions = _room(conditions, [*(report.full if report is not None else ()), *full], now)
     if report is not None:
         conditions = _confinement(conditions, report.unenforced, now)
+        conditions = _steering(conditions, report.refused_document, now)
     changes: dict[str, object] = {"online": online, "foreign": foreign, "conditions": conditions}
     if online != status.online or not status.since:
         changes["since"] = now
@@ -98,6 +99,17 @@ def _confinement(conditions: list[Condition], unenforced: Sequence[str], now: st
         return condition(conditions, Condition(type=kind, status="False", reason="NotEnforced", message=message), now)
     if any(each.type == kind for each in conditions):
         return condition(conditions, Condition(type=kind, status="True", reason="Enforced"), now)
+    return conditions
+
+
+def _steering(conditions: list[Condition], refused: str, now: str) -> list[Condition]:
+    """Set the condition ``Steered`` on edges that refuse their desired document, or did."""
+    kind = "Steered"
+    if refused:
+        wrong = Condition(type=kind, status="False", reason="DocumentRefused", message=refused[:MAX_MESSAGE])
+        return condition(conditions, wrong, now)
+    if any(each.type == kind for each in conditions):
+        return condition(conditions, Condition(type=kind, status="True", reason="DocumentAccepted"), now)
     return conditions
 
 

@@ -36,6 +36,8 @@ def check(path: Path, component: str, edge: str | None = None, job: str = "") ->
     trace = LoadedTrace.read(path)
     found = _FEEDS[component](trace, edge, job)
     found.missing += [f"not readable: {each}" for each in trace.problems]
+    found.missing += [f"signature does not hold: {each}" for each in trace.forged]
+    found.signatures = dict(trace.signatures)
     return found
 
 

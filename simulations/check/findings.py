@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ class ReplayRun:
         inputs, fed: number of recorded inputs of the component, and number of inputs fed to it.
         missing: inputs that the component needs and the trace lacks.
         notes: skipped values.
+        signatures: number of the trace's messages that a key has signed, by the beginning of the public key.
     """
 
     component: str
@@ -34,6 +36,7 @@ class ReplayRun:
     missing: list[str] = field(default_factory=list)
     inputs: int = 0
     fed: int = 0
+    signatures: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:

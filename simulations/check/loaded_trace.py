@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from heliograph.bus.contract import registry, topics
-from heliograph.bus.contract.event import from_tree, is_event, parse
+from heliograph.bus.contract.event import Event, from_tree, is_event, parse
+from heliograph.bus.contract.event_signature import check_event_signature, is_signed, shown_key, signer_of
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.traces.event_time import nanoseconds
@@ -59,6 +61,8 @@ class LoadedTrace:
         end: time of the last message, in seconds.
         problems: descriptions of unreadable parts of the file.
         weights: weights by digest, from the events or attached to the trace.
+        signatures: number of messages that a key has signed, by the beginning of the public key.
+        forged: descriptions of signatures that do not hold.
     """
 
     path: Path
@@ -67,6 +71,8 @@ class LoadedTrace:
     end: float = WARM
     problems: list[str] = field(default_factory=list)
     weights: dict[str, bytes] = field(default_factory=dict)
+    signatures: Counter[str] = field(default_factory=Counter)
+    forged: list[str] = field(default_factory=list)
     _groups: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[tuple[str, ...], list[RecordedMessage]]] = field(
         default_factory=dict
     )
@@ -121,6 +127,7 @@ class LoadedTrace:
                 data = parse(recorded.body, recorded.topic)
             if isinstance(data, dict) and is_event(data):
                 event = from_tree(data, recorded.topic)
+                self._check_signature(event, recorded)
                 source, data = event.source, event.data
                 emitted = min(at, found) if (found := self.seconds(event.time)) is not None else at
         except Refused as error:
@@ -129,6 +136,18 @@ class LoadedTrace:
                 return None
         return RecordedMessage(number, recorded.topic, topic, dict(params), at, emitted, source, data, recorded.body,
                      recorded.headers, recorded.retained)  # fmt: skip
+
+    def _check_signature(self, event: Event, recorded: Recorded) -> None:
+        """Count an event's signature, by the key that it names: whom the cluster trusted is not in a trace."""
+        if not event.signed_by and not is_signed(recorded.body):
+            return
+        public = signer_of(event)
+        try:
+            check_event_signature(event, recorded.body, recorded.topic, () if public is None else (public,), "its key")
+        except Refused as error:
+            self.forged.append(str(error))
+        else:
+            self.signatures[shown_key(public or b"")] += 1
 
 
 def references(tree: Any, depth: int = 0) -> Iterator[WeightsRef]:

@@ -23,6 +23,7 @@ from heliograph.bus.memory.hub import Hub
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.transport import Bus, Message
 from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import HeliographError
 from heliograph.core.names import CLOUD, require_label
 from heliograph.core.telemetry import NO_TELEMETRY, Telemetry
@@ -124,6 +125,7 @@ class VirtualCluster:
         speeds = {name: each.speed for name, each in self.edges.items()}
         workers = worker_programs(workload, lambda edge: speeds.get(edge, 1.0), learning)
         self._worlds = Worlds(loop, str(seed), workers, self._connect, telemetry)
+        self._document_signer = Ed25519Signer.made(self._worlds.world(Process("document-key")))
         self.links = {
             name: Link(loop, self._worlds.world(Process(f"link-{name}")), each.latency, each.bandwidth, each.loss)
             for name, each in self.edges.items()
@@ -239,7 +241,9 @@ class VirtualCluster:
             self._loop.kill(process)
 
     def _coordinator(self, world: World, say: Callable[[str], None]) -> Coordinator:
-        return Coordinator(CoordinatorConfig(CLOUD_URL, CLOUD_URL, CLOUD_URL, patience=self._patience), world, say)
+        config = CoordinatorConfig(CLOUD_URL, CLOUD_URL, CLOUD_URL, patience=self._patience,
+                                   document_signer=self._document_signer)  # fmt: skip
+        return Coordinator(config, world, say)
 
     def _agent(self, name: str, process: Process, world: World, say: Callable[[str], None]) -> Agent:
         node = CLOUD_URL if name == CLOUD else NODE_URL
@@ -256,7 +260,8 @@ class VirtualCluster:
 
         launcher = self._launcher(self._worlds, process, state / "workers", offering)
         capacity = self.edges[name].capacity if name in self.edges else UNKNOWN
-        config = AgentConfig(name, CLOUD_URL, node, node, state, code, datasets=datasets, capacity=capacity)
+        config = AgentConfig(name, CLOUD_URL, node, node, state, code, datasets=datasets, capacity=capacity,
+                             coordinator_keys=frozenset((self._document_signer.public,)))  # fmt: skip
         return Agent(config, launcher, world, say)
 
     def _connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from heliograph.bus.contract.event import decode, encode
 from heliograph.bus.traces.reading import TraceReader
 from heliograph.bus.traces.recorded import Recorded
 from heliograph.bus.traces.writing import TraceWriter
+from heliograph.core.ed25519_signer import Ed25519Signer
 
 TRACES = Path(__file__).parents[1] / "traces"
 
@@ -72,3 +75,27 @@ async def test_bad_arguments_are_refused(alone: Any, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.mcap"
     foreign.write_text("no trace")
     assert (await alone("trace", "check", foreign, "--component", "agent")).code == 1
+
+
+async def test_signatures_in_a_trace_are_verified(alone: Any, tmp_path: Path) -> None:
+    signer, signed = Ed25519Signer(bytes(32)), tmp_path / "signed.mcap"
+    tampered = tmp_path / "tampered.mcap"
+    with TraceReader(TRACES / "flaky.mcap") as reader, TraceWriter(signed) as writer, TraceWriter(tampered) as worse:
+        for number, each in enumerate(reader):
+            body = each.body
+            if each.topic.endswith("/down/task"):
+                event = replace(decode(body), subject=each.topic)
+                body = encode(event, signer=signer)
+            writer.write(replace(each, body=body))
+            wrong = body
+            if body is not each.body and number % 2:
+                wrong = body[:-1] + bytes([body[-1] ^ 1])
+            worse.write(replace(each, body=wrong))
+    ran = await alone("trace", "check", signed, "--component", "aggregation", "--job", "digits")
+    assert ran.code == 0, ran.err
+    (line,) = [line for line in ran.out.splitlines() if line.startswith("signatures: ")]
+    assert line.endswith(f" by key {signer.public.hex()[:12]}")
+    ran = await alone("trace", "check", tampered, "--component", "aggregation", "--job", "digits")
+    assert ran.code == 1
+    assert "signature does not hold: edge/" in ran.out
+    assert "other bytes than those that were signed" in ran.out

@@ -14,12 +14,14 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import encode
 from heliograph.bus.contract.payloads import Desired, Generation
 from heliograph.bus.transport import Message
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import HeliographError
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.edge_agent.desired_document import RESYNC, RESYNC_CALM, SAVE_AGAIN, DesiredDocument
 from heliograph.edge_agent.journal import Journal
 
+PINNED, OTHER = Ed25519Signer(bytes(32)), Ed25519Signer(bytes(31) + b"\x01")
 EDGE = "edge-1"
 ADDRESS = topics.TASK.at(edge=EDGE)
 
@@ -27,8 +29,9 @@ ADDRESS = topics.TASK.at(edge=EDGE)
 class Followed:
     """A document, the cloud that publishes it, and the journal that stores it."""
 
-    def __init__(self, node: Any) -> None:
+    def __init__(self, node: Any, *trusted: Ed25519Signer) -> None:
         self.node = node
+        self.trusted = frozenset(each.public for each in trusted)
         self.journal = Journal(Path("/simulated/journal.db"), EDGE, node.world, warn=node.logged.append)
         self.changes = 0
         self.resyncs: list[float] = []
@@ -39,16 +42,19 @@ class Followed:
     def opened(self) -> DesiredDocument:
         """Start anew, as a restarted agent does."""
         return DesiredDocument(self.node.cloud, EDGE, self.journal, self.node.background, self._changed,
-                               self._resynced, self.node.logged.append, Failures(self.node.logged.append))  # fmt: skip
+                               self._resynced, self.node.logged.append, Failures(self.node.logged.append),
+                               self.trusted)  # fmt: skip
 
     @property
     def generation(self) -> tuple[int, int]:
         return self.document.newest.generation.order
 
-    async def publish(self, epoch: int, n: int, *, lost: bool = False, edge: str = EDGE) -> None:
+    async def publish(
+        self, epoch: int, n: int, *, lost: bool = False, edge: str = EDGE, signer: Ed25519Signer | None = None,
+    ) -> None:  # fmt: skip
         """Publish a document from the cloud; ``lost``: its message does not reach the agent."""
         desired = Desired(edge=edge, generation=Generation(epoch=epoch, n=n))
-        message = Message(ADDRESS, encode(self.node.cloud.event(topics.TASK, desired, ADDRESS)))
+        message = Message(ADDRESS, encode(self.node.cloud.event(topics.TASK, desired, ADDRESS), signer=signer))
         if lost:
             self.node.cloud_broker.stream(topics.TASK.stream).append(message, self.node.loop.time())
         else:
@@ -63,9 +69,9 @@ class Followed:
         return self.missing
 
 
-def _following(on_node: Any, test: Callable[[Followed], Any]) -> None:
+def _following(on_node: Any, test: Callable[[Followed], Any], *trusted: Ed25519Signer) -> None:
     async def main(node: Any) -> None:
-        it = Followed(node)
+        it = Followed(node, *trusted)
         running = [node.start(it.document.follow()), node.start(it.document.resync())]
         await node.settled()
         await test(it)
@@ -182,5 +188,37 @@ def test_a_document_that_the_disk_had_no_room_for_is_saved_again(on_node: Any) -
         again = it.opened()
         again.load()
         assert again.newest.generation.order == (1, 1) and not again.is_present
+
+    _following(on_node, test)
+
+
+def test_only_a_pinned_key_steers(on_node: Any) -> None:
+    """A forged document changes nothing, however new it says it is: the next true one holds, also after a restart."""
+
+    async def test(it: Followed) -> None:
+        await it.publish(1, 1, signer=PINNED)
+        assert (it.generation, it.document.refused) == ((1, 1), "")
+        for signer, why in ((None, "got none"), (OTHER, f"got one of {OTHER.public.hex()[:12]}")):
+            for lost in (False, True):
+                await it.publish(1 << 40, 9, signer=signer, lost=lost)
+                await asyncio.sleep(RESYNC_CALM)
+                assert it.generation == (1, 1)
+                assert "expected a signature of the coordinator" in it.document.refused
+                assert why in it.document.refused
+            assert [line for line in it.node.logged if why in line]
+        again = it.opened()
+        again.load()
+        assert again.newest.generation.order == (1, 1)
+        await it.publish(1, 2, signer=PINNED)
+        assert (it.generation, it.document.refused) == ((1, 2), "")
+
+    _following(on_node, test, PINNED)
+
+
+def test_without_a_pinned_key_signed_and_unsigned_documents_hold(on_node: Any) -> None:
+    async def test(it: Followed) -> None:
+        await it.publish(1, 1, signer=OTHER)
+        await it.publish(1, 2)
+        assert (it.generation, it.document.refused) == ((1, 2), "")
 
     _following(on_node, test)

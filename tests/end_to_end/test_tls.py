@@ -42,16 +42,18 @@ async def _agent_elsewhere(cluster: LocalCluster, directory: Path) -> AsyncItera
     """Run an edge's agent as on another machine: it has copies of its login and of ca.pem, and a broker of its own."""
     directory.mkdir()
     assert cluster.tls is not None
-    ca = directory / "ca.pem"
+    ca, keys = directory / "ca.pem", directory / "coordinator-keys.pem"
     ca.write_text(cluster.tls.certificates.ca.read_text())
     login = directory / "login.creds"
     write_private(login, cluster.broker.login_file(f"agent-{FAR}").read_text())
+    keys.write_text(cluster.coordinator_keys.read_text())
     node = Broker(directory / "broker", "node", (User("agent", "of-agent", "agent"), User("worker", "w", "worker")))
     await node.start()
     process = await World().spawn(
         [sys.executable, "-m", "heliograph.cli.main", "agent", "--name", FAR, "--state", str(directory / "state")],
         env={
             "HELIOGRAPH_CLOUD": with_credentials(cluster.broker.public_url(), login), "HELIOGRAPH_TLS_CA": str(ca),
+            "HELIOGRAPH_COORDINATOR_KEYS": str(keys),
             "HELIOGRAPH_NODE": node.url("agent", "mqtt"), "HELIOGRAPH_WORKER_NODE": node.url("worker", "mqtt"),
         },
         cwd=str(directory),

@@ -180,6 +180,7 @@ class Report(Payload):
         full: what the node's disk has no room for, and what to do, a sentence each.
         loops: the incremental learning jobs whose loops the agent runs, by name.
         unenforced: what the node's site policy asks for and its machine cannot enforce, a sentence each.
+        refused_document: why the newest desired document does not hold here; empty where it does.
     """
 
     edge: EdgeName
@@ -204,3 +205,4 @@ class Report(Payload):
     full: list[Text] = added("0.2", [])
     loops: dict[Label, LoopReport] = added("0.2", {})
     unenforced: list[Text] = added("0.2", [])
+    refused_document: Text = added("0.2", "")

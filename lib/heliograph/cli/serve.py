@@ -53,6 +53,10 @@ def agent(words: Sequence[str]) -> int:
         " them has signed it. Default: no signature is needed.", "",
     )  # fmt: skip
     parser.setting(
+        "--coordinator-keys", "HELIOGRAPH_COORDINATOR_KEYS", "FILE", "Public keys (Ed25519, PEM) of the coordinator:"
+        " this node obeys only what one of them has signed. Needed where the cloud is another machine.", "",
+    )  # fmt: skip
+    parser.setting(
         "--site-policy", "HELIOGRAPH_SITE_POLICY", "FILE", "What workers may reach on this node, as TOML. Default:"
         " their own files, and the node's broker.", "",
     )  # fmt: skip
@@ -72,12 +76,13 @@ def agent(words: Sequence[str]) -> int:
 
     from heliograph.bus.connection_url import NATS
     from heliograph.cli.printing.output import say
+    from heliograph.core.ed25519_signer import public_keys
     from heliograph.core.errors import shorten
     from heliograph.core.names import LABEL_RULE, is_label
     from heliograph.core.signing import trusted_keys
     from heliograph.core.world import World
     from heliograph.edge_agent.agent import Agent
-    from heliograph.edge_agent.agent_config import AgentConfig, packages_directory
+    from heliograph.edge_agent.agent_config import AgentConfig, packages_directory, require_signatures
     from heliograph.edge_agent.code_roots import CodeRoot
     from heliograph.edge_agent.confinement.confiner import Confiner, Limits
     from heliograph.edge_agent.confinement.site_policy import SitePolicy, read_site_policy
@@ -111,11 +116,13 @@ def agent(words: Sequence[str]) -> int:
         allowed_packages_file=Path(given.allowed_packages).resolve() if given.allowed_packages else None,
         package_keys=trusted_keys(Path(given.package_keys)) if given.package_keys else {},
         model_keys=trusted_keys(Path(given.model_keys)) if given.model_keys else {},
+        coordinator_keys=public_keys(Path(given.coordinator_keys)) if given.coordinator_keys else frozenset(),
         capacity=node_capacity(given.memory_mb << 20 if given.memory_mb is not None else None, given.gpus),
         label_columns=parser.pairs(given.label_column, "--label-column"),
         tells_labels=given.tell_labels,
         unenforced=tuple(confiner.unenforced),
     )
+    require_signatures(config)
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
     world = World()
     outputs = Outputs((given.outputs or config.state / "outputs").resolve(), (config.state,),
@@ -157,6 +164,11 @@ def coordinator(words: Sequence[str]) -> int:
         " made where there is no such file. All coordinators of a cluster have the same. Default: versions are not"
         " signed.", "",
     )  # fmt: skip
+    parser.setting(
+        "--document-key", "HELIOGRAPH_DOCUMENT_KEY", "FILE", "Private key (Ed25519, PEM) that signs what edges are to"
+        " do; made where there is no such file. All coordinators of a cluster have the same. Default: no signature.",
+        "",
+    )  # fmt: skip
     parser.repeatable("--quota", "NAME=N", "A quota; HELIOGRAPH_QUOTAS has several, with spaces.")
     parser.repeatable("--keep", "NAME=N", "How long what nobody needs stays; HELIOGRAPH_KEEP has several, with spaces.")
     given = parser.parse_args(words)
@@ -168,6 +180,7 @@ def coordinator(words: Sequence[str]) -> int:
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
     from heliograph.coordinator.garbage.lives import Lives
     from heliograph.coordinator.quotas import Quotas
+    from heliograph.core.ed25519_signer import Ed25519Signer
     from heliograph.core.world import World
     from heliograph.server import Server, check_url
 
@@ -192,6 +205,7 @@ def coordinator(words: Sequence[str]) -> int:
         patience=parser.factor(given.patience, "--patience", 100.0),
         quotas=quotas,
         signing_key=Path(given.signing_key) if given.signing_key else None,
+        document_signer=Ed25519Signer.kept(Path(given.document_key), World()) if given.document_key else None,
         lives=lives,
         callout=Path(given.callout) if given.callout else None,
     )

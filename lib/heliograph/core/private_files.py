@@ -27,6 +27,19 @@ def write_private(file: Path, text: str) -> None:
     partial.replace(file)
 
 
+def write_first(file: Path, text: str, mark: str) -> None:
+    """Write a file that its user alone may read, unless another process has made it meanwhile: then that one holds.
+
+    Args:
+        mark: text that no other process uses.
+    """
+    made = file.with_name(f".{file.name}.{mark[:12]}")
+    write_private(made, text)
+    with contextlib.suppress(FileExistsError):
+        file.hardlink_to(made)
+    made.unlink()
+
+
 def make_private(directory: Path) -> Path:
     """Make a directory that its user alone may enter, so that files of an earlier release in it are private too.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from heliograph.core.errors import Refused
 from heliograph.core.p256_key import normal_pem
-from heliograph.core.private_files import make_private, write_private
+from heliograph.core.private_files import make_private, write_first
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -136,11 +135,7 @@ class Signer:
         if not file.exists():
             if not file.parent.exists():
                 make_private(file.parent)
-            made = file.with_name(f".{file.name}.{world.new_id()[:12]}")
-            write_private(made, cls.made(world).private_key())
-            with suppress(FileExistsError):  # another process has made it meanwhile: its key is taken
-                file.hardlink_to(made)
-            made.unlink()
+            write_first(file, cls.made(world).private_key(), world.new_id())
         return cls.of(file)
 
     def sign(self, payload_type: str, payload: bytes) -> Envelope:

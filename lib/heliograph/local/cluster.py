@@ -115,14 +115,15 @@ class LocalCluster:
         )  # fmt: skip
         self._commands = ClusterCommands(
             self.broker, program, patience, self.directory / "signing-key.pem", self.directory / "model-keys.pem",
-            self.directory / "starts", self.directory / "allowed-packages", len(edges),
+            self.directory / "document-key.pem", self.coordinator_keys, self.directory / "starts",
+            self.directory / "allowed-packages", len(edges),
             self.directory / "site-policy.toml",
             tuple(resolved_root(root) for root in code),
             tuple(resolved_directory(Path(root), "data") for root in data), headers or {}, outputs, node_memory,
             node_gpus,
         )  # fmt: skip
         self._site_policy = replace(site_policy, private=(*site_policy.private, self.directory))
-        self._model_keys_made: asyncio.Future[None] | None = None
+        self._public_keys_made: asyncio.Future[None] | None = None
         self._doors = doors
         self._log = ClusterLog(log, self.world)
         self._relayed = relayed
@@ -146,6 +147,11 @@ class LocalCluster:
     def allowed_packages(self) -> Path:
         """File of digests: the packages of code that every node of the cluster may run."""
         return self._commands.allowed_packages
+
+    @property
+    def coordinator_keys(self) -> Path:
+        """File of the public key that signs what the nodes are to do."""
+        return self.directory / "coordinator-keys.pem"
 
     @property
     def server(self) -> str:
@@ -261,14 +267,14 @@ class LocalCluster:
 
     async def start_coordinator(self, name: str = COORDINATOR) -> None:
         """Start a coordinator; it stands by if another leads."""
-        await self._make_model_keys()
+        await self._make_public_keys()
         own = () if self.mosquitto is None else (self.mosquitto.url(COORDINATOR),)
         argv, environment = self._commands.coordinator(name, (*self._doors, *own))
         self._coordinators[name] = self._new_child(name, argv, environment)
         await self._coordinators[name].start()
 
     async def start_agent(self, name: str) -> None:
-        await self._make_model_keys()
+        await self._make_public_keys()
         self._commands.site_policy.write_text(written(self._site_policy))
         node = self.nodes[name]
         cloud = node.reaching(self.agent_url(name), self.broker)
@@ -276,12 +282,12 @@ class LocalCluster:
         node.child = self._new_child(f"agent {name}", argv, environment)
         await node.child.start()
 
-    async def _make_model_keys(self) -> None:
-        """Write the public key of this cluster's signing key, which its agents trust, once."""
-        if self._model_keys_made is None:
-            writing = self.world.in_thread(self._commands.write_model_keys, self.world)
-            self._model_keys_made = asyncio.ensure_future(writing)
-        await self._model_keys_made
+    async def _make_public_keys(self) -> None:
+        """Write the public keys of this cluster, which its agents trust, once."""
+        if self._public_keys_made is None:
+            writing = self.world.in_thread(self._commands.write_public_keys, self.world)
+            self._public_keys_made = asyncio.ensure_future(writing)
+        await self._public_keys_made
 
     async def kill(self, name: str) -> None:
         """Kill a coordinator or a node's agent by SIGKILL; the agent's workers die with it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from heliograph.core.child_process import SAFE_PATH
 from heliograph.core.cores import usable_cores
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.names import CLOUD
 from heliograph.core.signing import Signer
 from heliograph.core.world import World
@@ -37,6 +38,7 @@ class ClusterCommands:
         cloud: the cloud's broker.
         patience: factor for the times of the coordinator's lease.
         signing_key, model_keys: file of the key that signs versions of models, and of the keys that agents trust.
+        document_key, coordinator_keys: file of the key that signs desired documents, and of those that agents obey.
         starts: directory by which agents start few workers at once.
         edges: number of edges.
         site_policy: file with what workers may reach.
@@ -47,6 +49,8 @@ class ClusterCommands:
     patience: float
     signing_key: Path
     model_keys: Path
+    document_key: Path
+    coordinator_keys: Path
     starts: Path
     allowed_packages: Path
     edges: int
@@ -58,15 +62,17 @@ class ClusterCommands:
     node_memory: int | None = None
     node_gpus: int | None = None
 
-    def write_model_keys(self, world: World) -> None:
-        """Write the public key of the signing key, which is made where there is none."""
+    def write_public_keys(self, world: World) -> None:
+        """Write the public keys of the two private ones, which are made where there are none."""
         self.model_keys.parent.mkdir(parents=True, exist_ok=True)
         self.model_keys.write_text(Signer.kept(self.signing_key, world).public_key)
+        self.coordinator_keys.write_text(Ed25519Signer.kept(self.document_key, world).public_key)
 
     def coordinator(self, name: str, doors: Sequence[str]) -> Command:
         """Return the command of a coordinator with these external doors."""
         environment = {
             "HELIOGRAPH_SIGNING_KEY": str(self.signing_key),
+            "HELIOGRAPH_DOCUMENT_KEY": str(self.document_key),
             "HELIOGRAPH_NAME": name,
             "HELIOGRAPH_NATS": self.cloud.url("coordinator"),
             "HELIOGRAPH_SYSTEM": self.cloud.url(SYSTEM_USER),
@@ -87,6 +93,7 @@ class ClusterCommands:
             "HELIOGRAPH_STARTS": str(self.starts),
             "HELIOGRAPH_ALLOWED_PACKAGES": str(self.allowed_packages),
             "HELIOGRAPH_MODEL_KEYS": str(self.model_keys),
+            "HELIOGRAPH_COORDINATOR_KEYS": str(self.coordinator_keys),
             "HELIOGRAPH_SITE_POLICY": str(self.site_policy),
         }
         if "OMP_NUM_THREADS" not in os.environ:  # share the cores among the edges; by default each would use all

@@ -15,6 +15,7 @@ import pytest
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import Event, decode, encode
+from heliograph.bus.contract.event_signature import check_event_signature
 from heliograph.bus.contract.lanes import LANE, NUMBER, REPLAYED, headers_of
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.bus import NatsBus
@@ -29,6 +30,7 @@ from heliograph.bus.traces.replaying import Replayer, ReplayOutcome
 from heliograph.bus.traces.schedule import Choice, Span, first_live
 from heliograph.bus.traces.writing import TraceWriter
 from heliograph.bus.transport import Bus, Message
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import Refused
 from heliograph.core.world import World
 from heliograph.local.nats_server import Broker
@@ -390,3 +392,22 @@ def test_replayed_json_stays_json() -> None:
 
 def found_as(body: bytes) -> Recorded:
     return Recorded(METER, body, 1, 1)
+
+
+def test_a_replay_signs_anew_what_was_signed() -> None:
+    recorded_by, target = Ed25519Signer(bytes(32)), Ed25519Signer(bytes(31) + b"\x01")
+    address = "edge/edge-1/down/task"
+    task = Event("1", "cloud/coordinator/a", "heliograph.task.v1", {"edge": "edge-1"}, TIME, address)
+    original = Recorded(address, encode(task, signer=recorded_by), 0, 0)
+    again = replayed_message(original, Names({}), target)
+    assert not again.lost_signature
+    check_event_signature(decode(again.body), again.body, address, (target.public,), "the target")
+    assert decode(again.body).replayed
+    unsigned = replayed_message(original, Names({}))
+    assert unsigned.lost_signature
+    assert not decode(unsigned.body).signed_by
+    renamed = replayed_message(original, Names.parse(["edge=edge-7"]), target)
+    check_event_signature(decode(renamed.body), renamed.body, "edge/edge-7/down/task", (target.public,), "the target")
+    plain = replayed_message(Recorded(address, encode(task), 0, 0), Names({}), target)
+    assert not decode(plain.body).signed_by
+    assert not plain.lost_signature

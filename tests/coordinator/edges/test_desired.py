@@ -11,12 +11,13 @@ import pytest
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
-from heliograph.bus.contract.payloads import TrainTask, WorkerTask
+from heliograph.bus.contract.payloads import Desired, Generation, TrainTask, WorkerTask
 from heliograph.bus.contract.versions import Version
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.edges import readers
 from heliograph.coordinator.edges.desired import DesiredWriter
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.world import World
 
 TASK = TrainTask(worker="w", job="j", job_uid="u", round=1, framework="torch")
@@ -94,3 +95,26 @@ async def test_an_unchanged_document_is_not_written_again(cloud: Cloud) -> None:
     assert await cloud.written("a") == first
     await cloud.write([], "a")
     assert (await cloud.written("a"))["generation"]["n"] == first["generation"]["n"] + 1
+
+
+async def test_documents_are_signed_with_the_epoch_inside_and_what_others_wrote_is_replaced(cloud: Cloud) -> None:
+    signer = Ed25519Signer(bytes(32))
+    port = Port(cloud.bus, World(), "cloud/coordinator/y")
+    forged = Desired(edge="edge-1", generation=Generation(epoch=1 << 40, n=1))
+    await port.publish(topics.TASK, forged, edge="edge-1")
+    await DesiredWriter(port, 3, signer=signer).write({"edge-1": ([TASK], {})})
+    message = await cloud.bus.last(topics.TASK.at(edge="edge-1"))
+    assert message is not None
+    received = port.read(topics.TASK, message)
+    received.check_signature((signer.public,), "the coordinator")
+    assert received.payload.generation == Generation(epoch=3, n=1)
+
+
+async def test_a_newer_coordinator_with_the_same_key_is_not_overwritten(cloud: Cloud) -> None:
+    signer = Ed25519Signer(bytes(32))
+    port = Port(cloud.bus, World(), "cloud/coordinator/y")
+    await DesiredWriter(port, 4, signer=signer).write({"edge-1": ([TASK], {})})
+    older = DesiredWriter(port, 3, signer=signer)
+    await older.write({"edge-1": ([], {})})
+    assert older.unpublished == {"edge-1"}
+    assert (await cloud.written("edge-1"))["generation"] == {"epoch": 4, "n": 1}

@@ -56,6 +56,8 @@ def _show(found: ReplayRun) -> None:
         say(f"and {len(found.differences) - _MAX_DIFFERENCES} more differences")
     for line in found.notes:
         say(paint(f"skipped: {printable(line)}", "dim"))
+    for key, count in sorted(found.signatures.items()):
+        say(f"signatures: {count} by key {key}")
     say(f"{found.component}: fed {found.fed} of {found.inputs} inputs; {len(found.differences)} differences in "
         f"{len(found.recorded)} messages")  # fmt: skip
 

@@ -29,6 +29,7 @@ from heliograph.bus.transport import Bus
 from heliograph.cli.printing.output import printable, say
 from heliograph.cli.trace.files import unreadable
 from heliograph.cli.usage import misused
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import Forbidden, HeliographError, Refused, Unreachable
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
@@ -67,6 +68,7 @@ class Replay:
     loop: bool
     raw: bool
     root: str
+    document_key: Path | None
 
 
 def record(server: str | None, options: Recording) -> int:
@@ -140,6 +142,7 @@ def _missing(outcome: Outcome) -> list[str]:
 def replay(server: str | None, options: Replay) -> int:
     patterns = tuple(check_pattern(each) for each in options.patterns)
     names = Names.parse(list(options.rename))
+    signer = Ed25519Signer.of(options.document_key) if options.document_key is not None else None
     speed = _speed(options.speed)
     url = locate(server, "--to").url if server is not None else ""
     with TraceReader(options.trace) as reader:
@@ -151,17 +154,18 @@ def replay(server: str | None, options: Replay) -> int:
         total = sum(count for (topic, _), count in info.messages.items() if wanted(topic))
         if not total and not reader.problems:
             raise HeliographError(f"{options.trace}: nothing to replay: {nothing_chosen(info, patterns)}")
-        return _run(lambda: _replay(url, options, reader, span, choice, names, speed, total))
+        return _run(lambda: _replay(url, options, reader, span, choice, names, signer, speed, total))
 
 
 async def _replay(
-    url: str, options: Replay, reader: TraceReader, span: Span, choice: Choice, names: Names, speed: float, total: int
-) -> int:
+    url: str, options: Replay, reader: TraceReader, span: Span, choice: Choice, names: Names,
+    signer: Ed25519Signer | None, speed: float, total: int,
+) -> int:  # fmt: skip
     world = World()
     async with connect(url, root=options.root or reader.info.root, world=world, name="trace") as bus:
         await _connected(bus)
         with _progress(total, options.loop) as progress:
-            replayer = Replayer(bus, world, choice=choice, names=names, speed=speed, progress=progress)
+            replayer = Replayer(bus, world, choice=choice, names=names, signer=signer, speed=speed, progress=progress)
             task = asyncio.current_task()
             assert task is not None
             interrupted = False
@@ -188,6 +192,9 @@ async def _replay(
         why.append(f"undeclared topics: {_counted(outcome.unknown)}; replay them with --raw")
     if reader.problems:
         why.append(unreadable(reader))
+    if outcome.unsigned:
+        say(f"{outcome.unsigned} messages have lost their signature, which no longer fits; name the key that the "
+            "target's agents trust by --document-key")  # fmt: skip
     if not why and outcome.selected:
         say(summary)
         return 0

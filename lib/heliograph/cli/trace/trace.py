@@ -20,8 +20,8 @@ Each is marked as replayed. Without --topics, replay the observations of edges a
 labels), and no tasks, requests, updates, results or status. Exit code: 0 all were published, 1 some were not."""
 _CHECK = """Feed one component its recorded inputs, in virtual time, and compare its messages with the recorded ones.
 
-Ids, times and generations are ignored. Exit code: 0 the messages are equal, 1 they differ or inputs are missing, 2 the
-command was not understood."""
+Ids, times and generations are ignored; signatures in the trace are verified. Exit code: 0 the messages are equal, 1
+they differ, inputs are missing or a signature does not hold, 2 the command was not understood."""
 _CHOSEN = "Only topics that match an MQTT pattern below the root: 'event/#', '+/task/edge-1'; repeatable."
 _SINCE = "Seconds from the trace's start, or a time such as 2026-11-21T20:15:00Z."
 
@@ -80,10 +80,15 @@ def replay(
     loop: Annotated[bool, typer.Option("--loop", help="Repeat until Ctrl-C.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Include undeclared topics.")] = False,
     root: Annotated[str, typer.Option(help="First words of every topic. Default: as in the trace.")] = "",
+    document_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The target's document key: it signs anew what was signed in the trace."),
+    ] = None,
 ) -> int:
     from heliograph.cli.trace.live import Replay, replay
 
-    options = Replay(trace, tuple(topics or ()), tuple(rename or ()), speed, since, until, loop, raw, root)
+    options = Replay(trace, tuple(topics or ()), tuple(rename or ()), speed, since, until, loop, raw, root,
+                     document_key)  # fmt: skip
     return replay(to, options)
 
 

@@ -24,6 +24,7 @@ from heliograph.coordinator.api.door import Door
 from heliograph.coordinator.api.requests import Requests
 from heliograph.coordinator.api.retained_sweep import RetainedSweep
 from heliograph.coordinator.api.status_board import StatusBoard
+from heliograph.coordinator.audit import Audit, AuditedRequests, Decision
 from heliograph.coordinator.blobs.allowed_blobs import AllowedBlobs
 from heliograph.coordinator.blobs.relay import BlobRelay
 from heliograph.coordinator.blobs.upload_intake import UploadIntake
@@ -159,6 +160,7 @@ class Term:
                 start(RetainedSweep(bus, self._world, self._failures).run)
             await door.listening.wait()
             limit.reschedule(None)
+            await self._audit.record(Decision(self._port.source, "lead"))
             self._out("coordinator is ready")
             self._background.spawn(self._build_validators())
 
@@ -208,8 +210,10 @@ class Term:
         self._store_watch = StoreWatch(bus, self._connections.system, self._world, self._edges.set_full, self._warn,
                                        self._failures)  # fmt: skip
         epoch = await next_epoch(own)
-        self._requests = Requests(self._store, self._features, self._lock, self._changed, self._removed, self._world,
-                                  self._quotas, epoch)  # fmt: skip
+        self._audit = Audit(self._port, epoch, self._document_signer, self._failures)
+        requests = Requests(self._store, self._features, self._lock, self._changed, self._removed, self._world,
+                            self._quotas, epoch)  # fmt: skip
+        self._requests = AuditedRequests(requests.handle, self._audit)
         self._view = None
         self._desired = DesiredWriter(self._port, epoch, self._edges.version, self._warn, self._document_signer)
         for kind in declared().kinds.values():

@@ -47,6 +47,7 @@ class Stream:
         max_messages: number of messages, likewise; it reserves nothing.
         sure: whether a publisher waits until its message is stored and synced. Otherwise the broker stores what passes,
             and a power failure may lose the newest of it.
+        append_only: whether no login may delete or purge its messages. Only its bounds drop the oldest.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Stream:
     max_bytes: int = -1
     max_messages: int = -1
     sure: bool = True
+    append_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -385,9 +387,14 @@ LOG = Topic(
     "A line of a component's log. Lines that no link carries are dropped.", bridged="up", quota="drop-oldest",
     max_size=128 * KIB, stream=Stream("LOGS", max_age=7 * DAY, max_bytes=64 * MIB, sure=False),
 )  # fmt: skip
+AUDIT = Topic(
+    "event/audit", payloads.AuditRecord, "event", ("coordinator",), ("operator",),
+    "A decision of the coordinator: who asked for what, and whether it was done. Each record has the hash of the one "
+    "before.", stream=Stream("AUDIT", max_messages=1_000_000, append_only=True),
+)  # fmt: skip
 
 CORE: tuple[Topic[Any], ...] = (
     REQUEST, REPLY, STATUS, TASK, REPORT, TELEMETRY, ASSIGNMENT, WORKER, ACK, WORKER_ACK, CLAIM, BLOB_ASK, BLOB_CHUNK,
-    UPLOAD_ASK, UPLOAD_CHUNK, UPLOAD_OFFER, UPLOAD_SETTLED, LOG,
+    UPLOAD_ASK, UPLOAD_CHUNK, UPLOAD_OFFER, UPLOAD_SETTLED, LOG, AUDIT,
 )  # fmt: skip
 """The topics that belong to no feature; ``features.BUILT_IN`` lists the others."""

@@ -81,6 +81,7 @@ def _config(connection: NatsConnection, stream: Stream, max_bytes: int) -> dict[
         "allow_direct": True,
         "allow_atomic": stream.sure,
         **({} if stream.sure else {"persist_mode": "async"}),
+        **({"deny_delete": True, "deny_purge": True} if stream.append_only else {}),
         "num_replicas": 1,
         "max_msg_size": max(topic.max_size for topic in stored) + 4096,
     }

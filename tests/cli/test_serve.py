@@ -30,8 +30,8 @@ AGENT = ("agent", "--name", "e1", "--cloud", "nats://127.0.0.1:1", "--node", "mq
          "got nats://h:4222. Give its broker TLS; or type --insecure"),
         (("coordinator", "--nats", "tls://h", "--door", "mqtt://h"), "field --door: expected mqtts://, since h is"),
         ((*AGENT, "--cloud", "ws://u:secret@10.0.0.1"), "field --cloud: expected wss://, since 10.0.0.1 is another"),
-        ((*AGENT, "--cloud", "tls://10.0.0.1"), "field --coordinator-keys: expected the coordinator's public keys, since "
-         "10.0.0.1 is another machine, got none. Copy the cluster's coordinator-keys.pem, and name it"),
+        ((*AGENT, "--cloud", "tls://10.0.0.1"), "field --coordinator-keys: expected the coordinator's public keys, "
+         "since 10.0.0.1 is another machine, got none. Copy the cluster's coordinator-keys.pem, and name it"),
         ((*AGENT, "--coordinator-keys", os.devnull), f"{os.devnull}: expected public keys for Ed25519 in PEM, 1 to 64"),
         (("coordinator", "--nats", "nats://127.0.0.1:1", "--document-key", os.devnull),
          f"{os.devnull}: expected a private key for Ed25519 in PEM, without a password"),

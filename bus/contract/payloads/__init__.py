@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from heliograph.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads.audit import AuditRecord
     from heliograph.bus.contract.payloads.base import (
         MAX_COUNT,
         Anything,
@@ -103,6 +104,7 @@ __all__ = [
     "Annotation",
     "Anything",
     "Assignment",
+    "AuditRecord",
     "BigModelTask",
     "BlobAsk",
     "Bucket",
@@ -175,6 +177,7 @@ _HOMES = {
     "inference": "DeepAnswer HardSample InferenceAnswer InferenceRequest InferenceStats VersionStats",
     "labels": "Annotation EdgeQueue LabelTask Prediction Region Result SampleData",
     "learning": "Candidate EdgeLoop LoopReport VerdictReport",
+    "audit": "AuditRecord",
     "node": "Ack Assignment Claim LogRecord Reply WorkerState",
     "pairs": "PairResult",
     "participation": "PART JobEnded Participation UploadState WeightsPart",

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from heliograph.cli import process_options, serve, topics, usage
+from heliograph.cli.audit import audit
 from heliograph.cli.catalog import algorithms, datasets, gate, gc, model_commands, model_rollout, models
 from heliograph.cli.doctor import command as doctor
 from heliograph.cli.events import events
@@ -26,7 +27,7 @@ app = typer.Typer(name="heliograph", pretty_exceptions_enable=False, rich_markup
 _COMMANDS = (
     clusters, run_command, simulate, get, describe, verbs, events, worker, jobs, incremental_jobs, pair_jobs, join,
     datasets, models, model_commands, model_rollout, algorithms, label, studio, gate, gc, topics,
-    trace, doctor, completion,
+    trace, audit, doctor, completion,
     help_command,
 )  # fmt: skip
 for module in _COMMANDS:

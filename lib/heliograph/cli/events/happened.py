@@ -93,7 +93,8 @@ def line_of(happened: Happened) -> str:
 
 
 def chosen_topics(types: Sequence[str]) -> list[Topic[Any]]:
-    """Return the topics of these names whose events streams keep; without names all but those of steady states.
+    """Return the topics of these names whose events streams keep; without names all but those of steady states, and the
+    audit, which has a command of its own.
 
     Raises typer.BadParameter for another name.
     """
@@ -105,7 +106,8 @@ def chosen_topics(types: Sequence[str]) -> list[Topic[Any]]:
             raise misused("--types", expected=f"all, or one of {', '.join(sorted(kept))}", got=each)
     if types:
         return [kept[each] for each in dict.fromkeys(types)]
-    return [topic for topic in kept.values() if topic.stream is not None and not topic.stream.last_value]
+    streams = ((topic, topic.stream) for topic in kept.values())
+    return [topic for topic, stream in streams if stream is not None and not (stream.last_value or stream.append_only)]
 
 
 def patterns_of(topics: Sequence[Topic[Any]], about: tuple[str, str] | None) -> list[str]:

@@ -14,6 +14,7 @@ from benchmarks import (
     dataset_indexes,
     echo,
     edge_accounts,
+    enrolment,
     fleet,
     hostile,
     hot_swap,
@@ -35,7 +36,11 @@ _ALL = [
     Benchmark("up", "start", startup.cluster, repeats=5, metrics=(
         Metric("up", "start of a cluster with three edges", "s", 3),
         Metric("agent", "start of an agent", "s", 0.5),
-        Metric("idle", "idle agent, resident memory", "MB", 45),
+        Metric("idle", "idle agent, resident memory", "MB", 48),
+    )),
+    Benchmark("enrolment", "start", enrolment.run, repeats=3, metrics=(
+        Metric("enroll", "heliograph enroll", "s", 2),
+        Metric("online", "start of an enrolled agent until the cloud sees it", "s", 2),
     )),
     Benchmark("confinement", "start", startup.confined, repeats=1, metrics=(
         Metric("cost", "confinement adds to a worker's start", "ms", 30, statistic="p50", name="p50"),

@@ -232,11 +232,18 @@ class ConnectionUrl:
         return f"{self.scheme}://{self.address if self.port else self.host}{self.path}"
 
 
+def without_login(url: str) -> str:
+    """Return a URL without its login."""
+    parts = urlsplit(url)
+    named = {name: value for name, value in parse_qsl(parts.query) if name != _CREDENTIALS}
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(named, safe="/")).geturl()
+
+
 def with_credentials(url: str, file: Path) -> str:
     """Return a URL without its login, with a file of credentials instead."""
-    parts = urlsplit(url)
+    parts = urlsplit(without_login(url))
     named = dict(parse_qsl(parts.query)) | {_CREDENTIALS: str(file)}
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(named, safe="/")).geturl()
+    return parts._replace(query=urlencode(named, safe="/")).geturl()
 
 
 def _credentials(parts: SplitResult, field: str) -> Credentials:

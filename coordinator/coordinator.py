@@ -11,9 +11,12 @@ from heliograph.bus.connection_url import ConnectionUrl, with_credentials
 from heliograph.bus.contract import buckets
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.nats.auth_callout import AuthCallout, CalloutKeys
+from heliograph.bus.nats.authority import CALLOUT_KEYS
+from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.cloud_format import check_format
 from heliograph.coordinator.garbage.lives import Lives
+from heliograph.coordinator.identity.issuer import LOGIN_SECONDS, Issuer
 from heliograph.coordinator.leadership import Lease
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.term import Connections, Term
@@ -45,8 +48,10 @@ class CoordinatorConfig:
         document_signer: signs desired documents; None leaves them unsigned. All coordinators of a cluster have the same
             key.
         lives: how long what nobody needs stays.
-        callout: file of the keys by which anonymous clients are let in at a broker in operator mode. All coordinators
-            of a cluster have it, and those that stand by decide too.
+        authority: directory of the keys that sign the broker's accounts and logins, where it is in operator mode. All
+            coordinators of a cluster have it, and those that stand by let anonymous clients in too.
+        authorities: file of the certificates by which nodes know the cloud's broker.
+        login_seconds: how long the login of an enrolled edge is good.
     """
 
     nats: str
@@ -60,7 +65,9 @@ class CoordinatorConfig:
     signing_key: Path | None = None
     document_signer: Ed25519Signer | None = None
     lives: Lives = field(default_factory=Lives)
-    callout: Path | None = None
+    authority: Path | None = None
+    authorities: Path | None = None
+    login_seconds: int = LOGIN_SECONDS
 
 
 class Coordinator:
@@ -85,7 +92,13 @@ class Coordinator:
         door_login = ConnectionUrl.parse(config.status, "status").credentials.file if config.status else None
         door = cloud if door_login is None else connection(with_credentials(config.nats, door_login), "retained")
         kept = [door] if config.status else []
-        self._callout = config.callout and AuthCallout(config.nats, CalloutKeys.read(config.callout), world)
+        self._callout, self._issuer = None, None
+        if config.authority is not None:
+            keys = CalloutKeys.read(config.authority / CALLOUT_KEYS)
+            self._callout = AuthCallout(config.nats, keys, world)
+            if isinstance(system, NatsBus):
+                self._issuer = Issuer(config.authority, system.connection, world, config.root, config.authorities,
+                                      config.login_seconds)  # fmt: skip
         self._connections = Connections(cloud, requests, system, status, kept, doors)
 
     async def run(self) -> None:
@@ -121,7 +134,7 @@ class Coordinator:
         config = self._config
         await Term(
             self._connections, self._world, self._source, config.quotas, config.lives, self._signer,
-            config.document_signer, self._out,
+            config.document_signer, self._issuer, self._out,
         ).run()
 
     def _on_standby(self, leader: str) -> None:

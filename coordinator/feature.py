@@ -20,6 +20,7 @@ from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.garbage.references import named_blobs
 from heliograph.coordinator.garbage.superfluous import Superfluous
+from heliograph.coordinator.identity.issuer import Issuer
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Conflict, Refused
@@ -28,6 +29,10 @@ from heliograph.core.tasks import Background
 
 R = TypeVar("R", bound=Resource)
 Part = Callable[[], Coroutine[Any, Any, None]]
+
+
+async def _nothing(resource: Resource) -> None:
+    """Delete nothing: a context without a store."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class ControllerContext:
         doors: external MQTT brokers, whose clients hear only what is published there too.
         features: returns the installed features.
         let_fetch: lets an edge fetch a model of a job, before its desired document names it: edge, job's uid, digest.
+        remove: deletes a resource and what is stored for it, whatever features say.
+        issuer: signs logins; None where this coordinator has no authority.
     """
 
     port: Port
@@ -64,6 +71,8 @@ class ControllerContext:
     doors: Sequence[Bus] = ()
     features: Callable[[], Iterable[Feature[Any]]] = tuple
     let_fetch: Callable[[str, str, str], None] = lambda edge, job_uid, digest: None
+    remove: Callable[[Resource], Awaitable[None]] = _nothing
+    issuer: Issuer | None = None
 
     async def step(
         self,

@@ -37,6 +37,7 @@ from heliograph.coordinator.feature import ControllerContext, Feature, Installed
 from heliograph.coordinator.garbage.collector import Collector
 from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.garbage.store_watch import StoreWatch
+from heliograph.coordinator.identity.issuer import Issuer
 from heliograph.coordinator.leadership import next_epoch
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
@@ -94,9 +95,10 @@ class Term:
 
     def __init__(
         self, connections: Connections, world: World, source: str, quotas: Quotas, lives: Lives,
-        signer: Signer | None, document_signer: Ed25519Signer | None, out: Callable[[str], None],
+        signer: Signer | None, document_signer: Ed25519Signer | None, issuer: Issuer | None, out: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._connections = connections
+        self._issuer = issuer
         self._quotas = quotas
         self._lives = lives
         self._signer = signer
@@ -202,7 +204,7 @@ class Term:
         context = ControllerContext(
             self._port, self._store, versions, self._background, self.view, self._lock, self._board.show,
             self._write_desired, self._out, self._warn, self._failures, self._collect, self._connections.doors,
-            lambda: self._features, self._allowed.let_fetch,
+            lambda: self._features, self._allowed.let_fetch, self._remove, self._issuer,
         )  # fmt: skip
         self._features = InstalledFeatures(context)
         self._collector = Collector(bus, self._store, self._features, self._lives, self._world, self._failures,
@@ -295,6 +297,13 @@ class Term:
         self._board.show(resource)
         self._resync_due.set()
         await self._reconciling.request_and_wait()
+
+    async def _remove(self, resource: Resource) -> None:
+        """Delete a resource and what is stored for it."""
+        if isinstance(resource, Edge):  # else a write of its presence that is under way would make it anew
+            await self._edges.forget(resource.name)
+        await self._store.delete(resource)
+        await self._removed(resource)
 
     async def _removed(self, resource: Resource) -> None:
         self._board.clear(resource)

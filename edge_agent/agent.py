@@ -39,6 +39,7 @@ from heliograph.edge_agent.journal import Journal, KeptEvent
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.labelling import EdgeLabelling
 from heliograph.edge_agent.launcher import Launcher
+from heliograph.edge_agent.login_renewal import LoginRenewal
 from heliograph.edge_agent.loop_files import LoopFiles
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.model_store import ModelStore
@@ -184,6 +185,7 @@ class Agent:
                     self._uploads.run,
                     self._upload_sender.run,
                     self._held.run,
+                    LoginRenewal(self.config.cloud, self._world, self.config.root, self._log.warn).run,
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:

@@ -39,6 +39,8 @@ _QUEUE = _resource("LabelQueue", SERVICE, {
 })  # fmt: skip
 _LEASE, _TASK = "5f1c0c0a5b0e4c35a6c9a1d2e3f40516", "0" * 64
 _CLASS = {"type": "choice", "value": "setosa"}
+_KEY = "U" + "A" * 55
+"""In place of a node's public key."""
 _SERVICE = _resource("JointInferenceService", SERVICE, {
     "edgeWorker": {"model": {"name": "shallow"}, "scriptBootFile": "edge.py"},
     "cloudWorker": {"model": {"name": "deep"}, "scriptBootFile": "cloud.py"},
@@ -213,6 +215,19 @@ REQUESTS: tuple[Example, ...] = (
     _watched("edges", "Edge"),
     _example("edges/get", _named("edge-1"), _ok({"kind": "Edge", "metadata": {"name": "edge-1"}})),
     _example("edges/delete", _named("edge-1"), _error(code="online", field="name", got="edge-1")),
+    _example("edges/revoke", _named("edge-1"), _error(code="not-enrolled", field="name", got="edge-1")),
+    _example("invitations/create", {"kind": "Invitation", "metadata": {"name": "edge-7"}, "spec": {"key": _KEY}},
+             _ok({"kind": "Invitation", "spec": {"seconds": 900, "nodes": 1}})),
+    _example("invitations/list", {}, _ok([{"kind": "Invitation"}])),
+    _watched("invitations", "Invitation"),
+    _example("invitations/get", _named("edge-7"), _ok({"kind": "Invitation"})),
+    _example("invitations/update", {"kind": "Invitation", "metadata": {"name": "edge-7"}, "spec": {"key": _KEY}},
+             _ok({"kind": "Invitation"})),
+    _example("invitations/enroll", {**_named("edge-7"), "edge": "edge-7", "key": _KEY, "at": 1_800_000_000,
+                                    "signature": "A" * 86}, _error(code="bad-invitation", field="signature")),
+    _example("invitations/renew", {"token": "a.b.c", "at": 1_800_000_000, "signature": "A" * 86},
+             _error(code="bad-token")),
+    _example("invitations/delete", _named("edge-7"), _ok({"kind": "Invitation"})),
     _example("quarantines/list", {}, _ok([])),
     _example("quarantines/watch", {"since": "1-0"}, {**_ok([]), "gone": [], "version": "1-0", "more": False}),
     _example("quarantines/get", _named("petals"), _error(code="not-found", field="name", got="petals")),

@@ -15,6 +15,7 @@ from heliograph.core.lazy import Declaration, References
 
 if TYPE_CHECKING:
     from heliograph.bus.contract import dataset_requests as datasets
+    from heliograph.bus.contract import enrolment_requests as enrolment
     from heliograph.bus.contract import garbage, join_bodies, label_requests, payloads, request_bodies, resources
     from heliograph.bus.contract import job_requests as jobs
     from heliograph.bus.contract import learning_requests as learning
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from heliograph.bus.contract import pair_requests as pairs
 else:
     datasets = References("heliograph.bus.contract.dataset_requests")
+    enrolment = References("heliograph.bus.contract.enrolment_requests")
     garbage = References("heliograph.bus.contract.garbage")
     join_bodies = References("heliograph.bus.contract.join_bodies")
     jobs = References("heliograph.bus.contract.job_requests")
@@ -271,10 +273,24 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         command_line="heliograph.cli.features.label_columns:LABELS",
     ),
     FeatureDeclaration(
-        "edges", resources.Edge, (*READ, "delete"),
+        "edges", resources.Edge,
+        (*READ, "delete",
+         Verb("revoke", "Take an edge's login away; its connections end, and what is stored for it is deleted.",
+              enrolment.Revoke)),
         collection="edges",
         coordinator="heliograph.coordinator.edges.feature:EdgeFeature",
         command_line="heliograph.cli.features.catalog_columns:EDGES",
+    ),
+    FeatureDeclaration(
+        "invitations", resources.Invitation,
+        (*CATALOG,
+         Verb("enroll", "Give a node that has an invitation its login. Anybody may ask; the invitation's key signs.",
+              enrolment.Enroll, enrolment.IssuedLogin),
+         Verb("renew", "Give an edge a login that is good for longer. Anybody may ask; the edge's key signs.",
+              enrolment.Renew, enrolment.IssuedLogin, named=False)),
+        collection="invitations",
+        coordinator="heliograph.coordinator.identity.controller:InvitationFeature",
+        command_line="heliograph.cli.features.catalog_columns:INVITATIONS",
     ),
     FeatureDeclaration(
         "quarantine", resources.Quarantine, (*READ, "delete"),

@@ -14,6 +14,10 @@ from heliograph.core.names import CLOUD, is_label, require_label
 Place = Literal["cloud", "node"]
 PARTICIPANT_VERBS = ("join", "weights", "upload")
 """Verbs of ``jobs`` that a participant asks: all that it needs to take part, and nothing that changes a resource."""
+ENROLMENT_VERBS = ("enroll", "renew")
+"""Verbs of ``invitations`` that a node asks which has no login, or an expired one: its key says who it is."""
+ANONYMOUS = "anonymous"
+"""Login of clients that send none."""
 _UPLOADS = "up-"
 _PARTICIPANT = "participant-"
 
@@ -59,7 +63,7 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     publish = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.publishers]
     subscribe = [subjects.subject(topic.filter(**params)) for topic in brought if role in topic.subscribers]
     if role == "anonymous" and place == "cloud":  # only on their node may devices ask without a login
-        publish = []
+        publish = [subjects.subject(REQUEST.at(resource="invitations", verb=verb)) for verb in ENROLMENT_VERBS]
         public = (subjects.subject("status"), subjects.subject(JOB_ENDED.filter()))
         subscribe = [subject for subject in subscribe if subject.startswith(public)]
     if role == "participant":
@@ -79,6 +83,8 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     if place == "cloud":
         if role in ("user", "participant", "operator"):
             subscribe.append(f"{inbox_of(require_label(login, 'login'))}.>")
+        if role == "anonymous":  # what is told there is of use to the holder of a key alone
+            subscribe.append(f"{inbox_of(ANONYMOUS)}.>")
         more_publish, more_subscribe = _jetstream(role, subjects, edge)
         publish += more_publish
         subscribe += more_subscribe
@@ -91,7 +97,9 @@ def inbox_of(name: str) -> str:
 
 
 def inbox_of_login(user: str) -> str:
-    """Return the inbox prefix of a connection with this login; that of everybody where no prefix can be made of it."""
+    """Return the inbox prefix of a connection with this login, or without one; that of everybody where no prefix can be
+    made of it."""
+    user = user or ANONYMOUS
     return inbox_of(user) if is_label(user) else "_INBOX"
 
 

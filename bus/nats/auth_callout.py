@@ -16,6 +16,7 @@ from pathlib import Path
 from nats.aio.msg import Msg
 
 from heliograph.bus.connection_url import ConnectionUrl, with_credentials
+from heliograph.bus.contract.permissions import ANONYMOUS
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.link import Link
 from heliograph.bus.nats.connection import NatsConnection
@@ -27,8 +28,6 @@ from heliograph.core.private_files import write_private
 from heliograph.core.world import World
 
 SUBJECT = "$SYS.REQ.USER.AUTH"
-ANONYMOUS = "anonymous"
-"""Name of every client without a login."""
 _QUEUE = "callout"
 _MOST_BYTES = 64 * 1024
 _LOGIN = ("user", "pass", "auth_token", "nkey", "sig")

@@ -46,7 +46,7 @@ from heliograph.core.names import require_label
 from heliograph.core.private_files import make_private, write_private
 from heliograph.core.world import World
 
-FILE = "authority.json"
+FILE, CALLOUT_KEYS = "authority.json", "callout.json"
 _CALLOUT = "callout"
 """Name of the login of whoever decides about clients without a token."""
 _NATS: tuple[ConnectionType, ...] = ("STANDARD", "WEBSOCKET")
@@ -82,6 +82,8 @@ class _Keys:
     logins: dict[str, dict[str, str]] = field(default_factory=dict)
     """Public key of each login, by account and name."""
     revoked: dict[str, dict[str, int]] = field(default_factory=dict)
+    enrolled: dict[str, str] = field(default_factory=dict)
+    """Public key of each edge that has enrolled, and whose private key never was here, by its name."""
 
 
 class Authority:
@@ -113,7 +115,7 @@ class Authority:
     @property
     def callout_keys(self) -> Path:
         """The file with the keys of an ``AuthCallout``."""
-        return self._directory / "callout.json"
+        return self._directory / CALLOUT_KEYS
 
     def account_key(self, account: str) -> str:
         """Return the public key of an account, once it is issued; the server knows the account by it."""
@@ -124,7 +126,8 @@ class Authority:
         named = {each.name: each for each in logins}
         self._forget(named)
         make_private(self._directory / "logins")
-        own = {account_of(each.role, each.name, each.edge): each for each in named.values()}
+        own = {edge: _agent_of(edge) for edge in self._keys.enrolled}
+        own |= {account_of(each.role, each.name, each.edge): each for each in named.values()}
         for name in (CORE, DOOR, GUESTS, SYSTEM, *own):
             self._key("account", self._keys.accounts, name)
         for name in (*(f"{CORE}/{role}" for role in CORE_ROLES), *(f"{DOOR}/{role}" for role in DOOR_ROLES)):
@@ -138,6 +141,40 @@ class Authority:
             self._account(name, login) for name, login in own.items() if name not in (CORE, DOOR)
         )])  # fmt: skip
         self._save()
+
+    @property
+    def enrolled(self) -> Mapping[str, str]:
+        """The public key of each edge that has enrolled, by name."""
+        return self._keys.enrolled
+
+    def revoked(self, edge: str) -> frozenset[str]:
+        """Return the public keys by which an edge had a login that was taken away."""
+        return frozenset(self._keys.revoked.get(edge, ()))
+
+    def issuers(self) -> frozenset[str]:
+        """Return the public keys that sign for logins of enrolled edges."""
+        return frozenset(self._public(edge) for edge in self._keys.enrolled)
+
+    def enroll(self, edge: str, key: str) -> str:
+        """Note that the holder of a public key is an edge; return the token of its account, for the server."""
+        self._key("account", self._keys.accounts, edge)
+        self._keys.enrolled[edge] = key
+        self._save()
+        return self._account_token(self._account(edge, _agent_of(edge)))
+
+    def login_of(self, edge: str, expires: int) -> str:
+        """Return a token that lets an enrolled edge in until ``expires``, in seconds since 1970."""
+        claims = UserClaims(subject=self._keys.enrolled[edge], name=agent_login(edge), expires=expires,
+                            connection_types=_NATS)  # fmt: skip
+        return encode(claims, self._keys.accounts[edge], self._world.now())
+
+    def revoke(self, edge: str) -> str:
+        """Take an enrolled edge's login away; return the token of its account, by which the server ends its
+        connections."""
+        now = int(self._world.now())
+        self._keys.revoked.setdefault(edge, {})[self._keys.enrolled.pop(edge)] = now
+        self._save()
+        return self._account_token(self._account(edge, _agent_of(edge)))
 
     def server_options(self) -> Mapping[str, Any]:
         """Return the options of nats-server by which it trusts this authority alone."""
@@ -242,13 +279,15 @@ class Authority:
         make_private(self._accounts)
         written = set()
         for claims in accounts:
-            revoked = self._keys.revoked.get(claims.name, {})
-            token = encode(replace(claims, revoked=revoked), self._keys.operator, self._world.now())
-            write_private(self._accounts / f"{claims.subject}.jwt", token)
+            write_private(self._accounts / f"{claims.subject}.jwt", self._account_token(claims))
             written.add(f"{claims.subject}.jwt")
         for file in self._accounts.glob("*.jwt"):
             if file.name not in written:
                 file.unlink()
+
+    def _account_token(self, claims: AccountClaims) -> str:
+        revoked = self._keys.revoked.get(claims.name, {})
+        return encode(replace(claims, revoked=revoked), self._keys.operator, self._world.now())
 
     def _forget(self, named: Mapping[str, Login]) -> None:
         """Revoke the logins that are not named, or have another role now."""
@@ -284,6 +323,7 @@ class Authority:
                 {name: KeyPair.from_seed(seed, str(self._file)) for name, seed in tree["scopes"].items()},
                 {account: dict(logins) for account, logins in tree["logins"].items()},
                 {account: dict(keys) for account, keys in tree["revoked"].items()},
+                dict(tree.get("enrolled", {})),
             )
         except FileNotFoundError:
             return _Keys(KeyPair("operator", self._world.new_secret()))
@@ -299,8 +339,18 @@ class Authority:
             "scopes": {name: key.seed for name, key in keys.scopes.items()},
             "logins": keys.logins,
             "revoked": keys.revoked,
+            "enrolled": keys.enrolled,
         }
         write_private(self._file, json.dumps(tree))
+
+
+def agent_login(edge: str) -> str:
+    """Return the name of the login of an edge's agent; the coordinator reads presence from it."""
+    return f"agent-{edge}"
+
+
+def _agent_of(edge: str) -> Login:
+    return Login(agent_login(edge), "agent", edge)
 
 
 def _key_of(file: Path) -> KeyPair | None:

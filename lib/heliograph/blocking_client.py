@@ -40,6 +40,7 @@ class Client:
     algorithms: BlockingResources
     edges: BlockingResources
     labels: BlockingResources
+    invitations: BlockingResources
     quarantines: BlockingResources
 
     def __init__(self, server: str | None = None, *, root: str = DEFAULT_ROOT, timeout: float = TIMEOUT) -> None:

@@ -65,6 +65,7 @@ class AsyncClient(Requester):
     algorithms: Resources
     edges: Resources
     labels: Resources
+    invitations: Resources
     quarantines: Resources
 
     def __init__(

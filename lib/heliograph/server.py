@@ -39,6 +39,11 @@ def cluster_file() -> Path:
     return state_home() / "cluster.json"
 
 
+def identity_directory(edge: str, state: Path | None = None) -> Path:
+    """Return the directory with an edge's login, within its agent's state."""
+    return (state or state_home() / "agents" / edge).resolve() / "identity"
+
+
 def users_directory() -> Path:
     """Return the directory in which ``heliograph up`` makes one for each user, readable by its user alone."""
     return state_home() / "users"

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         IncrementalLearningJobSpec,
         IncrementalLearningJobStatus,
     )
+    from heliograph.bus.contract.resources.invitation import Invitation, InvitationSpec, InvitationStatus
     from heliograph.bus.contract.resources.joint_inference_service import (
         MOST_REPLICAS,
         EdgeSelection,
@@ -122,6 +123,9 @@ __all__ = [
     "IncrementalLearningJobSpec",
     "IncrementalLearningJobStatus",
     "InferenceScript",
+    "Invitation",
+    "InvitationSpec",
+    "InvitationStatus",
     "JoinedParticipant",
     "JointInferenceService",
     "JointInferenceServiceSpec",
@@ -182,6 +186,7 @@ _HOMES = {
         "LEARNING_ENDED IncrementalLearningJob IncrementalLearningJobSpec IncrementalLearningJobStatus",
     "learning_progress": "CandidateState EdgeLearning GateFigures LearningRound LoopState ModelOutcome",
     "learning_tasks": "GateRule ShardRef",
+    "invitation": "Invitation InvitationSpec InvitationStatus",
     "joint_inference_service":
         "MOST_REPLICAS EdgeSelection InferenceScript JointInferenceService JointInferenceServiceSpec "
         "JointInferenceServiceStatus ServiceNumbers",

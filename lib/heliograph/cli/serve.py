@@ -25,7 +25,10 @@ def main(words: Sequence[str]) -> int:
 def agent(words: Sequence[str]) -> int:
     parser = ProcessOptions("agent")
     parser.setting("--name", "HELIOGRAPH_NAME", "NAME", "The edge's name, a DNS label.")
-    parser.setting("--cloud", "HELIOGRAPH_CLOUD", "URL", f"nats:// URL of the cloud; {_URL}.")
+    parser.setting(
+        "--cloud", "HELIOGRAPH_CLOUD", "URL", f"nats:// URL of the cloud; {_URL}. Default: where this node has"
+        " enrolled.", "",
+    )  # fmt: skip
     parser.setting("--node", "HELIOGRAPH_NODE", "URL", "mqtt:// URL of this node's broker.")
     parser.setting("--worker-node", "HELIOGRAPH_WORKER_NODE", "URL", "The node's broker with the workers' login.", "")
     parser.add_argument("--state", type=Path, metavar="DIR", help="Directory of journal, models and workers' files.")
@@ -90,7 +93,8 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.edge_agent.outputs import Outputs
     from heliograph.edge_agent.process_launcher import ProcessLauncher
     from heliograph.edge_agent.start_permits import StartPermits
-    from heliograph.server import Server, check_url, state_home
+    from heliograph.enrolment import Enrolment
+    from heliograph.server import Server, check_url, identity_directory, state_home
 
     if not is_label(given.name):
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
@@ -98,6 +102,11 @@ def agent(words: Sequence[str]) -> int:
     for root in code:
         parser.directory("--code", root.directory)
     state = (given.state or state_home() / "agents" / given.name).resolve()
+    if not given.cloud:
+        enrolled = Enrolment.read(identity_directory(given.name, given.state))
+        if enrolled is None or enrolled.edge != given.name:
+            parser.error("missing option --cloud, and this node has not enrolled: heliograph enroll INVITATION")
+        given.cloud = enrolled.cloud
     policy = read_site_policy(Path(given.site_policy)) if given.site_policy else SitePolicy()
     confiner = Confiner(policy, Limits(given.worker_memory_mb, given.worker_nice), (state,))
     config = AgentConfig(
@@ -151,8 +160,13 @@ def coordinator(words: Sequence[str]) -> int:
     parser.setting("--system", "HELIOGRAPH_SYSTEM", "URL", "nats:// URL with a system user, for presence.", "")
     parser.setting("--status", "HELIOGRAPH_STATUS", "URL", "mqtt:// URL for retained status.", "")
     parser.setting(
-        "--callout", "HELIOGRAPH_CALLOUT", "FILE", "Keys by which anonymous clients are let in at a broker in operator "
-        "mode, and wrong passwords refused.", "",
+        "--authority", "HELIOGRAPH_AUTHORITY", "DIR", "Keys of a broker in operator mode: they sign the logins of nodes"
+        " that enrol, let anonymous clients in, and refuse wrong passwords.", "",
+    )  # fmt: skip
+    parser.setting("--authorities", "HELIOGRAPH_AUTHORITIES", "FILE", "Certificates by which nodes know it.", "")
+    parser.setting(
+        "--login-seconds", "HELIOGRAPH_LOGIN_SECONDS", "N", "How long the login of an enrolled edge is good; its agent"
+        " renews it at half of that.", "86400",
     )  # fmt: skip
     parser.repeatable("--door", "URL", "mqtt:// URL of an external door; HELIOGRAPH_DOORS has several, with spaces.")
     parser.setting(
@@ -195,6 +209,9 @@ def coordinator(words: Sequence[str]) -> int:
     # documents are read in a thread: it hands over to the event loop sooner than after 5 ms
     sys.setswitchinterval(0.001)
     gc.freeze()  # a collection then passes over what was imported, and takes milliseconds less
+    login_seconds = int(given.login_seconds) if given.login_seconds.isdigit() else 0
+    if not 2 <= login_seconds <= 10 * 365 * 86_400:
+        parser.error(f"invalid value for --login-seconds: expected 2 to 315360000, got {shorten(given.login_seconds)}")
     doors = given.door or os.environ.get("HELIOGRAPH_DOORS", "").split()
     config = CoordinatorConfig(
         nats=check_url(given.nats, "--nats", *NATS),
@@ -207,7 +224,9 @@ def coordinator(words: Sequence[str]) -> int:
         signing_key=Path(given.signing_key) if given.signing_key else None,
         document_signer=Ed25519Signer.kept(Path(given.document_key), World()) if given.document_key else None,
         lives=lives,
-        callout=Path(given.callout) if given.callout else None,
+        authority=Path(given.authority) if given.authority else None,
+        authorities=Path(given.authorities) if given.authorities else None,
+        login_seconds=login_seconds,
     )
     _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
     return 0

@@ -68,6 +68,7 @@ class LocalCluster:
         node_memory, node_gpus: megabytes and GPUs that each edge has for workers that ask for some; by default each
             has all of this machine's.
         site_policy: what workers may reach on each node; the cluster's own directory is private in any case.
+        login_seconds: how long the login of an edge that enrols is good.
         program: function from a node's name, or ``coordinator``, to the command that runs ``heliograph`` there.
     """
 
@@ -96,6 +97,7 @@ class LocalCluster:
         node_memory: int | None = None,
         node_gpus: int | None = None,
         site_policy: SitePolicy = CONFINED,
+        login_seconds: int = 86_400,
         program: Callable[[str], Sequence[str]] = heliograph,
         listening: Listening = HERE,
         renewed: Callable[[], None] = lambda: None,
@@ -120,7 +122,7 @@ class LocalCluster:
             self.directory / "site-policy.toml",
             tuple(resolved_root(root) for root in code),
             tuple(resolved_directory(Path(root), "data") for root in data), headers or {}, outputs, node_memory,
-            node_gpus,
+            node_gpus, login_seconds,
         )  # fmt: skip
         self._site_policy = replace(site_policy, private=(*site_policy.private, self.directory))
         self._public_keys_made: asyncio.Future[None] | None = None

@@ -61,6 +61,7 @@ class ClusterCommands:
     outputs: Path | None = None
     node_memory: int | None = None
     node_gpus: int | None = None
+    login_seconds: int = 86_400
 
     def write_public_keys(self, world: World) -> None:
         """Write the public keys of the two private ones, which are made where there are none."""
@@ -76,7 +77,8 @@ class ClusterCommands:
             "HELIOGRAPH_NAME": name,
             "HELIOGRAPH_NATS": self.cloud.url("coordinator"),
             "HELIOGRAPH_SYSTEM": self.cloud.url(SYSTEM_USER),
-            "HELIOGRAPH_CALLOUT": str(self.cloud.callout_keys),
+            "HELIOGRAPH_AUTHORITY": str(self.cloud.identity),
+            "HELIOGRAPH_LOGIN_SECONDS": str(self.login_seconds),
             "HELIOGRAPH_STATUS": self.cloud.url("coordinator", "mqtt"),
             "HELIOGRAPH_DOORS": " ".join(doors),
             "HELIOGRAPH_PATIENCE": f"{self.patience:g}",

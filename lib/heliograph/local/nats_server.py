@@ -105,7 +105,7 @@ class Broker:
         """The keys of the cloud's broker; None for a node's, whose users have passwords."""
         if self.place == "node":
             return None
-        return Authority(self.directory / "identity", self.world, self.root, SYSTEM_USER)
+        return Authority(self.identity, self.world, self.root, SYSTEM_USER)
 
     async def start(self) -> None:
         """Start the server and return when it answers. Raise HeliographError with its last log lines if it does not,
@@ -204,10 +204,9 @@ class Broker:
         return self._authority.credentials(user) if scheme == "nats" else self._authority.door_credentials(user)
 
     @property
-    def callout_keys(self) -> Path:
-        """The file with the keys of whoever decides about clients without a token; see ``AuthCallout``."""
-        assert self._authority is not None
-        return self._authority.callout_keys
+    def identity(self) -> Path:
+        """The directory of the cloud's authority."""
+        return self.directory / "identity"
 
     def password(self, user: str) -> str:
         """Return a user's password, in the cloud that for MQTT. Raise Refused if there is no such login."""

@@ -46,9 +46,10 @@ def test_a_topic_that_does_not_name_a_role_is_forbidden_to_it(role: Role, place:
 
 def test_an_anonymous_login_has_exactly_these_permissions() -> None:
     cloud, node = permissions("anonymous", "cloud"), permissions("anonymous", "node")
-    assert (cloud.publish, cloud.deny) == ((), (">",))
+    enrolling = ("heliograph.request.invitations.enroll", "heliograph.request.invitations.renew")
+    assert (cloud.publish, cloud.deny) == (enrolling, ("$MQTT.>",))
     others = [subject for subject in cloud.subscribe if subject.split(".")[1] != "status"]
-    assert others == ["heliograph.event.job-ended.*"]
+    assert others == ["heliograph.event.job-ended.*", "_INBOX.anonymous.>"]
     telemetry, asking = "heliograph.event.telemetry.*.*", "heliograph.inference.*.request"
     labelling = "heliograph.request.labels.*"
     assert set(node.publish) == {telemetry, asking, labelling, "heliograph.inference.*.offload.*.*"}

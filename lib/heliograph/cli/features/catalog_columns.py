@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from heliograph.bus.contract.resources import Model, resolve
 from heliograph.cli.cells import Cell, Document, age, age_of, failing, name_of, short_metrics, size, some_of, status_of
 from heliograph.cli.presentation import Presentation
+from heliograph.incremental.loop import seconds
 
 
 def _edge_row(document: Document, now: float) -> list[Cell]:
@@ -72,6 +73,19 @@ def _algorithm_row(document: Document, now: float) -> list[Cell]:
     ]
 
 
+def _invitation_row(document: Document, now: float) -> list[Cell]:
+    spec = document.get("spec", {})
+    created = document.get("metadata", {}).get("creationTimestamp", "")
+    left = seconds(created) + spec.get("seconds", 0) - now if created else 0.0
+    return [
+        name_of(document),
+        str(spec.get("nodes", 1)),
+        some_of(sorted(status_of(document).get("enrolled", {}))),
+        age_of(document, now),
+        f"in {max(1, round(left / 60))} min" if left > 0 else "expired",
+    ]
+
+
 def _quarantine_row(document: Document, now: float) -> list[Cell]:
     spec = document.get("spec", {})
     return [
@@ -112,4 +126,5 @@ DATASETS = Presentation(
     "NAME EDGES SAMPLES WAITING VERSION FORMAT COLUMNS NOTE", _dataset_row, wide="NODE URL", wide_row=_dataset_wide
 )
 ALGORITHMS = Presentation("NAME EDGES PARAMETERS PACKAGE SIGNED DESCRIPTION NOTE", _algorithm_row)
+INVITATIONS = Presentation("NAME NODES ENROLLED AGE EXPIRES", _invitation_row)
 QUARANTINES = Presentation("NAME DOCUMENT SIZE SINCE REASON", _quarantine_row)

@@ -1,0 +1,78 @@
+"""Bodies of the requests by which a node gets its login, keeps it, and loses it. The key that signs proves who asks."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from heliograph.bus.contract.request_bodies import Named, RequestBody
+from heliograph.bus.contract.resources.base import Document
+from heliograph.bus.contract.resources.invitation import UserKey
+from heliograph.core.names import Label
+
+Signature = Annotated[str, StringConstraints(pattern=r"^[-_A-Za-z0-9]{86}$")]
+"""Ed25519, 64 bytes in base64url without padding."""
+Token = Annotated[str, StringConstraints(max_length=16_384, pattern=r"^[-_.A-Za-z0-9]+$")]
+Instant = Annotated[int, Field(ge=0, le=1 << 40)]
+"""Seconds since 1970."""
+
+
+class Enroll(Named):
+    """A node asks for its login; ``name`` is the invitation's.
+
+    Attributes:
+        edge: name that the node wants.
+        key: public key that the node has made; the private one never leaves it.
+        at: when it was signed.
+        signature: of ``enrolment_bytes``, by the invitation's key.
+    """
+
+    edge: Label
+    key: UserKey
+    at: Instant
+    signature: Signature
+
+
+class Renew(RequestBody):
+    """A node asks for a login that is good for longer.
+
+    Attributes:
+        token: the login that it has; it may have expired.
+        at: when it was signed.
+        signature: of ``renewal_bytes``, by the key that the token names.
+    """
+
+    token: Token
+    at: Instant
+    signature: Signature
+
+
+class Revoke(Named):
+    """Which edge loses its login: its connections end, and what is stored for it is deleted."""
+
+
+class IssuedLogin(Document):
+    """A login for the key that asked.
+
+    Attributes:
+        token: to be kept with the private key; a secret only together with it.
+        expires, renew_at: seconds since 1970.
+        authorities: certificates in PEM by which the node knows the cloud's brokers; empty without TLS.
+        cloud_keys: public keys in PEM that sign what the cloud wants of the node.
+    """
+
+    edge: Label
+    token: Token
+    expires: int
+    renew_at: int
+    authorities: str = ""
+    cloud_keys: str = ""
+
+
+def enrolment_bytes(invitation: str, edge: str, key: str, at: int) -> bytes:
+    """Return what the invitation's key signs. The words of a name have no line end, so that no two requests agree."""
+    return "\n".join(("heliograph enrolment 1", invitation, edge, key, str(at))).encode()
+
+
+def renewal_bytes(token: str, at: int) -> bytes:
+    """Return what the key of an edge signs to renew its login."""
+    return "\n".join(("heliograph renewal 1", token, str(at))).encode()

@@ -1,0 +1,1 @@
+"""Who may log in: invitations, logins of edges, their renewal and their end."""

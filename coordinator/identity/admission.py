@@ -1,0 +1,99 @@
+"""Who may enrol, and whose login is renewed. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection, Mapping
+
+from heliograph.bus.contract.enrolment_requests import Enroll, Renew, enrolment_bytes, renewal_bytes
+from heliograph.bus.contract.resources.invitation import Invitation, InvitedNode
+from heliograph.core.errors import Refused
+from heliograph.core.identity.claims import UserClaims
+from heliograph.core.identity.nkeys import verified
+from heliograph.core.identity.tokens import decode
+from heliograph.core.names import CLOUD
+from heliograph.core.world import rfc3339
+from heliograph.incremental.loop import seconds
+
+CLOCKS_DIFFER = 300
+"""Seconds by which the clock of a node that asks may differ from the cloud's."""
+_AGAIN = "Ask for another invitation: heliograph edge invite NAME."
+
+
+def admit(
+    invitation: Invitation, asked: Enroll, known: Mapping[str, str], revoked: Collection[str], now: float
+) -> Invitation:  # fmt: skip
+    """Return the invitation with the node that enrols. A node that asks again, since it heard no answer, is the same.
+
+    Args:
+        known: public key of each edge that has a login.
+        revoked: public keys whose login was taken away.
+        now: seconds since 1970.
+
+    Raises:
+        Refused: where the signature is another's, or the invitation has expired, is used up, or is for another name.
+    """
+    signed = enrolment_bytes(invitation.name, asked.edge, asked.key, asked.at)
+    if not verified(invitation.spec.key, _raw(asked.signature), signed):
+        raise Refused("bad-invitation", field="signature", expected=f"one by the key of invitation {invitation.name}",
+                      got="another one", hint=_AGAIN)  # fmt: skip
+    _check_clock(asked.at, now)
+    if now >= (until := expires_of(invitation)):
+        raise Refused("bad-invitation", field="name", expected="an invitation that is good still",
+                      got=f"one that expired at {rfc3339(until)}", hint=_AGAIN)  # fmt: skip
+    if not invitation.names(asked.edge) or asked.edge == CLOUD:
+        wanted = invitation.name if invitation.spec.nodes == 1 else f"a name that begins with {invitation.name}-"
+        raise Refused("bad-invitation", field="edge", expected=wanted, got=asked.edge)
+    if asked.key in revoked:
+        raise Refused("revoked", field="key", expected="a key that was not revoked", got="one that was",
+                      hint="Make another key, and enrol it by another invitation.")  # fmt: skip
+    before = invitation.status.enrolled.get(asked.edge)
+    if before is not None and before.key == asked.key:
+        return invitation
+    if asked.edge in known and known[asked.edge] != asked.key:
+        raise Refused("exists", field="edge", expected="a name that no enrolled edge has", got=asked.edge,
+                      hint=f"Take its login away first: heliograph edge revoke {asked.edge}.")  # fmt: skip
+    if len(invitation.status.enrolled) >= invitation.spec.nodes:
+        raise Refused("bad-invitation", field="name", expected=f"one that fewer than {invitation.spec.nodes} have used",
+                      got="one that is used up", hint=_AGAIN)  # fmt: skip
+    enrolled = invitation.status.enrolled | {asked.edge: InvitedNode(key=asked.key, at=rfc3339(now))}
+    status = invitation.status.model_copy(update={"enrolled": enrolled})
+    return invitation.model_copy(update={"status": status})
+
+
+def expires_of(invitation: Invitation) -> float:
+    """Return when an invitation expires, in seconds since 1970."""
+    return seconds(invitation.metadata.creation_timestamp) + invitation.spec.seconds
+
+
+def renewing(asked: Renew, issuers: Collection[str], known: Mapping[str, str], now: float) -> str:
+    """Return the edge whose login may be renewed.
+
+    Args:
+        issuers: public keys that have signed logins of edges.
+        known: public key of each edge that has a login: one that was revoked is not among them.
+
+    Raises:
+        Refused: where the token is none of ours, or the key that it names has not signed, or was revoked.
+    """
+    claims = decode(asked.token, UserClaims, "token")
+    if claims.issuer not in issuers:
+        raise Refused("bad-token", field="token", expected="one that this cloud has signed", got="another's")
+    if not verified(claims.subject, _raw(asked.signature), renewal_bytes(asked.token, asked.at)):
+        raise Refused("bad-token", field="signature", expected="one by the key that the token names", got="another one")
+    _check_clock(asked.at, now)
+    for edge, key in known.items():
+        if key == claims.subject:
+            return edge
+    raise Refused("revoked", field="token", expected="a login that was not taken away", got="one that was",
+                  hint="Ask the cloud's operator for an invitation, and enrol again.")  # fmt: skip
+
+
+def _check_clock(at: int, now: float) -> None:
+    if abs(at - now) > CLOCKS_DIFFER:
+        raise Refused("clock", field="at", expected=f"{rfc3339(now)}, by up to {CLOCKS_DIFFER} s", got=rfc3339(at),
+                      hint="Set the node's clock: timedatectl set-ntp true.")  # fmt: skip
+
+
+def _raw(signature: str) -> bytes:
+    return base64.urlsafe_b64decode(signature + "==")

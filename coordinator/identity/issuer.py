@@ -1,0 +1,74 @@
+"""Issue, renew and revoke the logins of enrolled edges: the authority signs, the broker is told at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from heliograph.bus.contract.enrolment_requests import IssuedLogin
+from heliograph.bus.nats.authority import Authority
+from heliograph.bus.nats.connection import NatsConnection
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.world import World
+
+LOGIN_SECONDS = 86_400
+"""How long a login is good; an agent renews it at half of that."""
+_UPDATE = "$SYS.REQ.CLAIMS.UPDATE"
+
+
+class Issuer:
+    """The logins of edges that have enrolled.
+
+    Args:
+        directory: that of the authority; every coordinator of the cloud has it.
+        system: a connection with the login of the server's own account, which takes new accounts.
+        authorities: file of the certificates by which nodes know the cloud's broker; none without TLS.
+        seconds: how long a login is good.
+    """
+
+    def __init__(
+        self, directory: Path, system: NatsConnection, world: World, root: str, authorities: Path | None = None,
+        seconds: int = LOGIN_SECONDS,
+    ) -> None:  # fmt: skip
+        self._directory = directory
+        self._system = system
+        self._world = world
+        self._root = root
+        self._authorities = authorities
+        self._seconds = seconds
+
+    def authority(self) -> Authority:
+        """Return the authority as it is now: another coordinator may have led before."""
+        return Authority(self._directory, self._world, self._root)
+
+    async def enroll(self, edge: str, key: str) -> IssuedLogin:
+        """Let the holder of a key in as an edge. Return once the broker knows it."""
+        authority = self.authority()
+        await self._tell(authority.enroll(edge, key))
+        return self._login(authority, edge)
+
+    def renew(self, edge: str) -> IssuedLogin:
+        """Return a login for an enrolled edge that is good for as long again."""
+        return self._login(self.authority(), edge)
+
+    async def revoke(self, edge: str) -> None:
+        """Take an edge's login away. Return once the broker has ended its connections. Raise Refused for an edge that
+        has not enrolled."""
+        authority = self.authority()
+        if edge not in authority.enrolled:
+            known = ", ".join(sorted(authority.enrolled)[:10]) or "none has enrolled"
+            raise Refused("not-enrolled", field="name", expected=f"an edge that has enrolled: {known}", got=edge)
+        await self._tell(authority.revoke(edge))
+
+    def _login(self, authority: Authority, edge: str) -> IssuedLogin:
+        now = int(self._world.now())
+        expires = now + self._seconds
+        authorities = self._authorities.read_text() if self._authorities is not None else ""
+        return IssuedLogin(edge=edge, token=authority.login_of(edge, expires), expires=expires,
+                           renew_at=now + self._seconds // 2, authorities=authorities)  # fmt: skip
+
+    async def _tell(self, account: str) -> None:
+        """Tell the broker of a new or changed account. Raise HeliographError where it does not take it."""
+        answer = json.loads((await self._system.request(_UPDATE, account.encode())).data)
+        if (answer.get("data") or {}).get("code") != 200:
+            raise HeliographError(f"the broker does not take an account: {str(answer.get('error'))[:200]}")

@@ -1,0 +1,1 @@
+"""Commands for the identities of nodes: invitations, enrolment, and its end."""

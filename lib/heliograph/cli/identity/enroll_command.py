@@ -1,0 +1,48 @@
+"""``enroll``: a node makes its key and gets its login, by an invitation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heliograph.cli.usage import examples, misused
+
+
+def register(main: typer.Typer) -> None:
+    main.command(
+        help="Enrol this node by an invitation: make its key, and get its login.",
+        epilog=examples("heliograph enroll heliograph-invitation.…", "heliograph enroll - < invitation.txt",
+                        "heliograph enroll heliograph-invitation.… --name hall-3"),
+    )(enroll)  # fmt: skip
+
+
+def enroll(
+    token: Annotated[str, typer.Argument(metavar="INVITATION", help="The invitation; - reads it from the input.")],
+    name: Annotated[
+        str | None, typer.Option(metavar="EDGE", help="Name of this edge, where the invitation is for several.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The agent's --state directory. Default: the agent's own.")
+    ] = None,
+) -> None:
+    import asyncio
+    import sys
+
+    from heliograph.cli.printing.output import say
+    from heliograph.core.identity.invitation_token import MOST_CHARACTERS, InvitationToken
+    from heliograph.core.names import LABEL_RULE, is_label
+    from heliograph.core.world import World
+    from heliograph.enrolment import enroll as make
+    from heliograph.server import identity_directory
+
+    invitation = InvitationToken.parse(sys.stdin.read(MOST_CHARACTERS + 1) if token == "-" else token)
+    edge = name or invitation.name
+    if not is_label(edge):
+        raise misused("--name", expected=LABEL_RULE, got=edge)
+    directory = identity_directory(edge, state)
+    asyncio.run(make(invitation, edge, directory, World()))
+    say(f"edge/{edge} enrolled; its login lies in {directory}")
+    where = f" --state {state}" if state is not None else ""
+    say(f"start it: heliograph agent --name {edge}{where} --node mqtt://127.0.0.1:1883")

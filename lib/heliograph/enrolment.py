@@ -1,0 +1,138 @@
+"""A node's side of identity: make a key, enrol by an invitation, keep the login in files, and renew it.
+
+    DIRECTORY/login.creds   the token with the node's private key
+    DIRECTORY/ca.pem        certificates by which the node knows the cloud's broker; only with TLS
+    DIRECTORY/cloud.json    the edge's name, and the URL of the cloud with both files
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from heliograph.bus.connection_url import NATS, ConnectionUrl, with_credentials, without_login
+from heliograph.bus.contract.enrolment_requests import IssuedLogin, enrolment_bytes, renewal_bytes
+from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.identity.claims import UserClaims
+from heliograph.core.identity.credentials import UserCredentials
+from heliograph.core.identity.invitation_token import InvitationToken
+from heliograph.core.identity.nkeys import KeyPair
+from heliograph.core.identity.tokens import decode
+from heliograph.core.private_files import make_private, write_private
+from heliograph.core.world import World
+from heliograph.requester import Requester
+from heliograph.server import Server
+
+LOGIN, AUTHORITIES, CLOUD_FILE = "login.creds", "ca.pem", "cloud.json"
+TIMEOUT = 10.0
+"""Seconds for an answer of the cloud."""
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What a node's files say: the edge's name, and the URL by which its agent reaches the cloud."""
+
+    edge: str
+    cloud: str
+
+    @classmethod
+    def read(cls, directory: Path) -> Enrolment | None:
+        """Read a node's files; None where it has not enrolled. Raise HeliographError if they are damaged."""
+        file = directory / CLOUD_FILE
+        try:
+            tree = json.loads(file.read_text())
+            return cls(str(tree["edge"]), str(tree["cloud"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            raise HeliographError(f"{file} is damaged; enrol again: heliograph enroll") from None
+
+
+async def enroll(
+    token: InvitationToken, edge: str, directory: Path, world: World, root: str = DEFAULT_ROOT
+) -> Enrolment:  # fmt: skip
+    """Make a key, get a login for it, and write the node's files. A node that has enrolled keeps its key, unless
+    that was revoked.
+
+    Raises:
+        Refused: where the cloud refuses, or the invitation's address is no broker's.
+        Unreachable: where the cloud does not answer.
+    """
+    make_private(directory)
+    server = _server(token, directory)
+    key, kept = KeyPair("user", world.new_secret()), _kept_key(directory)
+    try:
+        login = await _ask_to_enroll(server, token, edge, kept or key, world, root)
+    except Refused as error:
+        if kept is None or error.code != "revoked":
+            raise
+        kept, login = None, await _ask_to_enroll(server, token, edge, key, world, root)
+    _write_login(directory, login, kept or key)
+    cloud = with_credentials(server, directory / LOGIN)
+    write_private(directory / CLOUD_FILE, json.dumps({"edge": edge, "cloud": cloud}))
+    return Enrolment(edge, cloud)
+
+
+async def renew(url: str, world: World, root: str = DEFAULT_ROOT) -> int:
+    """Renew the login of a URL with a file of credentials, by a connection without a login: the one that there is may
+    have expired. Return when the next renewal is due, in seconds since 1970.
+
+    Raises:
+        Refused: where the cloud refuses, since the login was revoked, for example.
+        Unreachable: where the cloud does not answer.
+    """
+    file = ConnectionUrl.parse(url).credentials.file
+    assert file is not None
+    before = UserCredentials.read(file)
+    assert before.key is not None
+    at = int(world.now())
+    body = {"token": before.token, "at": at, "signature": _signed(before.key, renewal_bytes(before.token, at))}
+    login = await _asked(without_login(url), "renew", body, root)
+    _write_login(file.parent, login, before.key)
+    return login.renew_at
+
+
+async def _ask_to_enroll(
+    server: str, token: InvitationToken, edge: str, key: KeyPair, world: World, root: str
+) -> IssuedLogin:  # fmt: skip
+    at = int(world.now())
+    signature = _signed(token.key, enrolment_bytes(token.name, edge, key.public, at))
+    body = {"name": token.name, "edge": edge, "key": key.public, "at": at, "signature": signature}
+    return await _asked(server, "enroll", body, root)
+
+
+async def _asked(server: str, verb: str, body: dict[str, object], root: str) -> IssuedLogin:
+    async with Requester(Server(server), root, TIMEOUT, TIMEOUT, 0.0) as requester:
+        return IssuedLogin.model_validate(await requester.request("invitations", verb, body), extra="ignore")
+
+
+def _write_login(directory: Path, login: IssuedLogin, key: KeyPair) -> None:
+    claims = decode(login.token, UserClaims, "the cloud's answer")
+    if claims.subject != key.public:
+        raise Refused("bad-token", field="token", expected=f"a login for {key.public}", got=f"one for {claims.subject}")
+    UserCredentials(login.token, claims, key).write(directory / LOGIN)
+    if login.authorities:
+        write_private(directory / AUTHORITIES, login.authorities)
+
+
+def _server(token: InvitationToken, directory: Path) -> str:
+    """Return the URL without a login, and write the certificates that it needs."""
+    url = ConnectionUrl.parse(token.server, "invitation", schemes=NATS)
+    url.require_protection("invitation")
+    if not token.authorities:
+        return token.server
+    write_private(directory / AUTHORITIES, token.authorities)
+    return f"{token.server.partition('?')[0]}?ca={quote(str(directory / AUTHORITIES), safe='/')}"
+
+
+def _kept_key(directory: Path) -> KeyPair | None:
+    file = directory / LOGIN
+    return UserCredentials.read(file).key if file.exists() else None
+
+
+def _signed(key: KeyPair, data: bytes) -> str:
+    return base64.urlsafe_b64encode(key.sign(data)).decode().rstrip("=")

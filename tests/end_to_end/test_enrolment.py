@@ -1,0 +1,161 @@
+"""A node enrols by an invitation with a key of its own, keeps its login over expiry, loses it when it is revoked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from heliograph.bus.connect import connect
+from heliograph.bus.contract.permissions import inbox_of
+from heliograph.bus.contract.topics import REPORT, STATUS, TASK
+from heliograph.client import AsyncClient
+from heliograph.core.errors import Forbidden, HeliographError, Refused
+from heliograph.core.identity.credentials import UserCredentials
+from heliograph.core.world import World
+from heliograph.enrolment import Enrolment, enroll
+from heliograph.invitations import invite
+from heliograph.local.cluster import LocalCluster
+from tests.patience import HANGS
+
+EDGE = "edge-7"
+SECONDS = 4
+
+
+@dataclass
+class Cloud:
+    """A cluster with the operator's client, and where a further node keeps its files."""
+
+    cluster: LocalCluster
+    client: AsyncClient
+    home: Path
+
+    @property
+    def identity(self) -> Path:
+        return self.home / "heliograph" / "agents" / EDGE / "identity"
+
+    async def typed(self, *words: str, text: str = "") -> tuple[int, str]:
+        """Type a command on the node; return its exit code and all that it prints."""
+        run = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "heliograph.cli.main", *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, env=os.environ | {"XDG_STATE_HOME": str(self.home)},
+        )  # fmt: skip
+        out, _ = await asyncio.wait_for(run.communicate(text.encode()), HANGS)
+        return int(run.returncode or 0), out.decode()
+
+    @asynccontextmanager
+    async def agent(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Run the node's agent, with the broker of ``edge-1`` as that of the node."""
+        broker = self.cluster.nodes["edge-1"].broker
+        assert broker is not None
+        env = os.environ | {"XDG_STATE_HOME": str(self.home), "HELIOGRAPH_NODE": broker.url("agent", "mqtt")}
+        words = [sys.executable, "-m", "heliograph.cli.main", "agent", "--name", EDGE]
+        process = await asyncio.create_subprocess_exec(*words, stdout=subprocess.DEVNULL, env=env)
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await asyncio.wait_for(process.wait(), HANGS)
+
+    async def online(self, wanted: bool) -> None:
+        """Wait until the edge is online, or not."""
+        async with (
+            asyncio.timeout(HANGS),
+            self.client.bus.subscribe(STATUS.at(resource="edges", name=EDGE)) as changes,
+        ):
+            while True:
+                found = {each["metadata"]["name"]: each["status"]["online"] for each in await self.client.edges.list()}
+                if found.get(EDGE, False) == wanted:
+                    return
+                await anext(changes)
+
+
+@pytest.fixture
+async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
+    made = LocalCluster(tmp_path / "c", ["edge-1"], login_seconds=SECONDS)
+    async with made as cluster, AsyncClient(cluster.server) as client:
+        yield Cloud(cluster, client, tmp_path / "state")
+
+
+async def test_a_node_enrols_keeps_its_login_and_loses_it(cloud: Cloud) -> None:
+    token = await invite(cloud.client, EDGE)
+    code, said = await cloud.typed("enroll", "-", text=token.text())
+    assert code == 0, said
+    assert "heliograph agent --name edge-7" in said and token.key.seed not in said
+    login = cloud.identity / "login.creds"
+    assert {stat.S_IMODE(file.stat().st_mode) for file in cloud.identity.iterdir()} == {0o600}
+    first = UserCredentials.read(login)
+    async with cloud.agent():
+        await cloud.online(True)
+        async with asyncio.timeout(HANGS):
+            while UserCredentials.read(login).claims.expires <= first.claims.expires + SECONDS:
+                await asyncio.sleep(0.2)  # two renewals, over a connection that the broker ends in between
+        await cloud.online(True)
+        renewed = UserCredentials.read(login)
+        assert renewed.key is not None and first.key is not None and renewed.key.public == first.key.public
+    await cloud.online(False)
+    async with asyncio.timeout(HANGS):
+        while World().now() <= UserCredentials.read(login).claims.expires + 1:
+            await asyncio.sleep(0.2)  # offline for longer than its login is good
+    async with cloud.agent():
+        await cloud.online(True)
+        await cloud.client.edges.ask("revoke", EDGE)
+        assert EDGE not in {each["metadata"]["name"] for each in await cloud.client.edges.list()}
+        code, said = await cloud.typed("enroll", "-", text=token.text())
+        assert code != 0 and "used up" in said, said
+        enrolled = Enrolment.read(cloud.identity)
+        assert enrolled is not None
+        async with connect(enrolled.cloud) as bus:
+            with pytest.raises(HeliographError):
+                await bus.link.wait_up(3)
+        async with asyncio.timeout(HANGS):
+            while World().now() <= UserCredentials.read(login).claims.expires + 1:
+                await asyncio.sleep(0.2)  # its agent has tried to renew the login meanwhile
+        assert EDGE not in {each["metadata"]["name"] for each in await cloud.client.edges.list()}
+    code, said = await cloud.typed("enroll", "-", text=(await invite(cloud.client, EDGE)).text())
+    assert code == 0, said
+    async with cloud.agent():  # with another key
+        await cloud.online(True)
+
+
+async def test_an_enrolled_edge_reaches_its_own_topics_alone(cloud: Cloud, tmp_path: Path) -> None:
+    token = await invite(cloud.client, "hall", nodes=2)
+    world = World()
+    one, _ = [await enroll(token, f"hall-{n}", tmp_path / f"hall-{n}", world) for n in (1, 2)]
+    with pytest.raises(Refused, match="used up"):
+        await enroll(token, "hall-3", tmp_path / "hall-3", world)
+    with pytest.raises(Refused, match="begins with hall-"):
+        await enroll(token, "edge-1", tmp_path / "edge-1", world)
+    async with connect(one.cloud, inbox=inbox_of(one.edge)) as bus:
+        await bus.link.wait_up(HANGS)
+        await bus.publish(REPORT.at(edge="hall-1"), b"{}")
+        for address in (REPORT.at(edge="hall-2"), TASK.at(edge="hall-1"), TASK.at(edge="hall-2")):
+            with pytest.raises(Forbidden):
+                await bus.publish(address, b"{}")
+    # asking again with the same key is the same node: it heard no answer
+    assert (await enroll(token, "hall-1", tmp_path / "hall-1", world)).cloud == one.cloud
+
+
+async def test_an_invitation_is_listed_withdrawn_and_replaced(cloud: Cloud, tmp_path: Path) -> None:
+    token, world = await invite(cloud.client, EDGE), World()
+    (listed,) = await cloud.client.invitations.list()
+    assert token.key.seed not in str(listed)
+    again = await invite(cloud.client, EDGE)
+    with pytest.raises(Refused, match="by the key of invitation edge-7"):
+        await enroll(token, EDGE, tmp_path / "a", world)
+    await cloud.client.invitations.delete(EDGE)
+    with pytest.raises(Refused) as refused:
+        await enroll(again, EDGE, tmp_path / "b", world)
+    assert refused.value.code == "not-found"
+    with pytest.raises(Refused) as refused:
+        await cloud.client.edges.ask("revoke", "edge-1")
+    assert refused.value.code == "not-enrolled"

@@ -97,8 +97,9 @@ class Coordinator:
             keys = CalloutKeys.read(config.authority / CALLOUT_KEYS)
             self._callout = AuthCallout(config.nats, keys, world)
             if isinstance(system, NatsBus):
+                keys_of_cloud = config.document_signer.public_key if config.document_signer is not None else ""
                 self._issuer = Issuer(config.authority, system.connection, world, config.root, config.authorities,
-                                      config.login_seconds)  # fmt: skip
+                                      config.login_seconds, keys_of_cloud)  # fmt: skip
         self._connections = Connections(cloud, requests, system, status, kept, doors)
 
     async def run(self) -> None:

@@ -24,11 +24,12 @@ class Issuer:
         system: a connection with the login of the server's own account, which takes new accounts.
         authorities: file of the certificates by which nodes know the cloud's broker; none without TLS.
         seconds: how long a login is good.
+        cloud_keys: public keys in PEM that sign what the cloud wants of nodes.
     """
 
     def __init__(
         self, directory: Path, system: NatsConnection, world: World, root: str, authorities: Path | None = None,
-        seconds: int = LOGIN_SECONDS,
+        seconds: int = LOGIN_SECONDS, cloud_keys: str = "",
     ) -> None:  # fmt: skip
         self._directory = directory
         self._system = system
@@ -36,6 +37,7 @@ class Issuer:
         self._root = root
         self._authorities = authorities
         self._seconds = seconds
+        self._cloud_keys = cloud_keys
 
     def authority(self) -> Authority:
         """Return the authority as it is now: another coordinator may have led before."""
@@ -64,8 +66,10 @@ class Issuer:
         now = int(self._world.now())
         expires = now + self._seconds
         authorities = self._authorities.read_text() if self._authorities is not None else ""
-        return IssuedLogin(edge=edge, token=authority.login_of(edge, expires), expires=expires,
-                           renew_at=now + self._seconds // 2, authorities=authorities)  # fmt: skip
+        return IssuedLogin(
+            edge=edge, token=authority.login_of(edge, expires), expires=expires, renew_at=now + self._seconds // 2,
+            authorities=authorities, cloud_keys=self._cloud_keys,
+        )  # fmt: skip
 
     async def _tell(self, account: str) -> None:
         """Tell the broker of a new or changed account. Raise HeliographError where it does not take it."""

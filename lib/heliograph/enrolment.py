@@ -2,6 +2,7 @@
 
     DIRECTORY/login.creds   the token with the node's private key
     DIRECTORY/ca.pem        certificates by which the node knows the cloud's broker; only with TLS
+    DIRECTORY/cloud-keys.pem public keys of whoever signs what the cloud wants of the node
     DIRECTORY/cloud.json    the edge's name, and the URL of the cloud with both files
 """
 
@@ -27,7 +28,7 @@ from heliograph.core.world import World
 from heliograph.requester import Requester
 from heliograph.server import Server
 
-LOGIN, AUTHORITIES, CLOUD_FILE = "login.creds", "ca.pem", "cloud.json"
+LOGIN, AUTHORITIES, CLOUD_KEYS, CLOUD_FILE = "login.creds", "ca.pem", "cloud-keys.pem", "cloud.json"
 TIMEOUT = 10.0
 """Seconds for an answer of the cloud."""
 
@@ -115,8 +116,9 @@ def _write_login(directory: Path, login: IssuedLogin, key: KeyPair) -> None:
     if claims.subject != key.public:
         raise Refused("bad-token", field="token", expected=f"a login for {key.public}", got=f"one for {claims.subject}")
     UserCredentials(login.token, claims, key).write(directory / LOGIN)
-    if login.authorities:
-        write_private(directory / AUTHORITIES, login.authorities)
+    for name, text in ((AUTHORITIES, login.authorities), (CLOUD_KEYS, login.cloud_keys)):
+        if text:
+            write_private(directory / name, text)
 
 
 def _server(token: InvitationToken, directory: Path) -> str:

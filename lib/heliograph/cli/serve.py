@@ -93,7 +93,7 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.edge_agent.outputs import Outputs
     from heliograph.edge_agent.process_launcher import ProcessLauncher
     from heliograph.edge_agent.start_permits import StartPermits
-    from heliograph.enrolment import Enrolment
+    from heliograph.enrolment import CLOUD_KEYS, Enrolment
     from heliograph.server import Server, check_url, identity_directory, state_home
 
     if not is_label(given.name):
@@ -107,6 +107,8 @@ def agent(words: Sequence[str]) -> int:
         if enrolled is None or enrolled.edge != given.name:
             parser.error("missing option --cloud, and this node has not enrolled: heliograph enroll INVITATION")
         given.cloud = enrolled.cloud
+        keys = identity_directory(given.name, given.state) / CLOUD_KEYS
+        given.coordinator_keys = given.coordinator_keys or (str(keys) if keys.exists() else "")
     policy = read_site_policy(Path(given.site_policy)) if given.site_policy else SitePolicy()
     confiner = Confiner(policy, Limits(given.worker_memory_mb, given.worker_nice), (state,))
     config = AgentConfig(

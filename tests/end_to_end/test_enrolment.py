@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,9 @@ from heliograph.core.identity.credentials import UserCredentials
 from heliograph.core.world import World
 from heliograph.enrolment import Enrolment, enroll
 from heliograph.invitations import invite
+from heliograph.local.certificates import Certificates
 from heliograph.local.cluster import LocalCluster
+from heliograph.local.cluster_tls import Listening
 from tests.patience import HANGS
 
 EDGE = "edge-7"
@@ -86,6 +88,7 @@ async def cloud(tmp_path: Path) -> AsyncIterator[Cloud]:
         yield Cloud(cluster, client, tmp_path / "state")
 
 
+@pytest.mark.long
 async def test_a_node_enrols_keeps_its_login_and_loses_it(cloud: Cloud) -> None:
     token = await invite(cloud.client, EDGE)
     code, said = await cloud.typed("enroll", "-", text=token.text())
@@ -143,6 +146,30 @@ async def test_an_enrolled_edge_reaches_its_own_topics_alone(cloud: Cloud, tmp_p
                 await bus.publish(address, b"{}")
     # asking again with the same key is the same node: it heard no answer
     assert (await enroll(token, "hall-1", tmp_path / "hall-1", world)).cloud == one.cloud
+
+
+async def test_a_node_enrols_by_tls_and_knows_the_cloud_by_its_authority(tmp_path: Path) -> None:
+    listening = Listening(names=("localhost",))
+    async with (
+        LocalCluster(tmp_path / "c", [], listening=listening) as cluster, AsyncClient(cluster.server) as client,
+    ):  # fmt: skip
+        token = await invite(client, EDGE, address=f"tls://localhost:{cluster.broker.port}")
+        assert "BEGIN CERTIFICATE" in token.authorities
+        enrolled = await enroll(token, EDGE, tmp_path / "node", World())
+        async with connect(enrolled.cloud, inbox=inbox_of(EDGE)) as bus:
+            await bus.link.wait_up(HANGS)
+            await bus.publish(REPORT.at(edge=EDGE), b"{}")
+        assert (tmp_path / "node" / "ca.pem").read_text() == token.authorities
+        stranger = replace(token, authorities=_another_authority(tmp_path))
+        with pytest.raises(HeliographError):
+            await enroll(stranger, EDGE, tmp_path / "other", World())
+
+
+def _another_authority(directory: Path) -> str:
+    made = Certificates(directory / "stranger", ("localhost",), World())
+    made.renew()
+    assert made.ca is not None
+    return made.ca.read_text()
 
 
 async def test_an_invitation_is_listed_withdrawn_and_replaced(cloud: Cloud, tmp_path: Path) -> None:

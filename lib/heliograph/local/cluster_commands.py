@@ -78,6 +78,7 @@ class ClusterCommands:
             "HELIOGRAPH_NATS": self.cloud.url("coordinator"),
             "HELIOGRAPH_SYSTEM": self.cloud.url(SYSTEM_USER),
             "HELIOGRAPH_AUTHORITY": str(self.cloud.identity),
+            "HELIOGRAPH_AUTHORITIES": str(self.cloud.tls.own.ca) if self.cloud.tls is not None else "",
             "HELIOGRAPH_LOGIN_SECONDS": str(self.login_seconds),
             "HELIOGRAPH_STATUS": self.cloud.url("coordinator", "mqtt"),
             "HELIOGRAPH_DOORS": " ".join(doors),

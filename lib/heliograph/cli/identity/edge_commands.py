@@ -37,6 +37,9 @@ def invite(
     ] = None,
     server: ServerOption = None,
 ) -> None:  # fmt: skip
+    import sys
+
+    from heliograph.bus.connection_url import ConnectionUrl
     from heliograph.cli.asking.targets import label_in
     from heliograph.cli.printing.output import say
     from heliograph.invitations import invite as make
@@ -44,6 +47,9 @@ def invite(
     name = label_in(name, "edges")
     token = ask(server, lambda client: make(client, name, seconds=60 * minutes, nodes=nodes, address=address))
     say(token.text())
+    if ConnectionUrl.parse(token.server).stays_here:
+        print(f"it leads to {token.server}: for a node on another machine, name the broker by --address",
+              file=sys.stderr)  # fmt: skip
 
 
 def revoke(name: EdgeArgument, server: ServerOption = None) -> None:

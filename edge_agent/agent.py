@@ -142,7 +142,7 @@ class Agent:
         self._unserved = UnservedResponder(self._node, self._supervisor.services, self._on_refused_event)
         place = f"{config.state.name}, journal {self._journal.uuid}"
         self._trust = ModelTrust(config.model_keys, self._loops.from_elsewhere)
-        self._claim = NameClaim(self._cloud, self._edge, place, self._background, self._failures)
+        self._claim = NameClaim(self._cloud, self._edge, place, self._background, self._failures, config.edge_signer)
         self._desired = DesiredDocument(
             self._cloud, self._edge, self._journal, self._background, self._wake, self._resynced, self._log.warn,
             self._failures, config.coordinator_keys, lambda: self._reporter.due(),

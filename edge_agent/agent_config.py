@@ -9,6 +9,7 @@ from pathlib import Path
 
 from heliograph.bus.connection_url import INSECURE, ConnectionUrl
 from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import Refused
 from heliograph.edge_agent.admission import UNKNOWN, Capacity
 from heliograph.edge_agent.code_roots import CodeRoot
@@ -38,6 +39,7 @@ class AgentConfig:
             any, no signature is needed.
         coordinator_keys: public keys, one of which signs what is desired of this node; without any, unsigned documents
             hold.
+        edge_signer: the edge's key, which signs its agent's claims to the name; None leaves them unsigned.
         capacity: what the node has for workers that ask for memory or GPUs.
         label_columns: the column with the labels, of the edge's own data sets.
         tells_labels: whether the edge tells how often each label occurs in its data sets.
@@ -63,6 +65,7 @@ class AgentConfig:
     package_keys: Mapping[str, str] = field(default_factory=dict)
     model_keys: Mapping[str, str] = field(default_factory=dict)
     coordinator_keys: frozenset[bytes] = frozenset()
+    edge_signer: Ed25519Signer | None = None
     capacity: Capacity = UNKNOWN
     unenforced: tuple[str, ...] = ()
 

@@ -2,6 +2,9 @@
 
 The broker answers at once where nobody listens, so the request costs no time. A killed process answers no request: a
 connection that the broker still keeps for it does not stop its successor.
+
+An agent with its edge's key signs its claims, and heeds only those that the same key has signed: nobody else who can
+publish makes it give up. One without a key gives way to one that has it.
 """
 
 from __future__ import annotations
@@ -10,9 +13,11 @@ import contextlib
 import platform
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.event import decode, encode
+from heliograph.bus.contract.event import Event, decode, encode
+from heliograph.bus.contract.event_signature import holds, signer_of
 from heliograph.bus.contract.payloads import Claim
 from heliograph.bus.port import Port, Received
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import HeliographError, NobodyAnswers, Unreachable
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background, Flag
@@ -32,10 +37,15 @@ class NameClaim:
 
     Args:
         place: names this agent's state directory and journal, for people.
+        signer: the edge's key; None where it has none.
     """
 
-    def __init__(self, port: Port, edge: str, place: str, background: Background, failures: Failures) -> None:
+    def __init__(
+        self, port: Port, edge: str, place: str, background: Background, failures: Failures,
+        signer: Ed25519Signer | None = None,
+    ) -> None:  # fmt: skip
         self._port = port
+        self._signer = signer
         self._background = background
         self._failures = failures
         self._address = topics.CLAIM.at(edge=edge)
@@ -71,7 +81,8 @@ class NameClaim:
             if not self._port.bus.link.up:
                 raise
             return
-        self._decide(topics.CLAIM.validate(decode(answer.body, self._address).data, self._address))
+        event = decode(answer.body, self._address)
+        self._decide(topics.CLAIM.validate(event.data, self._address), self._key_of(event, answer.body))
 
     async def _listen(self) -> None:
         async with self._port.subscribe(topics.CLAIM, lambda error: None, edge=self._claim.edge) as claims:
@@ -89,12 +100,21 @@ class NameClaim:
     async def _receive(self, received: Received[Claim]) -> None:
         if received.payload.incarnation == self._claim.incarnation:
             return
+        key = self._key_of(received.event, received.message.body)
         if not received.payload.answer:
             await self._publish(received.message.reply_to or self._address, self._event_of_claim(answer=True))
-        self._decide(received.payload)
+        self._decide(received.payload, key)
 
-    def _decide(self, other: Claim) -> None:
-        if gives_up(self._claim, other):
+    def _key_of(self, event: Event, body: bytes) -> bytes | None:
+        """Return the public key that has signed a claim of this edge; None for one that is unsigned or forged."""
+        public = signer_of(event)
+        return public if public is not None and event.subject == self._address and holds(body, public) else None
+
+    def _decide(self, other: Claim, key: bytes | None) -> None:
+        own = self._signer.public if self._signer is not None else None
+        if own is not None and key != own:
+            return
+        if gives_up(self._claim, other) or (own is None and key is not None):
             raise NameTaken(
                 f"another agent named {other.edge} runs on {other.host} (state {other.state}); "
                 "give one of the two another --name"
@@ -106,7 +126,7 @@ class NameClaim:
 
     def _event_of_claim(self, answer: bool = False) -> bytes:
         claim = self._claim.model_copy(update={"answer": answer})
-        return encode(self._port.event(topics.CLAIM, claim, self._address))
+        return encode(self._port.event(topics.CLAIM, claim, self._address), signer=self._signer)
 
 
 def gives_up(mine: Claim, other: Claim) -> bool:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Claim
 from heliograph.bus.transport import Message
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.edge_agent.claim import NameClaim, NameTaken, gives_up
@@ -38,11 +39,14 @@ class Agents:
     def __init__(self, node: Any) -> None:
         self.node = node
 
-    async def start(self, incarnation: str) -> tuple[NameClaim, asyncio.Task[None], Any]:
+    async def start(
+        self, incarnation: str, signer: Ed25519Signer | None = None
+    ) -> tuple[NameClaim, asyncio.Task[None], Any]:
         port = self.node.port("memory://cloud", f"agent-{incarnation}",
                               f"edge-1/agent/{incarnation}")  # fmt: skip
         await port.bus.open()
-        claim = NameClaim(port, "edge-1", f"state-{incarnation}", self.node.background, Failures(pytest.fail))
+        claim = NameClaim(port, "edge-1", f"state-{incarnation}", self.node.background, Failures(pytest.fail),
+                          signer)  # fmt: skip
         return claim, self.node.start(claim.run()), port.bus
 
 
@@ -132,5 +136,63 @@ def test_its_own_claim_and_invalid_ones_end_nothing(on_node: Any) -> None:
         await asyncio.sleep(5)
         assert not running.done()
         await cancel_and_wait(running)
+
+    on_node(test)
+
+
+KEY, OTHER = Ed25519Signer(bytes(32)), Ed25519Signer(bytes(31) + b"\x01")
+
+
+@pytest.mark.parametrize("incarnation", ["0", "z"])
+@pytest.mark.parametrize("signer", [None, OTHER])
+def test_an_agent_with_its_edges_key_heeds_no_other_claim(
+    on_node: Any, incarnation: str, signer: Ed25519Signer | None
+) -> None:
+    async def test(node: Any) -> None:
+        agents = Agents(node)
+        _, running, _ = await agents.start("m", KEY)
+        await node.settled()
+        thief = node.port("memory://cloud", "thief", "edge-1/agent/thief")
+        await thief.bus.open()
+        forged = Claim(edge="edge-1", incarnation=incarnation, settled=True, host="elsewhere")
+        for answer in (False, True):
+            claim = forged.model_copy(update={"answer": answer})
+            await thief.publish(topics.CLAIM, claim, edge="edge-1", signer=signer)
+        await asyncio.sleep(5)
+        assert not running.done()
+        await cancel_and_wait(running)
+
+    on_node(test)
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "b"), ("b", "a")])
+def test_of_two_with_the_same_key_the_newcomer_ends(on_node: Any, first: str, second: str) -> None:
+    async def test(node: Any) -> None:
+        agents = Agents(node)
+        _, running, _ = await agents.start(first, KEY)
+        await node.settled()
+        _, coming, _ = await agents.start(second, KEY)
+        await asyncio.sleep(5)
+        with pytest.raises(NameTaken):
+            await coming
+        assert not running.done()
+        await cancel_and_wait(running)
+
+    on_node(test)
+
+
+@pytest.mark.parametrize("keyed_first", [False, True])
+def test_an_agent_without_a_key_gives_way_to_one_with_it(on_node: Any, keyed_first: bool) -> None:
+    async def test(node: Any) -> None:
+        agents = Agents(node)
+        started = {}
+        for signer in (KEY, None) if keyed_first else (None, KEY):
+            _, started[signer], _ = await agents.start("a" if signer else "0", signer)
+            await node.settled()
+        await asyncio.sleep(5)
+        with pytest.raises(NameTaken):
+            await started[None]
+        assert not started[KEY].done()
+        await cancel_and_wait(started[KEY])
 
     on_node(test)

@@ -26,6 +26,7 @@ async def another(cluster: LocalCluster, state: Path) -> AsyncIterator[asyncio.s
     """Start another agent named edge-1, on its own node."""
     environment = {
         "HELIOGRAPH_CLOUD": cluster.broker.url("agent-edge-1"),
+        "HELIOGRAPH_EDGE_KEY": str(cluster.nodes["edge-1"].key),
         "HELIOGRAPH_NODE": f"mqtt://127.0.0.1:{free_ports(1)[0]}",
     }
     words = ("-m", "heliograph.cli.main", "agent", "--name", "edge-1", "--state", str(state))

@@ -60,6 +60,10 @@ def agent(words: Sequence[str]) -> int:
         " this node obeys only what one of them has signed. Needed where the cloud is another machine.", "",
     )  # fmt: skip
     parser.setting(
+        "--edge-key", "HELIOGRAPH_EDGE_KEY", "FILE", "Private key (Ed25519, PEM) of the edge, made where there is no"
+        " such file: no agent of its name with another key is heeded. Default: none.", "",
+    )  # fmt: skip
+    parser.setting(
         "--site-policy", "HELIOGRAPH_SITE_POLICY", "FILE", "What workers may reach on this node, as TOML. Default:"
         " their own files, and the node's broker.", "",
     )  # fmt: skip
@@ -79,7 +83,7 @@ def agent(words: Sequence[str]) -> int:
 
     from heliograph.bus.connection_url import NATS
     from heliograph.cli.printing.output import say
-    from heliograph.core.ed25519_signer import public_keys
+    from heliograph.core.ed25519_signer import Ed25519Signer, public_keys
     from heliograph.core.errors import shorten
     from heliograph.core.names import LABEL_RULE, is_label
     from heliograph.core.signing import trusted_keys
@@ -128,6 +132,7 @@ def agent(words: Sequence[str]) -> int:
         package_keys=trusted_keys(Path(given.package_keys)) if given.package_keys else {},
         model_keys=trusted_keys(Path(given.model_keys)) if given.model_keys else {},
         coordinator_keys=public_keys(Path(given.coordinator_keys)) if given.coordinator_keys else frozenset(),
+        edge_signer=Ed25519Signer.kept(Path(given.edge_key), World()) if given.edge_key else None,
         capacity=node_capacity(given.memory_mb << 20 if given.memory_mb is not None else None, given.gpus),
         label_columns=parser.pairs(given.label_column, "--label-column"),
         tells_labels=given.tell_labels,

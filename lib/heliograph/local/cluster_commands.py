@@ -97,6 +97,7 @@ class ClusterCommands:
             "HELIOGRAPH_ALLOWED_PACKAGES": str(self.allowed_packages),
             "HELIOGRAPH_MODEL_KEYS": str(self.model_keys),
             "HELIOGRAPH_COORDINATOR_KEYS": str(self.coordinator_keys),
+            "HELIOGRAPH_EDGE_KEY": str(node.key),
             "HELIOGRAPH_SITE_POLICY": str(self.site_policy),
         }
         if "OMP_NUM_THREADS" not in os.environ:  # share the cores among the edges; by default each would use all

@@ -28,6 +28,11 @@ class Node:
     """The relay on the node's link to the cloud, if the link can be cut."""
     child: Child | None = None
 
+    @property
+    def key(self) -> Path:
+        """File of the edge's key."""
+        return self.directory / "edge-key.pem"
+
     def give_broker(self, secret: Callable[[], str], world: World, ping_interval: str) -> None:
         """Give the node a broker of its own, unless it is the cloud's or uses one that there is."""
         if self.name != CLOUD and not self.external_broker:

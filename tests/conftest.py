@@ -15,6 +15,7 @@ import pytest
 from heliograph.bus.contract.permissions import Place
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.nats.auth_callout import AuthCallout, CalloutKeys
+from heliograph.bus.nats.authority import CALLOUT_KEYS
 from heliograph.core.errors import HeliographError
 from heliograph.core.loop_thread import LoopThread
 from heliograph.core.tasks import cancel_and_wait
@@ -115,7 +116,7 @@ def need_mosquitto() -> None:
 
 async def _decide(server: Broker) -> asyncio.Task[None]:
     """Start what decides about clients without a login, and return it once it listens."""
-    callout = AuthCallout(server.url(), CalloutKeys.read(server.callout_keys), World())
+    callout = AuthCallout(server.url(), CalloutKeys.read(server.identity / CALLOUT_KEYS), World())
     task = asyncio.create_task(callout.run())
     await callout.listening.wait()
     return task

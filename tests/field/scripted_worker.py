@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +16,7 @@ from typing import Any, cast
 import pytest
 
 from heliograph import session
+from heliograph.bus.contract import weights_file
 from heliograph.bus.contract.payloads import Assignment, EvaluateTask, Evaluation, ModelUpdate, ScriptSpec, TrainTask
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.core.tasks import cancel_and_wait
@@ -92,13 +94,13 @@ class Job:
     def _assign(self, ended: bool = False) -> None:
         about: dict[str, Any] = {"worker": "w", "job": "job", "job_uid": "u", "round": self._round,
                                  "model": self._model, "script": self._script}  # fmt: skip
-        task = EvaluateTask(**about, names_edge=True) if self._evaluates and self._round else TrainTask(**about)
+        task = EvaluateTask(**about) if self._evaluates and self._round else TrainTask(**about)
         self._session.put(Assignment(task=task, edge=EDGE, dataset_samples=self._samples, ended=ended))
 
     async def _send(self, topic: object, payload: ModelUpdate | Evaluation, **params: str) -> None:
         if isinstance(payload, ModelUpdate):
             self.ran.updates.append(payload)
-            self._model = payload.weights
+            self._model = _completed(payload.weights, self._model)
         else:
             self.ran.evaluations.append(payload)
         stops = isinstance(payload, ModelUpdate) and payload.stop
@@ -115,6 +117,16 @@ class Job:
 
     async def _flush(self, seconds: float) -> None:
         return None
+
+
+def _completed(update: WeightsRef, base: WeightsRef | None) -> WeightsRef:
+    """Return an update as a model: with the base's tensors that it leaves out, since they have not changed."""
+    if base is None:
+        return update
+    with weights_file.TensorFile(base.inline or b"") as before, weights_file.TensorFile(update.inline or b"") as after:
+        arrays = {name: file.numpy(name) for file in (before, after) for name in file.tensors}
+        content = weights_file.dumps(arrays)
+    return WeightsRef(digest=sha256(content).hexdigest(), size=len(content), inline=content)
 
 
 async def _end_tasks() -> None:

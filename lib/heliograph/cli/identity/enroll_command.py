@@ -13,7 +13,8 @@ from heliograph.cli.usage import examples, misused
 def register(main: typer.Typer) -> None:
     main.command(
         help="Enrol this node by an invitation: make its key, and get its login.",
-        epilog=examples("heliograph enroll heliograph-invitation.…", "heliograph enroll heliograph-invitation.… --name hall-3"),
+        epilog=examples("heliograph enroll heliograph-invitation.…",
+                        "heliograph enroll heliograph-invitation.… --name hall-3"),
     )(enroll)  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,10 +14,11 @@ from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import Event
-from heliograph.bus.contract.payloads import NodeCapacity, Report, WorkerReport
+from heliograph.bus.contract.payloads import AggregateTask, NodeCapacity, Report, WorkerReport, WorkerTask
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port
+from heliograph.core import ed25519
 from heliograph.core.errors import Refused
 from heliograph.core.failures import Failures
 from heliograph.core.names import require_label
@@ -105,6 +107,7 @@ class Agent:
             world, launcher, environment, models, task_code.directories, self._wake, self._log.log_worker,
             lambda task: found.working_directory if (found := task_code.of(task)) is not None else None,
             lambda task: code_digest_of(task, task_code.of(task)), lambda task: self._inventory.files_of(task),
+            self._round_secret,
         )  # fmt: skip
         self._models = ModelStore(models, blobs, world, self._wake, self._log.warn)
         self._held = HeldUploads(config.state / "held", world, self._log.warn)
@@ -263,12 +266,25 @@ class Agent:
             loops=self._loops.reports(),
             unenforced=list(self.config.unenforced),
             refused_document=self._desired.refused[:MAX_REASON],
+            signs_rounds=self.config.edge_signer is not None,
         )
         return report
 
     def _worker_reports(self) -> list[WorkerReport]:
         tasks = {task.worker: task for task in self._desired.newest.tasks}
-        return worker_reports(self._supervisor.workers, self._reconciler.holds, tasks, self._models.failures)
+        return worker_reports(self._supervisor.workers, self._reconciler.holds, tasks, self._models.failures,
+                              self._round_key)  # fmt: skip
+
+    def _round_secret(self, task: WorkerTask) -> bytes:
+        """Return the secret of the key by which a job's aggregation worker signs its rounds: the same at each start, so
+        that it knows the rounds again that it has closed before a crash."""
+        if self.config.edge_signer is None or not isinstance(task, AggregateTask):
+            return b""
+        return self.config.edge_signer.derived_secret(f"rounds of {task.job_uid}")
+
+    def _round_key(self, task: WorkerTask) -> str:
+        secret = self._round_secret(task)
+        return base64.urlsafe_b64encode(ed25519.public_of(secret)).decode().rstrip("=") if secret else ""
 
     def _hold_back(self, topic: Topic[Any], event: Event, entry: NewEvent) -> NewEvent:
         """Return what is journalled of a worker's event: what stays on this node is taken from it."""

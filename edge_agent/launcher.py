@@ -31,7 +31,8 @@ class LaunchRequest:
     Attributes:
         worker: the worker's name, a DNS label; the same at each start.
         role: role of its task; the launcher chooses the program for it.
-        secret: key that signs the worker's events; another one at each start.
+        secret: key that signs the worker's events, 32 bytes, another one at each start; behind it the secret of the key
+            by which the worker signs for the cloud, if it does.
         environment: variables by which the worker finds its node's broker.
         models: the node's models by digest, as the agent sees them.
         code: directories below which the worker's code lies, as the agent sees them; the worker runs no other code.

@@ -41,6 +41,7 @@ class Supervisor:
         working_directory: returns the directory whose files a task's script finds by relative names.
         code_digest: returns the digest of the code of a task's script. It reads files, and is called in a thread.
         data: returns the files of a task's data sets.
+        signing_secret: returns the secret of the key by which a task's worker signs for the cloud; empty for none.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Supervisor:
         working_directory: Callable[[WorkerTask], Path | None] = lambda task: None,
         code_digest: Callable[[WorkerTask], str] = lambda task: "",
         data: Callable[[WorkerTask], tuple[Path, ...]] = lambda task: (),
+        signing_secret: Callable[[WorkerTask], bytes] = lambda task: b"",
     ) -> None:
         self._world = world
         self._launcher = launcher
@@ -66,6 +68,7 @@ class Supervisor:
         self._working_directory = working_directory
         self._code_digest = code_digest
         self._data = data
+        self._signing_secret = signing_secret
         self.workers: dict[str, Worker] = {}
 
     def launch(self, task: WorkerTask, gpus: tuple[str, ...] = ()) -> None:
@@ -252,8 +255,9 @@ class Supervisor:
         worker.tail.clear()
         task = worker.task
         request = LaunchRequest(
-            task.worker, task.role, worker.secret, {**self._environment, **visible_gpus(worker.gpus)}, self._models,
-            self._code(task), task.job, self._working_directory(task), self._data(task),
+            task.worker, task.role, worker.secret + self._signing_secret(task),
+            {**self._environment, **visible_gpus(worker.gpus)}, self._models, self._code(task), task.job,
+            self._working_directory(task), self._data(task),
         )  # fmt: skip
         if isinstance(task, ScriptTask):
             worker.code = await self._world.in_thread(self._code_digest, task)

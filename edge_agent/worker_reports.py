@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 from heliograph import __version__
@@ -27,12 +27,14 @@ def worker_reports(
     holds: Mapping[str, Hold],
     wanted: Mapping[str, WorkerTask],
     failures: Mapping[str, str],
+    key_of: Callable[[WorkerTask], str] = lambda task: "",
 ) -> list[WorkerReport]:
     """Return a report for each worker, sorted by name, running ones first.
 
     Args:
         wanted: the desired task of each worker.
         failures: the reason why a model could not be fetched, by its digest; its worker keeps its earlier model.
+        key_of: returns the public key by which a task's worker signs for the cloud; empty for none.
     """
     found = [
         WorkerReport(
@@ -46,6 +48,7 @@ def worker_reports(
             restarts=worker.restarts,
             final=worker.state == "failed",
             code=worker.code,
+            key=key_of(worker.task),
         )
         for name, worker in sorted(workers.items())
     ]

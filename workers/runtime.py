@@ -28,6 +28,7 @@ from heliograph.bus.contract.topics import DEFAULT_ROOT, Topic
 from heliograph.bus.port import Port
 from heliograph.bus.weights_transfer import store_weights
 from heliograph.core.child_process import PERMIT, give_up_permit, keep_permit
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import HeliographError, Refused, first_error
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import retry_until_reachable
@@ -40,6 +41,8 @@ LOADS_WITHIN = 15.0
 """Seconds after which a worker that still loads lets others of its machine start."""
 HELLO_EVERY = 2.0
 """Seconds between two requests for an assignment while none has come."""
+SECRET_BYTES = 32
+"""Bytes of a launch's secret; behind them is that of the worker's signing key."""
 MAX_SECRET = 4096
 """Characters of the secret's file that are read, at most."""
 _NOT_COMPARED: dict[str, Any] = {"number": True, "task": {"model": {"inline"}}}
@@ -61,6 +64,13 @@ class WorkerEnvironment:
     """Directory of the node's models, each named by its digest; shared with the agent."""
     code: tuple[Path, ...] = ()
     """Directories below which the user's code lies; the worker runs no other code."""
+    signing_secret: bytes = b""
+    """Secret of the key by which this worker signs for the cloud; empty where it does not."""
+
+    @property
+    def signer(self) -> Ed25519Signer | None:
+        """The key by which this worker signs for the cloud."""
+        return Ed25519Signer(self.signing_secret) if self.signing_secret else None
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> WorkerEnvironment:
@@ -81,7 +91,8 @@ class WorkerEnvironment:
             root=environment.get("HELIOGRAPH_ROOT", DEFAULT_ROOT),
             edge=environment["HELIOGRAPH_EDGE"],
             worker=environment["HELIOGRAPH_WORKER"],
-            secret=secret,
+            secret=secret[:SECRET_BYTES],
+            signing_secret=secret[SECRET_BYTES:],
             directory=Path(environment["HELIOGRAPH_DIRECTORY"]),
             models=Path(environment["HELIOGRAPH_MODELS"]),
             code=tuple(map(Path, json.loads(environment["HELIOGRAPH_CODE"]))),

@@ -6,17 +6,25 @@ the records lies, at ``<job uid>.end``, which of the rounds is the last one of a
 
 from __future__ import annotations
 
+import base64
+import re
+
 from pydantic import ValidationError
 
 from heliograph.bus.contract.buckets import ROUNDS
 from heliograph.bus.contract.payloads import Aggregation
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.core import ed25519
+from heliograph.core.ed25519_signer import Ed25519Signer
 
 KEPT_ROUNDS = 2
 """Counted rounds that keep their models: the newest, and the previous one, which participants may still be fetching."""
 LOOK_BACK = KEPT_ROUNDS + 1
 """Rounds before a job's current one that may still have models to delete."""
+
+
+_SIGNED = re.compile(rb"\n([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]{86})\Z")
 
 
 def key_of(job_uid: str, round: int) -> str:
@@ -62,13 +70,28 @@ def recent_keys(job_uid: str, round: int) -> list[str]:
 def load(value: bytes) -> Aggregation:
     """Read a record. Raises Refused if it is none."""
     try:
-        return Aggregation.from_json(value)
+        return Aggregation.from_json(_SIGNED.sub(b"", value))
     except ValidationError as error:
         raise refusal_of(error, f"a close record in bucket {ROUNDS}") from None
 
 
-def dump(closed: Aggregation) -> bytes:
-    return closed.model_dump_json(exclude_none=True).encode()
+def dump(closed: Aggregation, signer: Ed25519Signer | None = None) -> bytes:
+    """Return a record: JSON, and where it is signed one more line with the public key and the signature of the bytes
+    before it."""
+    document = closed.model_dump_json(exclude_none=True).encode()
+    if signer is None:
+        return document
+    words = (base64.urlsafe_b64encode(each).rstrip(b"=") for each in (signer.public, signer.sign(document)))
+    return document + b"\n" + b".".join(words)
+
+
+def signer_of(value: bytes) -> bytes | None:
+    """Return the public key that has signed a record; None where none has."""
+    found = _SIGNED.search(value)
+    if found is None:
+        return None
+    public, signature = (base64.urlsafe_b64decode(word + b"=" * (-len(word) % 4)) for word in found.groups())
+    return public if ed25519.verified(public, signature, value[: found.start()]) else None
 
 
 def written(closed: Aggregation) -> frozenset[str]:

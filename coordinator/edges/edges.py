@@ -228,8 +228,9 @@ class Edges:
 def _decision_inputs(report: Report) -> object:
     """Return the part of a report that decisions, or a job's status, depend on; a worker's progress and the number of
     samples that wait do not count."""
-    workers = [(each.worker, each.job_uid, each.role, each.detail, each.restarts, each.final, each.queued,
+    workers = [(each.worker, each.job_uid, each.role, each.detail, each.restarts, each.final, each.queued, each.key,
                 each.state in ("running", "finished")) for each in report.workers]  # fmt: skip
     loops = {name: (each.uid, each.generation, each.state.model_copy(update={"waiting": 0}))
              for name, each in report.loops.items()}  # fmt: skip
-    return report.version, report.datasets, report.offers, report.labels, report.capacity, report.full, workers, loops
+    return (report.version, report.datasets, report.offers, report.labels, report.capacity, report.full, workers, loops,
+            report.signs_rounds)  # fmt: skip

@@ -261,7 +261,8 @@ class VirtualCluster:
         launcher = self._launcher(self._worlds, process, state / "workers", offering)
         capacity = self.edges[name].capacity if name in self.edges else UNKNOWN
         config = AgentConfig(name, CLOUD_URL, node, node, state, code, datasets=datasets, capacity=capacity,
-                             coordinator_keys=frozenset((self._document_signer.public,)))  # fmt: skip
+                             coordinator_keys=frozenset((self._document_signer.public,)),
+                             edge_signer=Ed25519Signer(self._document_signer.derived_secret(name)))  # fmt: skip
         return Agent(config, launcher, world, say)
 
     def _connect(self, process: Process, url: str, root: str, world: World, name: str) -> Bus:

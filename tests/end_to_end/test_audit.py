@@ -61,8 +61,8 @@ async def test_the_audit_is_one_chain_that_nobody_shortens(tmp_path: Path) -> No
         async with AsyncClient(operator, timeout=HANGS) as client:
             await client.models.delete("line")
         code, lines, _ = await _audit(operator, "-o", "json")
-        told = [json.loads(line)["what"] for line in lines]
-        assert told == ["lead", "models/create", "models/create", "lead", "models/delete"]
+        verbs = [json.loads(line)["what"] for line in lines]
+        assert verbs == ["lead", "models/create", "models/create", "lead", "models/delete"]
         code, lines, error = await _audit(operator, "verify", "--coordinator-keys", keys, "--head", head)
         assert code == 0, error
         assert lines[0].startswith("records 1 to 5 hold, each signed by a coordinator; head 5:")

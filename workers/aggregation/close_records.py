@@ -8,17 +8,23 @@ from heliograph.bus.contract import close_record
 from heliograph.bus.contract.buckets import ROUNDS
 from heliograph.bus.contract.payloads import Aggregation
 from heliograph.bus.transport import Bus
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import Conflict, Refused
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.world import World
 
 
 class CloseRecords:
-    """The close records of a job. Each call retries until the store can be reached."""
+    """The close records of a job. Each call retries until the store can be reached.
 
-    def __init__(self, bus: Bus, world: World) -> None:
+    Args:
+        signer: the job's key, which signs records; with it none counts that it has not signed.
+    """
+
+    def __init__(self, bus: Bus, world: World, signer: Ed25519Signer | None = None) -> None:
         self._bus = bus
         self._world = world
+        self._signer = signer
 
     async def read(self, job_uid: str, round: int) -> Aggregation | None:
         """Return the record of a round; None while it is open."""
@@ -52,18 +58,26 @@ class CloseRecords:
 
     async def _read(self, key: str) -> Aggregation | None:
         entry = await (await self._bus.kv(ROUNDS)).get(key)
-        return close_record.load(entry.value) if entry is not None else None
+        return self._loaded(entry.value) if entry is not None else None
+
+    def _loaded(self, value: bytes) -> Aggregation:
+        """Read a record. Raise Refused if it is none, or not of this job's worker."""
+        if self._signer is not None and close_record.signer_of(value) != self._signer.public:
+            raise Refused("bad-signature", topic=f"a close record in bucket {ROUNDS}", expected="this job's signature",
+                          got="another or none")  # fmt: skip
+        return close_record.load(value)
 
     async def _write(self, closed: Aggregation) -> Aggregation:
         key = close_record.key_of(closed.job_uid, closed.round)
         bucket = await self._bus.kv(ROUNDS)
         try:
-            await bucket.put(key, close_record.dump(closed), 0)
+            await bucket.put(key, close_record.dump(closed, self._signer), 0)
         except Conflict:
             entry = await bucket.get(key)
             try:
-                return close_record.load(entry.value) if entry is not None else closed
+                return self._loaded(entry.value) if entry is not None else closed
             except Refused as error:  # nobody can follow the one that is there
                 self._world.say(f"{error}; it is replaced")
-                await bucket.put(key, close_record.dump(closed), entry.revision if entry is not None else 0)
+                revision = entry.revision if entry is not None else 0
+                await bucket.put(key, close_record.dump(closed, self._signer), revision)
         return closed

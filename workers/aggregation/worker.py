@@ -63,8 +63,9 @@ class Aggregator:
         self._closing = asyncio.Lock()
         """Locked while a closed round is announced: the job's end waits for it."""
         self._following: asyncio.Task[None] | None = None
+        self._signer = runtime.environment.signer
         updates, models = runtime.environment.directory / "updates", runtime.environment.models
-        self._records = CloseRecords(runtime.bus, self._world)
+        self._records = CloseRecords(runtime.bus, self._world, self._signer)
         self._files = ModelFiles(runtime.bus, self._world, models)
         uploads = Uploads(runtime.port)
         self._intake = Intake(runtime.port, uploads, updates)
@@ -245,8 +246,9 @@ class Aggregator:
         publish = self._runtime.port.publish
         same = close_record.key_of(closed.job_uid, closed.round)
         await retry_until_reachable(
-            lambda: publish(topics.AGGREGATION, closed, id=same, job=closed.job), self._world, self._world.say
-        )
+            lambda: publish(topics.AGGREGATION, closed, id=same, job=closed.job, signer=self._signer),
+            self._world, self._world.say,
+        )  # fmt: skip
 
 
 async def main() -> None:

@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic.json_schema import SkipJsonSchema
 
 from heliograph.bus.contract.parameter_schema import check_schema
@@ -109,6 +117,9 @@ _KEPT_AS_THEY_ARE: tuple[tuple[str, str, type[Payload]], ...] = (
 """Parts of the document of which an unreadable one stays as it is on the edge: field, field of the others, class."""
 
 
+PublicKey = Annotated[str, StringConstraints(pattern="^([A-Za-z0-9_-]{43})?$")]
+
+
 class WorkerReport(Payload):
     """The state of one worker, as its agent sees it.
 
@@ -123,6 +134,7 @@ class WorkerReport(Payload):
             another start does not mend.
         code: digest of the code that its script was started with; empty for a worker without a script.
         queued: True where it waits for memory or a GPU that others of the node's workers have.
+        key: public key by which it signs closed rounds, in base64url; empty where it signs none.
     """
 
     worker: Label
@@ -136,6 +148,7 @@ class WorkerReport(Payload):
     final: bool = added("0.2", False)
     code: Text = added("0.2", "")
     queued: bool = added("0.2", False)
+    key: PublicKey = added("0.2", "")
 
     def runs(self, task: type[WorkerTaskBase]) -> bool:
         """Return whether the worker's role is of that class; a role of a later version is of no class."""
@@ -181,6 +194,7 @@ class Report(Payload):
         loops: the incremental learning jobs whose loops the agent runs, by name.
         unenforced: what the node's site policy asks for and its machine cannot enforce, a sentence each.
         refused_document: why the newest desired document does not hold here; empty where it does.
+        signs_rounds: True where the node's aggregation workers sign the rounds that they close.
     """
 
     edge: EdgeName
@@ -206,3 +220,4 @@ class Report(Payload):
     loops: dict[Label, LoopReport] = added("0.2", {})
     unenforced: list[Text] = added("0.2", [])
     refused_document: Text = added("0.2", "")
+    signs_rounds: bool = added("0.2", False)

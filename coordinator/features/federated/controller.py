@@ -13,6 +13,7 @@ from heliograph.bus.contract.permissions import PARTICIPANT_VERBS
 from heliograph.bus.contract.request_bodies import Named
 from heliograph.bus.contract.resources import ENDED, FederatedTask, Model
 from heliograph.bus.contract.topics import Topic
+from heliograph.bus.port import Received
 from heliograph.bus.transport import Message
 from heliograph.coordinator.api.parameters import NamedChoice, check_offered
 from heliograph.coordinator.edges.view import View
@@ -20,6 +21,7 @@ from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.features.federated import questions
 from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.allowed_changes import check_change, check_restart
+from heliograph.coordinator.features.federated.closed_rounds import HeldRounds, is_believed, signing_keys
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
 from heliograph.coordinator.features.federated.evaluations import check_sender
 from heliograph.coordinator.features.federated.notifications import EndNotifications
@@ -53,6 +55,7 @@ class FederatedController(Feature[FederatedTask]):
         self._training: dict[str, CachedTraining] = {}
         self._desired: dict[str, dict[str, list[WorkerTask]]] = {}
         """By uid, the newest desired tasks of each edge."""
+        self._held = HeldRounds()
         self._decided: dict[str, tuple[FederatedTask, View, str]] = {}
         """Tasks that the newest decision has not changed, with the view that it was made on, and the time at which to
         decide again even so; empty for none."""
@@ -125,8 +128,7 @@ class FederatedController(Feature[FederatedTask]):
             async for each in received:
                 with self.context.failures.contain(each.message.topic):
                     _check_job(each.payload.job, each.params["job"], each.message.topic)
-                    await self._hints.tell(each.payload, self._training_edges(each.payload.job_uid))
-                    await self._close_round(each.payload)
+                    await self._close_believed(each)
 
     async def _follow_evaluations(self) -> None:
         """Take evaluations until cancelled, also those that came while nobody led: they are not sent again."""
@@ -140,6 +142,9 @@ class FederatedController(Feature[FederatedTask]):
         """Begin pending tasks, and step running ones after a change of presence or reports, or once a round's deadline
         has passed. Pass over a task if neither it nor the view has changed since it was last decided on: thousands may
         wait."""
+        for held in self._held.take():  # a report may have brought their keys
+            with self.context.failures.contain(held.message.topic):
+                await self._close_believed(held)
         breaks, start = Breaks(self._world), (0, 0)
         decided: dict[str, tuple[FederatedTask, View, str]] = {}
         for task in self.resources():
@@ -172,7 +177,8 @@ class FederatedController(Feature[FederatedTask]):
             if (found := await self._records.present(task)) is not None:
                 key, record = found
                 with self.context.failures.contain(f"job {task.name}, close record {key}"):
-                    await self._close_round(close_record.load(record))
+                    if is_believed(record, signing_keys(task, self.context.view())):
+                        await self._close_round(close_record.load(record))
 
     def desired(self, view: View) -> Iterator[dict[str, list[WorkerTask]]]:
         training: dict[str, CachedTraining] = {}
@@ -212,6 +218,13 @@ class FederatedController(Feature[FederatedTask]):
         check_sender(task, received.params["edge"], message.topic)
         now = self._world.timestamp()
         await self._advance(name, lambda task: federated.evaluate(task, evaluation, now))
+
+    async def _close_believed(self, received: Received[Aggregation]) -> None:
+        """Take a closed round whose job is known. Raise Refused if it is not of the job's aggregation worker."""
+        task = self.context.store.get(FederatedTask, received.payload.job)
+        if task is not None and self._held.believes(received, signing_keys(task, self.context.view())):
+            await self._hints.tell(received.payload, self._training_edges(received.payload.job_uid))
+            await self._close_round(received.payload)
 
     async def _close_round(self, closed: Aggregation) -> None:
         view, now = self.context.view(), self._world.timestamp()

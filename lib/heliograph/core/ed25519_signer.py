@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +66,10 @@ class Ed25519Signer:
     def sign(self, data: bytes) -> bytes:
         """Return the signature of the data, 64 bytes."""
         return ed25519.sign(self._secret, data)
+
+    def derived_secret(self, purpose: str) -> bytes:
+        """Return the secret of another key, always the same for a purpose. It tells nothing about this one."""
+        return hmac.digest(self._secret, purpose.encode(), hashlib.sha256)
 
     @property
     def public_key(self) -> str:

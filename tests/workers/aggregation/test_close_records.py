@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from heliograph.bus.contract import close_record
 from heliograph.bus.contract.buckets import ROUNDS
 from heliograph.bus.contract.close_record import KeptModels
 from heliograph.bus.contract.payloads import Aggregation
 from heliograph.bus.transport import Bus
+from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import Unreachable
 from heliograph.core.world import World
 from heliograph.workers.aggregation.close_records import CloseRecords
@@ -138,3 +141,36 @@ async def test_an_unreadable_record_is_passed_over_and_replaced(bus: Bus, closed
     assert await records.recent("uid", 1) == []
     assert await records.write(record) == record
     assert await records.recent("uid", 1) == [record]
+
+
+SIGNER, OTHER = Ed25519Signer(bytes(32)), Ed25519Signer(bytes(31) + b"\x01")
+
+
+def test_a_signed_record_is_the_record_and_names_its_key(closed: Closed) -> None:
+    record = closed(3, model="a", state="b")
+    plain, signed = close_record.dump(record), close_record.dump(record, SIGNER)
+    assert close_record.load(signed) == close_record.load(plain) == record
+    assert (close_record.signer_of(signed), close_record.signer_of(plain)) == (SIGNER.public, None)
+    for changed in (signed.replace(b'"round":3', b'"round":4'), signed[:-1], signed + b"\n", b" " + signed):
+        assert close_record.signer_of(changed) is None
+
+
+@pytest.mark.parametrize("forger", [None, OTHER])
+async def test_a_worker_with_the_jobs_key_replaces_what_others_have_written(
+    bus: Bus, closed: Closed, forger: Ed25519Signer | None
+) -> None:
+    forged, own = closed(1, model="a"), closed(1, model="c")
+    await CloseRecords(bus, World(), forger).write(forged)
+    records = CloseRecords(bus, World(), SIGNER)
+    assert await records.recent("uid", 1) == []
+    assert await records.write(own) == own
+    assert await records.read("uid", 1) == own
+    entry = await (await bus.kv(ROUNDS)).get(close_record.key_of("uid", 1))
+    assert entry is not None
+    assert close_record.signer_of(entry.value) == SIGNER.public
+
+
+async def test_another_start_with_the_same_key_takes_its_own_record(bus: Bus, closed: Closed) -> None:
+    first, second = closed(1, model="a"), closed(1, model="c")
+    await CloseRecords(bus, World(), SIGNER).write(first)
+    assert await CloseRecords(bus, World(), SIGNER).write(second) == first

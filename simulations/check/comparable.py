@@ -36,11 +36,11 @@ _GENERATION = {"epoch", "n"}
 _MOMENTARY = {
     topics.REPORT.pattern: frozenset(
         ("version", "waiting_events", "dropped_events", "refused_events", "anomalous_events", "full",
-         "capacity")
+         "capacity", "refused_document", "signs_rounds")
     ),
 }
 """Counts that only the node's broker knows, or that were right only at the moment of the report, and what the machine
-has."""
+has, its keys among it."""
 
 
 class ComparedMessage(NamedTuple):
@@ -64,13 +64,16 @@ def comparable(topic: Topic[Any], data: Any, job: str = "") -> Any:
             if isinstance(tree.get(name), list):
                 tree[name] = [each for each in tree[name] if not isinstance(each, dict) or each.get("job") == job]
     if topic is topics.REPORT and isinstance(tree, dict) and isinstance(tree.get("workers"), list):
-        tree["workers"] = [_without_code(each) for each in tree["workers"]]
+        tree["workers"] = [_without_code_and_key(each) for each in tree["workers"]]
     return _stripped(tree)
 
 
-def _without_code(worker: Any) -> Any:
-    """Return a worker's report without the digest of its code: a replay runs other code in its place."""
-    return {key: value for key, value in worker.items() if key != "code"} if isinstance(worker, dict) else worker
+def _without_code_and_key(worker: Any) -> Any:
+    """Return a worker's report without the digest of its code and its key: a replay runs other code in its place, with
+    no key."""
+    if not isinstance(worker, dict):
+        return worker
+    return {key: value for key, value in worker.items() if key not in ("code", "key")}
 
 
 def concerns(topic: Topic[Any], params: dict[str, str], job: str) -> bool:

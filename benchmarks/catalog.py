@@ -40,7 +40,7 @@ _ALL = [
     )),
     Benchmark("enrolment", "start", enrolment.run, repeats=3, metrics=(
         Metric("enroll", "heliograph enroll", "s", 2),
-        Metric("online", "start of an enrolled agent until the cloud sees it", "s", 2),
+        Metric("online", "enrolled agent: start to online", "s", 2),
     )),
     Benchmark("confinement", "start", startup.confined, repeats=1, metrics=(
         Metric("cost", "confinement adds to a worker's start", "ms", 30, statistic="p50", name="p50"),

@@ -92,7 +92,7 @@ def test_the_topics_that_name_a_resource() -> None:
     topics = [MODEL_UPDATE, AGGREGATION, HARD_SAMPLE, LABEL, TELEMETRY]
     assert patterns_of(topics, None) == [topic.filter() for topic in topics]
     assert patterns_of(topics, ("edges", "e1")) == [
-        "edge/e1/up/model-update/+", "edge/e1/up/hard-sample/+", "event/telemetry/e1/+"
+        "edge/e1/up/model-update/+", "edge/e1/up/hard-sample/+", "edge/e1/up/label/+", "event/telemetry/e1/+"
     ]  # fmt: skip
     assert patterns_of([MODEL_UPDATE, TELEMETRY], ("jobs", "j")) == ["edge/+/up/model-update/j"]
     assert "edge/+/up/hard-sample/s" in patterns_of([*declared().topics], ("services", "s"))

@@ -46,7 +46,9 @@ class Listener:
         self.scheme, self.port, self.ca, self.login, self.reload = scheme, port, ca, login, reload
 
     def url(self, host: str = "localhost", ca: Path | None = None, more: str = "") -> str:
-        return f"{self.scheme}://{self.login}@{host}:{self.port}?ca={ca or self.ca}{more}"
+        """Return its URL; the login is user and password, or the path of a file of credentials."""
+        login, file = ("", f"&credentials={self.login}") if "/" in self.login else (f"{self.login}@", "")
+        return f"{self.scheme}://{login}{host}:{self.port}?ca={ca or self.ca}{file}{more}"
 
 
 def _certificates(directory: Path, *names: str, now: float | None = None) -> Certificates:
@@ -81,7 +83,8 @@ async def started(kind: str, tmp_path: Path) -> AsyncIterator[Started]:
         ending.append(broker.kill)
         await broker.start()
         scheme, port = {"nats": ("tls", broker.port), "mqtt": ("mqtts", broker.mqtt_port)}[kind]
-        return Listener(scheme, port, certificates.ca, LOGIN, broker.reload)
+        login = broker.login_file("coordinator", {"tls": "nats", "mqtts": "mqtt"}[scheme])
+        return Listener(scheme, port, certificates.ca, str(login), broker.reload)
 
     yield start
     for end in ending:
@@ -272,7 +275,7 @@ async def test_insecure_must_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     broker = Broker(tmp_path, "cloud", USERS, host="0.0.0.0")
     await broker.start()
     try:
-        await _works(f"nats://{LOGIN}@127.0.0.1:{broker.port}")
+        await _works(broker.url("coordinator"))
     finally:
         await broker.kill()
 

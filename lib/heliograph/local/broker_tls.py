@@ -15,8 +15,9 @@ HANDSHAKE_SECONDS = 5
 LOGIN_SECONDS = 3
 CONNECTIONS_PER_SECOND = 200
 """New connections that nats-server takes in a second: a handshake costs half a millisecond of its CPU."""
-_LETS_ANYBODY_IN = ("no_auth_user", "default_sentinel")
-"""Options by which nats-server takes clients without a login."""
+_LETS_ANYBODY_IN = "no_auth_user"
+"""Option by which a broker of users and passwords takes clients without a login. One in operator mode asks who comes:
+anonymous clients read status there, and nodes enrol."""
 _ANY = ("0.0.0.0", "::")
 
 
@@ -55,7 +56,7 @@ def protected(tree: Mapping[str, object], tls: BrokerTls | None) -> dict[str, ob
     """Return nats-server's configuration with TLS on each of its listeners, and without anonymous clients where other
     machines reach it."""
     here = is_loopback(str(tree["host"]))
-    found = {name: value for name, value in tree.items() if here or name not in _LETS_ANYBODY_IN}
+    found = {name: value for name, value in tree.items() if here or name != _LETS_ANYBODY_IN}
     if tls is None:
         return found
     block = tls.of_nats_server()

@@ -177,7 +177,7 @@ async def test_a_client_without_the_certificate_that_is_asked_for_is_refused(
     await _works(listener.url(more=f"&certificate={own.certificate}&key={own.key}"))
 
 
-@KINDS
+@pytest.mark.parametrize("kind", [with_mosquitto])  # those of a broker in operator mode: tests/bus/test_permissions.py
 async def test_a_wrong_password_and_none_are_refused(started: Started, kind: str, tmp_path: Path) -> None:
     listener = await started(_certificates(tmp_path / "tls"))
     for login in ("coordinator:wrong", ""):
@@ -282,7 +282,7 @@ async def test_insecure_must_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_broker_beyond_loopback_has_quotas_and_no_anonymous_clients(tmp_path: Path) -> None:
     tls = _tls(_certificates(tmp_path / "tls"))
-    tree = json.loads(Broker(tmp_path, "cloud", USERS, host="0.0.0.0", tls=tls).config())
+    tree = json.loads(Broker(tmp_path, "node", USERS, host="0.0.0.0", tls=tls).config())
     assert "no_auth_user" not in tree
     assert min(tree[name] for name in ("max_connections", "max_subscriptions", "max_payload", "max_pending")) > 0
     assert tree["tls"]["connection_rate_limit"] > 0

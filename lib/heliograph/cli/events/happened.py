@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.registry import declared, lookup
-from heliograph.bus.contract.topics import Topic
+from heliograph.bus.contract.topics import EDGE, Topic
 from heliograph.cli.asking.streams_of import history_of
 from heliograph.cli.events.event_text import summary
 from heliograph.cli.printing.output import paint, printable
@@ -118,8 +118,9 @@ def patterns_of(topics: Sequence[Topic[Any]], about: tuple[str, str] | None) -> 
     own = {topic.name for topic in declared().features[plural].topics}
     found = []
     for topic in topics:
-        # a hard sample's topic calls its service job: the first word of a feature's own topics is its resource
-        word = plural[:-1] if plural[:-1] in topic.params else next(iter(topic.params), "") if topic.name in own else ""
+        # a hard sample's topic calls its service job: the first word beside the edge's, of a feature's own topics
+        first = next((word for word in topic.params if word != EDGE), "")
+        word = plural[:-1] if plural[:-1] in topic.params else first if topic.name in own else ""
         if word:
             found.append(topic.filter(**{word: name}))
     return found

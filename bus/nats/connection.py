@@ -41,6 +41,9 @@ _LOGIN_REFUSED = re.compile(r"authorization violation|authentication (expired|re
 STREAM_DIFFERS = 10058
 """JetStream's error code for a stream that exists with another configuration."""
 
+STORE_ATTEMPTS = 10
+"""Attempts to create a stream while nats-server cannot make its directory."""
+_STORE_HINDERED = "error creating store"
 _NO_STREAM = 10059
 _NO_ROOM = (10023, 10047)
 """JetStream's codes for too few resources."""
@@ -212,7 +215,12 @@ class NatsConnection:
 
         Raise NoRoom where it is missing.
         """
-        answer = await self.ask(f"$JS.API.STREAM.CREATE.{config['name']}", config)
+        create = f"$JS.API.STREAM.CREATE.{config['name']}"
+        for _ in range(STORE_ATTEMPTS):  # an account's first two streams may hinder each other, made at once
+            answer = await self.ask(create, config)
+            if _STORE_HINDERED not in answer.get("error", {}).get("description", ""):
+                break
+            await self.world.sleep(RECONNECT_WAIT)
         if answer.get("error", {}).get("err_code") == STREAM_DIFFERS:
             answer = await self.ask(f"$JS.API.STREAM.UPDATE.{config['name']}", config)
         if "error" not in answer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection
 from itertools import count
 from typing import Any
 
@@ -49,9 +48,9 @@ async def _answer(camera: aiomqtt.Client, reply: str) -> dict[str, Any]:
     raise AssertionError("the messages do not end")
 
 
-async def label(client: AsyncClient, known: dict[bytes, str], wanted: Collection[bytes] | None = None) -> None:
-    """Label images as they come, until those that are wanted have a label: without any, all known ones."""
-    left = set(known if wanted is None else wanted)
+async def label(client: AsyncClient, known: dict[bytes, str]) -> None:
+    """Label every image once."""
+    left = set(known)
     async with Labeller(client, "digits", "oracle", source="oracle") as labeller:
         while left:
             for task in await labeller.claim(32):

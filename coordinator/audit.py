@@ -18,7 +18,7 @@ from heliograph.bus.contract.features import WRITES
 from heliograph.bus.contract.lanes import EXPECTED_LAST
 from heliograph.bus.contract.payloads import AuditRecord
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.request_bodies import Change
+from heliograph.bus.contract.request_bodies import RequestBody
 from heliograph.bus.contract.topics import AUDIT
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Outgoing
@@ -151,7 +151,8 @@ def _changes(request: Request) -> bool:
         return False
     if request.verb in WRITES:
         return True
-    return issubclass(declared().features[request.resource].verb(request.verb).body, Change)
+    body = declared().features[request.resource].verb(request.verb).body
+    return issubclass(body, RequestBody) and body.changes
 
 
 def _name_of(document: Any) -> str:

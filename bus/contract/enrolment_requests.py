@@ -26,6 +26,8 @@ class Enroll(Named):
         signature: of ``enrolment_bytes``, by the invitation's key.
     """
 
+    changes = True
+
     edge: Label
     key: UserKey
     at: Instant
@@ -48,6 +50,8 @@ class Renew(RequestBody):
 
 class Revoke(Named):
     """Which edge loses its login: its connections end, and what is stored for it is deleted."""
+
+    changes = True
 
 
 class IssuedLogin(Document):

@@ -1,6 +1,6 @@
 """Bodies of requests. A field that no model declares is refused: a wrong word must not be silent."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -21,6 +21,9 @@ class RequestBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
 
+    changes: ClassVar[bool] = False
+    """Whether such a request changes anything; those that do are recorded."""
+
 
 class Named(RequestBody):
     """A request about one resource."""
@@ -37,6 +40,8 @@ class Change(Named):
             changed since, the request is refused. Empty where the last request wins.
         dry_run: whether to check and answer the request without any effect.
     """
+
+    changes = True
 
     resource_version: ResourceVersion = ""
     dry_run: bool = False

@@ -93,6 +93,17 @@ async def decided(cloud: Cloud, request: Request, error: Exception | None = None
     return [(each.who, each.what, each.name, each.decision, each.code) for each in await cloud.records()]
 
 
+@pytest.mark.parametrize(
+    ("resource", "verb", "recorded"),
+    [("invitations", "enroll", True), ("edges", "revoke", True), ("invitations", "renew", False),
+     ("edges", "get", False)],
+)
+async def test_who_gets_and_loses_a_login_is_recorded(cloud: Cloud, resource: str, verb: str, recorded: bool) -> None:
+    request = Request(resource, verb, {"name": "edge-7"}, f"request/{resource}/{verb}", "alice")
+    wanted = [("alice", f"{resource}/{verb}", "edge-7", "accepted", "")] if recorded else []
+    assert await decided(cloud, request) == wanted
+
+
 async def test_a_change_is_recorded_without_its_document(cloud: Cloud) -> None:
     assert await decided(cloud, asked()) == [("alice", "jobs/create", "digits", "accepted", "")]
     message = await cloud.bus.last(ADDRESS)

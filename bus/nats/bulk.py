@@ -19,6 +19,8 @@ from heliograph.core.errors import Forbidden, HeliographError, Unreachable
 
 TIMEOUT = 5.0
 """Seconds without a byte after which the link counts as cut."""
+SILENT_PINGS = 8
+"""Pings of the broker without a message between, after which whoever was asked counts as gone: the broker lives."""
 _RECEIVE = 1 << 18
 _REFUSALS = ("permissions violation", "authorization violation", "authentication expired", "authentication revoked")
 """What the broker says to a login that may not do something, or that it does not take."""
@@ -149,10 +151,14 @@ class BulkLink:
 
     def next(self) -> Delivery:
         """Wait for the next message and return its headers; read its payload before the next call."""
+        pings = 0
         while True:
             line = self._line()
             if not line.startswith((b"MSG ", b"HMSG ")):
                 self._take_note(line)
+                pings += line.startswith(b"PING")
+                if pings >= SILENT_PINGS:
+                    raise Unreachable("bulk link: whoever was asked does not answer")
                 continue
             fields = line.split()
             found = Delivery({}, int(fields[-1]))

@@ -34,6 +34,7 @@ from heliograph.bus.traces.writing import TraceWriter
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError, NobodyAnswers, NotHeld, Refused, Unreachable
 from heliograph.core.world import World
+from heliograph.local.nats_server import Broker, User
 from tests.bus.meeting import PATIENCE, following
 from tests.bus.roles import Start, agent, answering, connected, coordinator, violations
 
@@ -331,3 +332,17 @@ async def test_a_connection_that_has_received_sends_whatever_is_left_of_the_tran
         async with cloud.subscribe("log/c/d") as heard:
             await asyncio.to_thread(transfer)
             assert (await following(heard)).body == b"after"
+
+
+async def test_whoever_was_asked_and_is_gone_is_not_awaited_for_ever(tmp_path: Path) -> None:
+    """The broker lives, and pings; a coordinator was killed between an ask and its answer."""
+    users = (User("coordinator", "of-coordinator", "coordinator"),)
+    server = Broker(tmp_path, "node", users, ping_interval="100ms")
+    await server.start()
+    try:
+        link = BulkLink(ConnectionUrl.parse(server.url("coordinator")), "heliograph.log.a.b")
+        with pytest.raises(Unreachable, match="whoever was asked does not answer"):
+            await asyncio.wait_for(asyncio.to_thread(link.next), PATIENCE)
+        link.close()
+    finally:
+        await server.kill()

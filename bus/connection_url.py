@@ -203,12 +203,7 @@ class ConnectionUrl:
     @property
     def stays_here(self) -> bool:
         """Whether the broker is at an address of this machine's loopback, or in this process."""
-        if self.scheme == "memory" or self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return self.scheme == "memory" or is_loopback(self.host)
 
     def require_protection(self, field: str = "url", environment: Mapping[str, str] = os.environ) -> None:
         """Raise Refused naming ``field`` where the connection would leave this machine without TLS, and nobody has said
@@ -232,11 +227,25 @@ class ConnectionUrl:
         return f"{self.scheme}://{self.address if self.port else self.host}{self.path}"
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches what listens there."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def without_login(url: str) -> str:
     """Return a URL without its login."""
     parts = urlsplit(url)
     named = {name: value for name, value in parse_qsl(parts.query) if name != _CREDENTIALS}
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(named, safe="/")).geturl()
+
+
+def with_user(url: str, user: str) -> str:
+    """Return a URL without its login, with a user who has no password instead."""
+    parts = urlsplit(without_login(url))
+    return parts._replace(netloc=f"{user}:@{parts.netloc}").geturl()
 
 
 def with_credentials(url: str, file: Path) -> str:

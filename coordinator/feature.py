@@ -31,6 +31,10 @@ R = TypeVar("R", bound=Resource)
 Part = Callable[[], Coroutine[Any, Any, None]]
 
 
+async def _at_once(edge: str) -> None:
+    """Wait for nothing: a context without a broker."""
+
+
 async def _nothing(resource: Resource) -> None:
     """Delete nothing: a context without a store."""
 
@@ -53,6 +57,7 @@ class ControllerContext:
         features: returns the installed features.
         let_fetch: lets an edge fetch a model of a job, before its desired document names it: edge, job's uid, digest.
         remove: deletes a resource and what is stored for it, whatever features say.
+        offline: returns once the broker has said that an edge of that name is not connected.
         issuer: signs logins; None where this coordinator has no authority.
     """
 
@@ -72,6 +77,7 @@ class ControllerContext:
     features: Callable[[], Iterable[Feature[Any]]] = tuple
     let_fetch: Callable[[str, str, str], None] = lambda edge, job_uid, digest: None
     remove: Callable[[Resource], Awaitable[None]] = _nothing
+    offline: Callable[[str], Awaitable[None]] = _at_once
     issuer: Issuer | None = None
 
     async def step(

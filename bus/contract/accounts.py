@@ -8,6 +8,7 @@ what it may read of streams, is what its account imports. So a new topic needs n
   permissions on subjects hold there.
 - An account for each edge, participant and user on NATS. NATS does not check reply subjects: whoever forges one reaches
   subjects of the own account alone, which has no streams.
+- ``ENROL`` is that of nodes without a login, which may ask for one and nothing else.
 - ``GUESTS`` is where clients without a token land until the auth callout has decided about them.
 - ``SYS`` is the server's: presence.
 """
@@ -23,7 +24,7 @@ from heliograph.bus.contract.topics import DEFAULT_ROOT, EDGE, REQUEST, STATUS, 
 from heliograph.core.identity.claims import Allowed, Export, Import
 from heliograph.core.names import CLOUD
 
-CORE, DOOR, GUESTS, SYSTEM = "CORE", "DOOR", "GUESTS", "SYS"
+CORE, DOOR, ENROL, GUESTS, SYSTEM = "CORE", "DOOR", "ENROL", "GUESTS", "SYS"
 CORE_ROLES: tuple[Role, ...] = ("coordinator", "operator", "cloud-worker", "worker", "agent")
 """Roles whose logins on NATS are in CORE; of the agents that of the cloud alone."""
 DOOR_ROLES: tuple[Role, ...] = ("coordinator", "operator", "user", "participant", "anonymous")
@@ -42,6 +43,8 @@ def account_of(role: Role, login: str, edge: str = "") -> str:
     """Return the name of the account that a login on NATS belongs to."""
     if role == "anonymous":
         return DOOR
+    if role == "newcomer":
+        return ENROL
     if role not in _OWN or (role == "agent" and edge == CLOUD):
         return CORE
     return f"user-{login}" if role == "user" else login

@@ -17,6 +17,7 @@ from heliograph.core.names import LABEL_RULE, LABEL_SCHEMA
 
 ROLES: dict[Role, str] = {
     "anonymous": "any client without credentials; in the cloud it reads status and the ends of jobs, nothing else",
+    "newcomer": "a node without a login, or with an expired one: in the cloud it asks for one, nothing else",
     "user": "a person or program with a login, for requests to the cloud",
     "participant": "a program that trains by itself and takes part in federated jobs, under a login of its own",
     "operator": "people and programs that administer the system",

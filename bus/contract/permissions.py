@@ -15,11 +15,11 @@ Place = Literal["cloud", "node"]
 PARTICIPANT_VERBS = ("join", "weights", "upload")
 """Verbs of ``jobs`` that a participant asks: all that it needs to take part, and nothing that changes a resource."""
 ENROLMENT_VERBS = ("enroll", "renew")
-"""Verbs of ``invitations`` that a node asks which has no login, or an expired one: its key says who it is."""
-ANONYMOUS = "anonymous"
-"""Login of clients that send none."""
+"""Verbs of ``invitations`` that a newcomer asks: its key says who it is."""
+ANONYMOUS, NEWCOMER = "anonymous", "newcomer"
+"""Login of clients that send none, and the name without a password by which a node asks for a login."""
 _UPLOADS = "up-"
-_PARTICIPANT = "participant-"
+_AGENT, _PARTICIPANT = "agent-", "participant-"
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,11 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     publish = [subjects.subject(topic.filter(**params)) for topic in carried if role in topic.publishers]
     subscribe = [subjects.subject(topic.filter(**params)) for topic in brought if role in topic.subscribers]
     if role == "anonymous" and place == "cloud":  # only on their node may devices ask without a login
-        publish = [subjects.subject(REQUEST.at(resource="invitations", verb=verb)) for verb in ENROLMENT_VERBS]
+        publish = []
         public = (subjects.subject("status"), subjects.subject(JOB_ENDED.filter()))
         subscribe = [subject for subject in subscribe if subject.startswith(public)]
+    if role == "newcomer" and place == "cloud":
+        publish = [subjects.subject(REQUEST.at(resource="invitations", verb=verb)) for verb in ENROLMENT_VERBS]
     if role == "participant":
         publish.remove(subjects.subject(REQUEST.filter()))
         publish += [subjects.subject(REQUEST.at(resource="jobs", verb=verb)) for verb in PARTICIPANT_VERBS]
@@ -83,8 +85,8 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
     if place == "cloud":
         if role in ("user", "participant", "operator"):
             subscribe.append(f"{inbox_of(require_label(login, 'login'))}.>")
-        if role == "anonymous":  # what is told there is of use to the holder of a key alone
-            subscribe.append(f"{inbox_of(ANONYMOUS)}.>")
+        if role == "newcomer":  # what one is told is of use to the holder of a key alone
+            subscribe.append(f"{inbox_of(NEWCOMER)}.>")
         more_publish, more_subscribe = _jetstream(role, subjects, edge)
         publish += more_publish
         subscribe += more_subscribe
@@ -97,10 +99,18 @@ def inbox_of(name: str) -> str:
 
 
 def inbox_of_login(user: str) -> str:
-    """Return the inbox prefix of a connection with this login, or without one; that of everybody where no prefix can be
-    made of it."""
-    user = user or ANONYMOUS
+    """Return the inbox prefix of a connection with this login; that of everybody where no prefix can be made of it."""
     return inbox_of(user) if is_label(user) else "_INBOX"
+
+
+def agent_login(edge: str) -> str:
+    """Return the login of an edge's agent; ``agent_of`` reads the edge from it."""
+    return f"{_AGENT}{edge}"
+
+
+def agent_of(login: str) -> str:
+    """Return the edge of the agent with a login; empty for any other login."""
+    return _after(_AGENT, login)
 
 
 def participant_login(name: str) -> str:
@@ -110,8 +120,7 @@ def participant_login(name: str) -> str:
 
 def participant_of(login: str) -> str:
     """Return the name of the participant with a login; empty for any other login."""
-    name = login.removeprefix(_PARTICIPANT)
-    return name if name != login and is_label(name) else ""
+    return _after(_PARTICIPANT, login)
 
 
 def upload_bucket(edge: str) -> str:
@@ -128,6 +137,11 @@ def is_upload_bucket(bucket: str) -> bool:
 def edge_of_bucket(bucket: str) -> str | None:
     """Return the edge that has made what is in this bucket; None where it is no such bucket."""
     return bucket.removeprefix(_UPLOADS) if is_upload_bucket(bucket) else None
+
+
+def _after(prefix: str, login: str) -> str:
+    name = login.removeprefix(prefix)
+    return name if name != login and is_label(name) else ""
 
 
 def _carries(topic: Topic[Any], place: Place) -> bool:

@@ -25,7 +25,9 @@ else:
 
 P = TypeVar("P", bound=BaseModel)
 Delivery = Literal["request", "status", "event", "ack", "inference", "log", "blob"]
-Role = Literal["anonymous", "user", "participant", "operator", "coordinator", "agent", "worker", "cloud-worker"]
+Role = Literal[
+    "anonymous", "newcomer", "user", "participant", "operator", "coordinator", "agent", "worker", "cloud-worker"
+]  # fmt: skip
 Bridged = Literal["up", "down", "no"]
 
 DEFAULT_ROOT = "heliograph"

@@ -59,6 +59,8 @@ class HeliographClient(aiomqtt.Client):
         self._loop.call_soon_threadsafe(self._watch_for_room, sock)
 
     def _on_disconnect(self, *arguments: Any) -> None:
+        if self._connected.cancelled():  # nobody waits any more, and the library would raise an error
+            return
         super()._on_disconnect(*arguments)
         if self._disconnected.done() and not self._disconnected.cancelled():
             self._disconnected.exception()  # nobody may wait for it yet

@@ -11,9 +11,8 @@ Whoever has the directory is every login. The server gets public keys and tokens
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from heliograph.bus.contract.accounts import (
     DOOR,
     DOOR_ROLES,
     EDGE_TAG,
+    ENROL,
     GUESTS,
     SYSTEM,
     account_of,
@@ -35,12 +35,22 @@ from heliograph.bus.contract.accounts import (
     door_template,
     imports_of,
 )
+from heliograph.bus.contract.permissions import NEWCOMER, agent_login
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
 from heliograph.bus.nats.auth_callout import CalloutKeys
-from heliograph.core.errors import HeliographError, Refused
-from heliograph.core.identity.claims import AccountClaims, ConnectionType, OperatorClaims, Scope, UserClaims
+from heliograph.bus.nats.authority_keys import AuthorityKeys
+from heliograph.core.errors import Refused
+from heliograph.core.identity.claims import (
+    MQTT_CONNECTIONS,
+    NATS_CONNECTIONS,
+    AccountClaims,
+    ConnectionType,
+    OperatorClaims,
+    Scope,
+    UserClaims,
+)
 from heliograph.core.identity.credentials import UserCredentials
-from heliograph.core.identity.nkeys import KeyPair, Kind
+from heliograph.core.identity.nkeys import KeyPair
 from heliograph.core.identity.tokens import encode
 from heliograph.core.names import require_label
 from heliograph.core.private_files import make_private, write_private
@@ -49,8 +59,6 @@ from heliograph.core.world import World
 FILE, CALLOUT_KEYS = "authority.json", "callout.json"
 _CALLOUT = "callout"
 """Name of the login of whoever decides about clients without a token."""
-_NATS: tuple[ConnectionType, ...] = ("STANDARD", "WEBSOCKET")
-_MQTT: tuple[ConnectionType, ...] = ("MQTT", "MQTT_WS")
 _WAYS: Mapping[Role, tuple[ConnectionType, ...]] = {"anonymous": (), "coordinator": ()}
 """Roles that come to DOOR by NATS too: anonymous clients may publish nothing, so that they forge no reply subjects, and
 the coordinator bounds there what MQTT clients make the broker keep."""
@@ -71,21 +79,6 @@ class Login:
     expires: int = 0
 
 
-@dataclass
-class _Keys:
-    """Seeds by name, and the public keys of logins that lost their place, with the time, by account."""
-
-    operator: KeyPair
-    accounts: dict[str, KeyPair] = field(default_factory=dict)
-    scopes: dict[str, KeyPair] = field(default_factory=dict)
-    """Keys that sign for the logins of one role in one account, by ``ACCOUNT/role``."""
-    logins: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Public key of each login, by account and name."""
-    revoked: dict[str, dict[str, int]] = field(default_factory=dict)
-    enrolled: dict[str, str] = field(default_factory=dict)
-    """Public key of each edge that has enrolled, and whose private key never was here, by its name."""
-
-
 class Authority:
     """Issues accounts and logins of one broker.
 
@@ -102,7 +95,7 @@ class Authority:
         self._root = root
         self._system = system
         self._file = directory / FILE
-        self._keys = self._read()
+        self._keys = AuthorityKeys.read(self._file, world)
 
     def credentials(self, login: str) -> Path:
         """Return the file with a login on NATS."""
@@ -111,11 +104,6 @@ class Authority:
     def door_credentials(self, login: str) -> Path:
         """Return the file with a login at the MQTT door."""
         return self._directory / "logins" / f"{require_label(login, 'login')}.mqtt"
-
-    @property
-    def callout_keys(self) -> Path:
-        """The file with the keys of an ``AuthCallout``."""
-        return self._directory / CALLOUT_KEYS
 
     def account_key(self, account: str) -> str:
         """Return the public key of an account, once it is issued; the server knows the account by it."""
@@ -126,12 +114,13 @@ class Authority:
         named = {each.name: each for each in logins}
         self._forget(named)
         make_private(self._directory / "logins")
-        own = {edge: _agent_of(edge) for edge in self._keys.enrolled}
+        own = {ENROL: Login(NEWCOMER, "newcomer")}
+        own |= {agent_login(edge): _agent_of(edge) for edge in self._keys.enrolled}
         own |= {account_of(each.role, each.name, each.edge): each for each in named.values()}
         for name in (CORE, DOOR, GUESTS, SYSTEM, *own):
-            self._key("account", self._keys.accounts, name)
+            self._keys.make(self._keys.accounts, name, self._world)
         for name in (*(f"{CORE}/{role}" for role in CORE_ROLES), *(f"{DOOR}/{role}" for role in DOOR_ROLES)):
-            self._key("account", self._keys.scopes, name)
+            self._keys.make(self._keys.scopes, name, self._world)
         for login in named.values():
             self._issue_login(login)
         self._issue_own_login(self._system, SYSTEM)
@@ -140,7 +129,7 @@ class Authority:
         self._write_accounts([self._core(), self._door(), self._guests(), self._sys(), *(
             self._account(name, login) for name, login in own.items() if name not in (CORE, DOOR)
         )])  # fmt: skip
-        self._save()
+        self._keys.write(self._file)
 
     @property
     def enrolled(self) -> Mapping[str, str]:
@@ -149,32 +138,33 @@ class Authority:
 
     def revoked(self, edge: str) -> frozenset[str]:
         """Return the public keys by which an edge had a login that was taken away."""
-        return frozenset(self._keys.revoked.get(edge, ()))
+        return frozenset(self._keys.revoked.get(agent_login(edge), ()))
 
-    def issuers(self) -> frozenset[str]:
-        """Return the public keys that sign for logins of enrolled edges."""
-        return frozenset(self._public(edge) for edge in self._keys.enrolled)
+    def issuer_of(self, edge: str) -> str:
+        """Return the public key that signs for the logins of an edge; empty for one that never had any."""
+        key = self._keys.accounts.get(agent_login(edge))
+        return key.public if key is not None else ""
 
     def enroll(self, edge: str, key: str) -> str:
         """Note that the holder of a public key is an edge; return the token of its account, for the server."""
-        self._key("account", self._keys.accounts, edge)
+        self._keys.make(self._keys.accounts, agent_login(edge), self._world)
         self._keys.enrolled[edge] = key
-        self._save()
-        return self._account_token(self._account(edge, _agent_of(edge)))
+        self._keys.write(self._file)
+        return self._account_token(self._account(agent_login(edge), _agent_of(edge)))
 
     def login_of(self, edge: str, expires: int) -> str:
         """Return a token that lets an enrolled edge in until ``expires``, in seconds since 1970."""
         claims = UserClaims(subject=self._keys.enrolled[edge], name=agent_login(edge), expires=expires,
-                            connection_types=_NATS)  # fmt: skip
-        return encode(claims, self._keys.accounts[edge], self._world.now())
+                            connection_types=NATS_CONNECTIONS)  # fmt: skip
+        return encode(claims, self._keys.accounts[agent_login(edge)], self._world.now())
 
     def revoke(self, edge: str) -> str:
         """Take an enrolled edge's login away; return the token of its account, by which the server ends its
         connections."""
-        now = int(self._world.now())
-        self._keys.revoked.setdefault(edge, {})[self._keys.enrolled.pop(edge)] = now
-        self._save()
-        return self._account_token(self._account(edge, _agent_of(edge)))
+        account, now = agent_login(edge), int(self._world.now())
+        self._keys.revoked.setdefault(account, {})[self._keys.enrolled.pop(edge)] = now
+        self._keys.write(self._file)
+        return self._account_token(self._account(account, _agent_of(edge)))
 
     def server_options(self) -> Mapping[str, Any]:
         """Return the options of nats-server by which it trusts this authority alone."""
@@ -199,7 +189,8 @@ class Authority:
         if account == CORE:
             self._write(file, CORE, key, replace(claims, account=self._public(CORE)), self._scope(CORE, login.role))
         else:
-            self._write(file, account, key, replace(claims, connection_types=_NATS), self._keys.accounts[account])
+            claims = replace(claims, connection_types=NATS_CONNECTIONS)
+            self._write(file, account, key, claims, self._keys.accounts[account])
         if login.role in DOOR_ROLES:
             self._issue_at_door(login)
 
@@ -218,9 +209,10 @@ class Authority:
         self._write(file, account, key, UserClaims(subject=key.public, name=name), self._keys.accounts[account])
 
     def _write_callout_keys(self) -> None:
-        answering, admitting = self._keys.accounts[GUESTS], self._scope(DOOR, "anonymous")
-        keys = CalloutKeys(self.credentials(_CALLOUT), self._public(DOOR), answering, admitting)
-        keys.write(self.callout_keys)
+        accounts = self._keys.accounts
+        keys = CalloutKeys(self.credentials(_CALLOUT), self._public(DOOR), accounts[GUESTS],
+                           self._scope(DOOR, "anonymous"), accounts[ENROL])  # fmt: skip
+        keys.write(self._directory / CALLOUT_KEYS)
 
     def _write(self, file: Path, account: str, key: KeyPair, claims: UserClaims, signer: KeyPair) -> None:
         self._write_unless_there(file, claims, signer, key)
@@ -237,16 +229,18 @@ class Authority:
             UserCredentials(token, claims, key).write(file)
 
     def _sentinel(self) -> str:
-        """Return the token that the server gives to clients without one: it leads to the auth callout."""
+        """Return the token that the server gives to clients without one: it leads to the auth callout.
+
+        Its name is the sender of what they publish to another account, and only newcomers may do that."""
         guest = KeyPair("user", self._world.new_secret())
-        claims = UserClaims(subject=guest.public, name="guest", bearer=True)
+        claims = UserClaims(subject=guest.public, name=NEWCOMER, bearer=True)
         return encode(claims, self._keys.accounts[GUESTS], self._world.now())
 
     def _core(self) -> AccountClaims:
         root = self._root
         scopes = tuple(
             Scope(key=self._scope(CORE, role).public, role=role, allowed=core_template(role, root),
-                  connection_types=_NATS) for role in CORE_ROLES
+                  connection_types=NATS_CONNECTIONS) for role in CORE_ROLES
         )  # fmt: skip
         return AccountClaims(subject=self._public(CORE), name=CORE, jetstream=True, scopes=scopes,
                              exports=core_exports(root), imports=core_imports(self._public(DOOR), root))  # fmt: skip
@@ -255,7 +249,7 @@ class Authority:
         root = self._root
         scopes = tuple(
             Scope(key=self._scope(DOOR, role).public, role=role, allowed=door_template(role, root), bearer=True,
-                  connection_types=_WAYS.get(role, _MQTT)) for role in DOOR_ROLES
+                  connection_types=_WAYS.get(role, MQTT_CONNECTIONS)) for role in DOOR_ROLES
         )  # fmt: skip
         return AccountClaims(subject=self._public(DOOR), name=DOOR, jetstream=True, scopes=scopes,
                              exports=door_exports(root), imports=door_imports(self._public(CORE), root))  # fmt: skip
@@ -263,7 +257,7 @@ class Authority:
     def _guests(self) -> AccountClaims:
         callout = self._keys.logins[GUESTS][_CALLOUT]
         return AccountClaims(subject=self._public(GUESTS), name=GUESTS, authorized_by=(callout,),
-                             authorizes_for=(self._public(DOOR),))  # fmt: skip
+                             authorizes_for=(self._public(DOOR), self._public(ENROL)))  # fmt: skip
 
     def _sys(self) -> AccountClaims:
         return AccountClaims(subject=self._public(SYSTEM), name=SYSTEM)
@@ -309,44 +303,6 @@ class Authority:
 
     def _scope(self, account: str, role: Role) -> KeyPair:
         return self._keys.scopes[f"{account}/{role}"]
-
-    def _key(self, kind: Kind, keys: dict[str, KeyPair], name: str) -> None:
-        if name not in keys:
-            keys[name] = KeyPair(kind, self._world.new_secret())
-
-    def _read(self) -> _Keys:
-        try:
-            tree = json.loads(self._file.read_text())
-            return _Keys(
-                KeyPair.from_seed(tree["operator"], str(self._file)),
-                {name: KeyPair.from_seed(seed, str(self._file)) for name, seed in tree["accounts"].items()},
-                {name: KeyPair.from_seed(seed, str(self._file)) for name, seed in tree["scopes"].items()},
-                {account: dict(logins) for account, logins in tree["logins"].items()},
-                {account: dict(keys) for account, keys in tree["revoked"].items()},
-                dict(tree.get("enrolled", {})),
-            )
-        except FileNotFoundError:
-            return _Keys(KeyPair("operator", self._world.new_secret()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, Refused):
-            hint = "delete its directory to make every login anew"
-            raise HeliographError(f"{self._file} cannot be read; {hint}") from None
-
-    def _save(self) -> None:
-        keys = self._keys
-        tree = {
-            "operator": keys.operator.seed,
-            "accounts": {name: key.seed for name, key in keys.accounts.items()},
-            "scopes": {name: key.seed for name, key in keys.scopes.items()},
-            "logins": keys.logins,
-            "revoked": keys.revoked,
-            "enrolled": keys.enrolled,
-        }
-        write_private(self._file, json.dumps(tree))
-
-
-def agent_login(edge: str) -> str:
-    """Return the name of the login of an edge's agent; the coordinator reads presence from it."""
-    return f"agent-{edge}"
 
 
 def _agent_of(edge: str) -> Login:

@@ -32,6 +32,15 @@ class ConnectionClosed(ConnectionResetError, RuntimeError):
 class Connection(TcpTransport):
     """A TCP connection whose errors the library handles, and that is closed at once."""
 
+    async def connect_tls(self, *arguments: Any, **named: Any) -> None:
+        """Introduce the transport to its protocol, as the library does not: only then is what arrives unread bounded,
+        and asyncio prints no warning at each end of a connection."""
+        await super().connect_tls(*arguments, **named)
+        assert self._io_writer is not None
+        transport = self._io_writer.transport
+        if (protocol := transport.get_protocol()) is not None:  # else the server has closed it already
+            protocol.connection_made(transport)
+
     def write(self, payload: bytes) -> None:
         try:
             super().write(payload)  # type: ignore[no-untyped-call]

@@ -60,6 +60,8 @@ class Edges:
         self._foreign = {edge.name for edge in store.all(Edge) if edge.status.foreign}
         """Participants that train by themselves."""
         self._views: dict[str, EdgeView] = {}
+        self._moved = asyncio.Event()
+        """Set, and replaced, at each change of ``views``."""
         self.changes = 0
         """Grows with each change of ``views``."""
         self._due: dict[str, None] = {}
@@ -103,7 +105,7 @@ class Edges:
         for known in (self._reports, self._connected, self._views, self._due):
             known.pop(edge, None)
         self._foreign.discard(edge)
-        self.changes += 1
+        self._views_changed()
         nothing = Report(edge=edge, observed=Generation())
         for dataset in datasets_of(self._store, {edge: nothing}, self._world.timestamp()):
             await self._save(dataset)
@@ -112,6 +114,11 @@ class Edges:
         for algorithm in algorithms_without(self._store, edge):
             await self._save(algorithm)
         self._changed()
+
+    async def offline(self, edge: str) -> None:
+        """Return once the broker has said that an edge is not connected."""
+        while edge in self._views and self._views[edge].online:
+            await self._moved.wait()
 
     def assume_online(self, *edges: str) -> None:
         """Assume these edges online until the broker answers."""
@@ -186,7 +193,12 @@ class Edges:
             or (known.online, known.foreign, known.full) != (online, foreign, full)
         ):
             self._views[edge] = EdgeView(edge, online, report, foreign, full)
-            self.changes += 1
+            self._views_changed()
+
+    def _views_changed(self) -> None:
+        self.changes += 1
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def _write_soon(self, edge: str) -> None:
         self._due[edge] = None

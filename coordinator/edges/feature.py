@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +17,6 @@ from heliograph.core.errors import Refused
 
 GONE_WITHIN = 5.0
 """Seconds in which the broker says that a revoked edge is gone."""
-_LOOK_EVERY = 0.05
 
 
 class EdgeFeature(Feature[Edge]):
@@ -32,10 +33,9 @@ class EdgeFeature(Feature[Edge]):
         if not isinstance(body, Revoke) or resource is None:
             return await super().answer(verb, body, resource, caller)
         await issuer_of(self).revoke(resource.name)
-        world = self.context.port.world
-        until = world.monotonic() + GONE_WITHIN
-        while self.context.view().online(resource.name) and world.monotonic() < until:
-            await world.sleep(_LOOK_EVERY)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GONE_WITHIN):
+                await self.context.offline(resource.name)
         await self.context.remove(resource)
         self.context.out(f"edge {resource.name} is revoked{f' by {caller}' if caller else ''}")
         return resource

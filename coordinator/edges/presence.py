@@ -16,17 +16,15 @@ from typing import Any, cast
 
 from nats.aio.msg import Msg
 
-from heliograph.bus.contract.permissions import participant_login, participant_of
+from heliograph.bus.contract.permissions import agent_login, agent_of, participant_login, participant_of
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.identity.claims import UserClaims
 from heliograph.core.identity.tokens import decode
-from heliograph.core.names import is_label
 from heliograph.core.world import World
 
-PREFIX = "agent-"
 ACCOUNT = "HELIOGRAPH"
 GRACE = 1.0
 """Seconds in which an edge that was online may return after a restart of the broker or the coordinator."""
@@ -216,7 +214,7 @@ class MemoryPresence:
                 await self._world.sleep(GRACE)
             online |= set(self._before)
             for edge in absent:
-                if PREFIX + edge not in hub.clients and participant_login(edge) not in hub.clients:
+                if agent_login(edge) not in hub.clients and participant_login(edge) not in hub.clients:
                     online.discard(edge)  # else its return would go unnoticed
                     self._changed(edge, False)
             self.known.set()
@@ -245,7 +243,4 @@ def presence_of(
 
 def _edge_named(name: object) -> str:
     """Return the edge of the agent or the participant with that name; empty if it is neither's."""
-    if not isinstance(name, str) or not name.startswith(PREFIX):
-        return participant_of(name) if isinstance(name, str) else ""
-    edge = name.removeprefix(PREFIX)
-    return edge if is_label(edge) else ""
+    return agent_of(name) or participant_of(name) if isinstance(name, str) else ""

@@ -25,7 +25,7 @@ class InvitationFeature(Feature[Invitation]):
             case Enroll():
                 return await self._enroll(body)
             case Renew():
-                return self._renew(body)
+                return await self._renew(body)
         return await super().answer(verb, body, resource, caller)
 
     def validate(self, resource: Invitation, topic: str) -> None:
@@ -38,7 +38,7 @@ class InvitationFeature(Feature[Invitation]):
 
     async def _enroll(self, asked: Enroll) -> IssuedLogin:
         issuer, now = issuer_of(self), self.context.port.world.now()
-        authority = issuer.authority()
+        authority = await issuer.authority()
         known, revoked = authority.enrolled, authority.revoked(asked.edge)
         await self.context.step(Invitation, asked.name, lambda each: admit(each, asked, known, revoked, now))
         login = await issuer.enroll(asked.edge, asked.key)
@@ -51,10 +51,11 @@ class InvitationFeature(Feature[Invitation]):
         self.context.out(f"edge {asked.edge} has enrolled by invitation {asked.name}")
         return login
 
-    def _renew(self, asked: Renew) -> IssuedLogin:
+    async def _renew(self, asked: Renew) -> IssuedLogin:
         issuer = issuer_of(self)
-        authority = issuer.authority()
-        return issuer.renew(renewing(asked, authority.issuers(), authority.enrolled, self.context.port.world.now()))
+        authority = await issuer.authority()
+        now = self.context.port.world.now()
+        return await issuer.renew(authority, renewing(asked, authority.issuer_of, authority.enrolled, now))
 
 
 def issuer_of(feature: Feature[Any]) -> Issuer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -38,29 +39,35 @@ class Issuer:
         self._authorities = authorities
         self._seconds = seconds
         self._cloud_keys = cloud_keys
+        self._changing = asyncio.Lock()
+        """Guards reading and writing the authority's file, which a thread does."""
 
-    def authority(self) -> Authority:
+    async def authority(self) -> Authority:
         """Return the authority as it is now: another coordinator may have led before."""
-        return Authority(self._directory, self._world, self._root)
+        authority: Authority = await self._world.in_thread(Authority, self._directory, self._world, self._root)
+        return authority
 
     async def enroll(self, edge: str, key: str) -> IssuedLogin:
         """Let the holder of a key in as an edge. Return once the broker knows it."""
-        authority = self.authority()
-        await self._tell(authority.enroll(edge, key))
-        return self._login(authority, edge)
-
-    def renew(self, edge: str) -> IssuedLogin:
-        """Return a login for an enrolled edge that is good for as long again."""
-        return self._login(self.authority(), edge)
+        async with self._changing:
+            authority = await self.authority()
+            await self._tell(await self._world.in_thread(authority.enroll, edge, key))
+        return await self.renew(authority, edge)
 
     async def revoke(self, edge: str) -> None:
         """Take an edge's login away. Return once the broker has ended its connections. Raise Refused for an edge that
         has not enrolled."""
-        authority = self.authority()
-        if edge not in authority.enrolled:
-            known = ", ".join(sorted(authority.enrolled)[:10]) or "none has enrolled"
-            raise Refused("not-enrolled", field="name", expected=f"an edge that has enrolled: {known}", got=edge)
-        await self._tell(authority.revoke(edge))
+        async with self._changing:
+            authority = await self.authority()
+            if edge not in authority.enrolled:
+                known = ", ".join(sorted(authority.enrolled)[:10]) or "none has enrolled"
+                raise Refused("not-enrolled", field="name", expected=f"an edge that has enrolled: {known}", got=edge)
+            await self._tell(await self._world.in_thread(authority.revoke, edge))
+
+    async def renew(self, authority: Authority, edge: str) -> IssuedLogin:
+        """Return a login for an enrolled edge that is good for as long again."""
+        login: IssuedLogin = await self._world.in_thread(self._login, authority, edge)
+        return login
 
     def _login(self, authority: Authority, edge: str) -> IssuedLogin:
         now = int(self._world.now())

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from heliograph.bus.connection_url import NATS, ConnectionUrl, with_credentials, without_login
+from heliograph.bus.connection_url import NATS, ConnectionUrl, with_credentials, with_user
 from heliograph.bus.contract.enrolment_requests import IssuedLogin, enrolment_bytes, renewal_bytes
+from heliograph.bus.contract.permissions import NEWCOMER
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.identity.claims import UserClaims
@@ -79,8 +80,8 @@ async def enroll(
 
 
 async def renew(url: str, world: World, root: str = DEFAULT_ROOT) -> int:
-    """Renew the login of a URL with a file of credentials, by a connection without a login: the one that there is may
-    have expired. Return when the next renewal is due, in seconds since 1970.
+    """Renew the login of a URL with a file of credentials, by a connection as a newcomer: the login that there is
+    may have expired. Return when the next renewal is due, in seconds since 1970.
 
     Raises:
         Refused: where the cloud refuses, since the login was revoked, for example.
@@ -92,7 +93,7 @@ async def renew(url: str, world: World, root: str = DEFAULT_ROOT) -> int:
     assert before.key is not None
     at = int(world.now())
     body = {"token": before.token, "at": at, "signature": _signed(before.key, renewal_bytes(before.token, at))}
-    login = await _asked(without_login(url), "renew", body, root)
+    login = await _asked(url, "renew", body, root)
     _write_login(file.parent, login, before.key)
     return login.renew_at
 
@@ -107,7 +108,7 @@ async def _ask_to_enroll(
 
 
 async def _asked(server: str, verb: str, body: dict[str, object], root: str) -> IssuedLogin:
-    async with Requester(Server(server), root, TIMEOUT, TIMEOUT, 0.0) as requester:
+    async with Requester(Server(with_user(server, NEWCOMER)), root, TIMEOUT, TIMEOUT, 0.0) as requester:
         return IssuedLogin.model_validate(await requester.request("invitations", verb, body), extra="ignore")
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from heliograph.bus.contract import close_record, registry, topics
 from heliograph.bus.contract.buckets import COORDINATOR, MODELS, RESOURCES, ROUNDS
+from heliograph.bus.contract.permissions import agent_login
 from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import Resource
 from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
-from heliograph.coordinator.edges.presence import PREFIX
 from heliograph.core.errors import Refused
 from heliograph.labelling.queue_verbs import lease_key
 from heliograph.simulations.check.comparable import concerns
@@ -101,7 +101,7 @@ async def _play(
 
 def _connect(stage: ReplayStage, edge: str, online: bool) -> None:
     """Connect or disconnect an agent."""
-    name = f"{PREFIX}{edge}"
+    name = agent_login(edge)
     if online and name not in stage.hub.clients:
         stage.hub.joined(name)
     elif not online and name in stage.hub.clients:

@@ -93,6 +93,25 @@ async def following(messages: AsyncIterator[Message]) -> Message:
         return await anext(messages)
 
 
+async def until_refused(bus: Bus) -> None:
+    """Return once the broker has refused the login of ``bus``, which goes on trying."""
+    async with asyncio.timeout(PATIENCE):
+        while not bus.link.refused:
+            await asyncio.sleep(0.01)  # the link tells of changes only
+
+
+async def retained_value(bus: Bus, topic: str, body: bytes | None = None) -> Message:
+    """Return what the broker gives to whoever subscribes to ``topic``, once it is ``body``: nats-server gives a value
+    some time after it has acknowledged it."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with bus.subscribe(topic) as values, asyncio.timeout(0.1):
+                    value = await anext(values)
+                    if value.retained and body in (None, value.body):
+                        return value
+
+
 def answer_address(message: Message) -> str:
     """Return the reply address of a request; MQTT 3.1.1 carries it only inside the document."""
     return message.reply_to or json.loads(message.body)["reply_to"].removeprefix(f"{DEFAULT_ROOT}/")

@@ -26,6 +26,8 @@ from heliograph.invitations import invite
 from heliograph.local.certificates import Certificates
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.cluster_tls import Listening
+from tests.bus.meeting import until_refused
+from tests.local.exposed import outer_address
 from tests.patience import HANGS
 
 EDGE = "edge-7"
@@ -163,6 +165,25 @@ async def test_a_node_enrols_by_tls_and_knows_the_cloud_by_its_authority(tmp_pat
         stranger = replace(token, authorities=_another_authority(tmp_path))
         with pytest.raises(HeliographError):
             await enroll(stranger, EDGE, tmp_path / "other", World())
+
+
+async def test_a_client_of_another_machine_enrols_and_is_not_anonymous(tmp_path: Path) -> None:
+    address = outer_address()
+    if not address:
+        pytest.skip("this machine has no address but loopback")
+    listening = Listening("0.0.0.0", (address,))
+    async with (
+        LocalCluster(tmp_path / "c", [], listening=listening) as cluster, AsyncClient(cluster.server) as client,
+    ):  # fmt: skip
+        token = await invite(client, EDGE, address=f"tls://{address}:{cluster.broker.port}")
+        enrolled = await enroll(token, EDGE, tmp_path / "node", World())
+        async with connect(enrolled.cloud, inbox=inbox_of(EDGE)) as bus:
+            await bus.link.wait_up(HANGS)
+            await bus.publish(REPORT.at(edge=EDGE), b"{}")
+        files = f"?ca={tmp_path / 'node' / 'ca.pem'}"
+        for scheme, port in (("tls", cluster.broker.port), ("mqtts", cluster.broker.mqtt_port)):
+            async with connect(f"{scheme}://{address}:{port}{files}") as bus:
+                await until_refused(bus)
 
 
 def _another_authority(directory: Path) -> str:

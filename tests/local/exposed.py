@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from heliograph.local.broker_tls import is_loopback
+from heliograph.bus.connection_url import is_loopback
 
 
 def outer_address() -> str:

@@ -168,7 +168,7 @@ def coordinator(words: Sequence[str]) -> int:
     parser.setting("--status", "HELIOGRAPH_STATUS", "URL", "mqtt:// URL for retained status.", "")
     parser.setting(
         "--authority", "HELIOGRAPH_AUTHORITY", "DIR", "Keys of a broker in operator mode: they sign the logins of nodes"
-        " that enrol, let anonymous clients in, and refuse wrong passwords.", "",
+        " that enrol, let them and local anonymous clients in, and refuse wrong passwords.", "",
     )  # fmt: skip
     parser.setting("--authorities", "HELIOGRAPH_AUTHORITIES", "FILE", "Certificates by which nodes know it.", "")
     parser.setting(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from heliograph.bus.connection_url import INSECURE, TLS
+from heliograph.bus.connection_url import INSECURE, TLS, is_loopback
 from heliograph.core.errors import Refused
 
 HANDSHAKE_SECONDS = 5
@@ -16,8 +15,8 @@ LOGIN_SECONDS = 3
 CONNECTIONS_PER_SECOND = 200
 """New connections that nats-server takes in a second: a handshake costs half a millisecond of its CPU."""
 _LETS_ANYBODY_IN = "no_auth_user"
-"""Option by which a broker of users and passwords takes clients without a login. One in operator mode asks who comes:
-anonymous clients read status there, and nodes enrol."""
+"""Option by which a broker of users and passwords takes clients without a login. One in operator mode asks the
+coordinator, which lets none in from another machine."""
 _ANY = ("0.0.0.0", "::")
 
 
@@ -65,14 +64,6 @@ def protected(tree: Mapping[str, object], tls: BrokerTls | None) -> dict[str, ob
             found[name] = {key: value for key, value in listener.items() if key != "no_tls"} | {"tls": block}
     found["tls"] = block | {"handshake_first": True, "connection_rate_limit": CONNECTIONS_PER_SECOND}
     return found | {"authorization": {"timeout": LOGIN_SECONDS}}
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches what listens there."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def is_any(host: str) -> bool:

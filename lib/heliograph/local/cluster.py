@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from heliograph.bus.contract.permissions import agent_login
 from heliograph.core.cores import usable_cores
 from heliograph.core.errors import first_error
 from heliograph.core.names import CLOUD, require_label
@@ -26,7 +27,7 @@ from heliograph.local.cluster_commands import ClusterCommands, heliograph, patie
 from heliograph.local.cluster_log import ClusterLog
 from heliograph.local.cluster_node import Node
 from heliograph.local.cluster_tls import ClusterTls, Listening
-from heliograph.local.cluster_users import COORDINATOR, OPERATOR, agent_login, cloud_users
+from heliograph.local.cluster_users import COORDINATOR, OPERATOR, cloud_users
 from heliograph.local.disk_watch import DiskWatch
 from heliograph.local.mosquitto_door import MosquittoDoor
 from heliograph.local.nats_server import PING_MILLISECONDS, Broker

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from heliograph.bus.connection_url import INSECURE, TLS
+from heliograph.bus.connection_url import INSECURE, TLS, is_loopback
 from heliograph.core.world import World
-from heliograph.local.broker_tls import BrokerTls, is_any, is_loopback
+from heliograph.local.broker_tls import BrokerTls, is_any
 from heliograph.local.certificates import Certificates
 
 CHECKED_EVERY = 3600.0

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from heliograph.bus.contract.permissions import participant_login, participant_of
+from heliograph.bus.contract.permissions import (
+    ANONYMOUS,
+    NEWCOMER,
+    agent_login,
+    agent_of,
+    participant_login,
+    participant_of,
+)
 from heliograph.core.errors import Refused
 from heliograph.core.names import require_label
 from heliograph.local.nats_server import SYSTEM_USER, User
@@ -15,11 +22,7 @@ OPERATOR = "operator"
 """Login of whoever runs the cluster."""
 WORKER = "worker-cloud"
 """Login of the workers of the cloud's agent."""
-_RESERVED = ("anonymous", COORDINATOR, SYSTEM_USER, WORKER)
-
-
-def agent_login(name: str) -> str:
-    return f"agent-{name}"
+_RESERVED = (ANONYMOUS, NEWCOMER, COORDINATOR, SYSTEM_USER, WORKER)
 
 
 def cloud_users(
@@ -49,7 +52,7 @@ def check_user(name: str, edges: Sequence[str] = ()) -> None:
     """Raise Refused where a user's name is no label, or another login or an edge has it: replies to one would reach
     the other."""
     require_label(name, "user")
-    if name in _RESERVED or name in edges or name.startswith("agent-") or participant_of(name):
+    if name in _RESERVED or name in edges or agent_of(name) or participant_of(name):
         raise Refused("invalid", field="user", expected="a name that no component and no edge has", got=name)
 
 

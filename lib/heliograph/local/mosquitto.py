@@ -9,10 +9,11 @@ import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from heliograph.bus.connection_url import is_loopback
 from heliograph.core.child_process import dying_with_parent
 from heliograph.core.errors import HeliographError
 from heliograph.core.world import Process, World
-from heliograph.local.broker_tls import BrokerTls, is_loopback, require_protected
+from heliograph.local.broker_tls import BrokerTls, require_protected
 from heliograph.local.nats_server import free_ports
 
 START_TIMEOUT = 60.0

@@ -143,3 +143,4 @@ def test_each_login_has_its_account() -> None:
     assert account_of("participant", "participant-bob", "bob") == "participant-bob"
     assert {account_of(role, "x") for role in ("coordinator", "operator", "cloud-worker", "worker")} == {"CORE"}  # type: ignore[arg-type]
     assert account_of("anonymous", "") == "DOOR"
+    assert account_of("newcomer", "newcomer") == "ENROL"

@@ -18,7 +18,9 @@ from heliograph.bus.contract.topics import DEFAULT_ROOT, Role, Topic
 from heliograph.core.errors import Refused
 from heliograph.core.names import matches
 
-ROLES: tuple[Role, ...] = ("anonymous", "user", "participant", "operator", "worker", "cloud-worker", "agent")
+ROLES: tuple[Role, ...] = (
+    "anonymous", "newcomer", "user", "participant", "operator", "worker", "cloud-worker", "agent"
+)  # fmt: skip
 PLACES: tuple[Place, ...] = ("cloud", "node")
 
 
@@ -46,15 +48,21 @@ def test_a_topic_that_does_not_name_a_role_is_forbidden_to_it(role: Role, place:
 
 def test_an_anonymous_login_has_exactly_these_permissions() -> None:
     cloud, node = permissions("anonymous", "cloud"), permissions("anonymous", "node")
-    enrolling = ("heliograph.request.invitations.enroll", "heliograph.request.invitations.renew")
-    assert (cloud.publish, cloud.deny) == (enrolling, ("$MQTT.>",))
+    assert (cloud.publish, cloud.deny) == ((), (">",))
     others = [subject for subject in cloud.subscribe if subject.split(".")[1] != "status"]
-    assert others == ["heliograph.event.job-ended.*", "_INBOX.anonymous.>"]
+    assert others == ["heliograph.event.job-ended.*"]
     telemetry, asking = "heliograph.event.telemetry.*.*", "heliograph.inference.*.request"
     labelling = "heliograph.request.labels.*"
     assert set(node.publish) == {telemetry, asking, labelling, "heliograph.inference.*.offload.*.*"}
     assert {subject.split(".")[1] for subject in node.subscribe} == {"status", "reply", "ack", "inference"}
     assert "heliograph.inference.*.answer.*.*.*" in node.subscribe
+
+
+def test_a_newcomer_asks_for_a_login_and_nothing_else() -> None:
+    cloud, node = permissions("newcomer", "cloud"), permissions("newcomer", "node")
+    assert cloud.publish == ("heliograph.request.invitations.enroll", "heliograph.request.invitations.renew")
+    assert cloud.subscribe == ("_INBOX.newcomer.>",)
+    assert (node.publish, node.subscribe) == ((), ())
 
 
 def test_a_user_asks_and_reads_status_and_its_own_replies() -> None:

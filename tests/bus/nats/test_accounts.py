@@ -18,8 +18,8 @@ import nats.errors
 import pytest
 
 from heliograph.bus.connect import connect
-from heliograph.bus.connection_url import with_credentials
-from heliograph.bus.contract.permissions import inbox_of
+from heliograph.bus.connection_url import with_credentials, with_user
+from heliograph.bus.contract.permissions import NEWCOMER, inbox_of
 from heliograph.bus.contract.topics import CLAIM, MODEL_UPDATE, REPORT, TASK, TELEMETRY
 from heliograph.bus.nats.authority import FILE
 from heliograph.bus.nats.bus import NatsBus
@@ -286,6 +286,43 @@ async def test_an_answer_is_no_request_of_its_sender(broker: Start) -> None:
                 await cloud.publish(request.reply_to, b'{"name": "victim"}')
             await cloud.publish(MARKER, b"{}")
             assert (await following(requests)).topic == MARKER
+
+
+async def test_a_newcomer_asks_for_a_login_and_reaches_nothing_else(broker: Start) -> None:
+    """An answer goes where the asker says: here that is an account in which nobody listens but newcomers."""
+    server = await broker()
+    async with (
+        coordinator(server) as cloud, cloud.subscribe("#") as messages, connected(server) as stranger,
+        stranger.subscribe("status/#") as statuses, connected(server, "alice") as alice,
+        alice.subscribe("reply/alice/+") as replies, connect(with_user(server.url(), NEWCOMER)) as newcomer,
+    ):  # fmt: skip
+        await newcomer.link.wait_up(PATIENCE)
+        assert isinstance(newcomer, NatsBus)
+        client = newcomer.connection.client
+        heard = [await client.subscribe(subject) for subject in (">", "heliograph.>", "_INBOX.>", "_R_.>", "$SYS.>")]
+        asking = "heliograph.request.invitations.renew"
+        for reply in OTHERS:
+            await client.publish(reply, b"forged")
+            await client.publish(asking, b"{}", reply=reply)
+            request = await following(messages)
+            assert (request.topic, request.sender) == ("request/invitations/renew", NEWCOMER)
+            assert request.reply_to is not None
+            await cloud.publish(request.reply_to, b"answered")
+        answered = asyncio.create_task(newcomer.request("request/invitations/enroll", b"{}", PATIENCE))
+        request = await following(messages)
+        assert request.reply_to is not None
+        await cloud.publish(request.reply_to, b"answer")
+        assert (await answered).body == b"answer"
+        assert await seen_until_marker(messages, cloud) == []
+        async with connected(server, "coordinator", "mqtt") as door:
+            await door.publish("status/jobs/two", b"honest")
+            assert (await following(statuses)).topic == "status/jobs/two"
+        await cloud.publish("reply/alice/2", b"honest")
+        assert (await following(replies)).topic == "reply/alice/2"
+        assert all(each.pending_msgs == 0 for each in heard)
+    async with connect(with_user(server.url(scheme="mqtt"), NEWCOMER)) as at_door:
+        with pytest.raises(HeliographError):
+            await at_door.link.wait_up(1)
 
 
 @pytest.mark.parametrize("signer", ["user", "account", "operator's own account"])

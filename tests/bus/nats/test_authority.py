@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.bus.contract.accounts import DOOR, GUESTS
-from heliograph.bus.nats.auth_callout import CalloutKeys, is_anonymous
-from heliograph.bus.nats.authority import FILE, Authority, Login
+from heliograph.bus.contract.accounts import DOOR, ENROL, GUESTS
+from heliograph.bus.nats.auth_callout import CalloutKeys, is_anonymous, is_newcomer
+from heliograph.bus.nats.authority import CALLOUT_KEYS, FILE, Authority, Login
 from heliograph.core.errors import HeliographError, Refused
-from heliograph.core.identity.claims import AccountClaims, OperatorClaims, UserClaims
+from heliograph.core.identity.claims import AccountClaims, Allowed, OperatorClaims, UserClaims
 from heliograph.core.identity.credentials import UserCredentials
 from heliograph.core.identity.nkeys import KeyPair
 from heliograph.core.identity.tokens import decode, opened, signed
@@ -67,7 +67,8 @@ def test_the_operator_signs_accounts_and_each_account_its_logins(tmp_path: Path)
     authority = made(tmp_path)
     operator = decode(str(authority.server_options()["operator"]), OperatorClaims)
     accounts = accounts_of(tmp_path)
-    assert accounts.keys() == {"CORE", "DOOR", "GUESTS", "SYS", "user-alice", "agent-edge-1", "participant-bob"}
+    own = {"user-alice", "agent-edge-1", "participant-bob"}
+    assert accounts.keys() == {"CORE", "DOOR", "ENROL", "GUESTS", "SYS"} | own
     assert {each.issuer for each in accounts.values()} == {operator.subject}
     edge = UserCredentials.read(authority.credentials("agent-edge-1")).claims
     assert (edge.name, edge.issuer) == ("agent-edge-1", accounts["agent-edge-1"].subject)
@@ -81,7 +82,7 @@ def test_who_is_not_named_any_more_loses_the_login_and_its_key(tmp_path: Path) -
     before = made(tmp_path)
     lost = UserCredentials.read(before.door_credentials("alice")).claims.subject
     after = made(tmp_path, LOGINS[:1])
-    assert accounts_of(tmp_path).keys() == {"CORE", "DOOR", "GUESTS", "SYS"}
+    assert accounts_of(tmp_path).keys() == {"CORE", "DOOR", "ENROL", "GUESTS", "SYS"}
     assert list(accounts_of(tmp_path)[DOOR].revoked)[:1] == [lost]
     assert not after.credentials("alice").exists()
     again = made(tmp_path)
@@ -110,14 +111,15 @@ def test_no_path_is_made_of_a_name_that_is_no_label(tmp_path: Path, name: str) -
         made(tmp_path, (Login(name, "operator"),))
 
 
-def asked(options: object, signer: KeyPair = SERVER) -> bytes:
+def asked(options: object, signer: KeyPair = SERVER, host: object = "127.0.0.1") -> bytes:
     request = {"user_nkey": GUEST, "server_id": {"id": SERVER.public}, "connect_opts": options,
-               "type": "authorization_request", "version": 2}  # fmt: skip
+               "client_info": {"host": host}, "type": "authorization_request", "version": 2}  # fmt: skip
     return signed({"iss": signer.public, "sub": GUEST, "nats": request}, signer).encode()
 
 
 def keys_of(directory: Path) -> CalloutKeys:
-    return CalloutKeys.read(made(directory).callout_keys)
+    made(directory)
+    return CalloutKeys.read(directory / "identity" / CALLOUT_KEYS)
 
 
 def test_an_anonymous_client_is_let_in_as_that_alone(tmp_path: Path) -> None:
@@ -131,7 +133,41 @@ def test_an_anonymous_client_is_let_in_as_that_alone(tmp_path: Path) -> None:
     assert (answer["iss"], answer["aud"]) == (accounts[GUESTS].subject, SERVER.public)
 
 
-@pytest.mark.parametrize("sent", [{"user": "alice"}, {"pass": "x"}, {"auth_token": "x"}, {"nkey": "U"}, {"sig": "x"}])
+@pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::7", "", None, 5, "no address"])
+def test_an_anonymous_client_of_another_machine_is_refused(tmp_path: Path, host: object) -> None:
+    answer = opened(keys_of(tmp_path).answer(asked({"jwt": "of the sentinel"}, host=host), 1e9).decode())
+    assert "jwt" not in answer["nats"]
+    assert "needs one" in answer["nats"]["error"]
+
+
+def test_a_newcomer_is_let_in_where_it_asks_for_a_login_alone(tmp_path: Path) -> None:
+    keys = keys_of(tmp_path)
+    answer = opened(keys.answer(asked({"jwt": "of the sentinel", "user": "newcomer"}, host="192.0.2.7"), 1e9).decode())
+    claims, account = decode(answer["nats"]["jwt"], UserClaims), accounts_of(tmp_path)[ENROL]
+    assert (claims.subject, claims.name, claims.issuer) == (GUEST, "newcomer", account.subject)
+    assert claims.allowed == Allowed() and claims.connection_types == ("STANDARD", "WEBSOCKET")
+    assert account.allowed.publish == (
+        "heliograph.request.invitations.enroll", "heliograph.request.invitations.renew",
+    )  # fmt: skip
+    assert account.allowed.subscribe == ("_INBOX.newcomer.>",)
+
+
+def test_the_account_of_an_edge_that_enrols_is_no_other_logins(tmp_path: Path) -> None:
+    """An edge may have the name that a user's account has."""
+    authority = made(tmp_path)
+    before = accounts_of(tmp_path)["user-alice"]
+    told = decode(authority.enroll("user-alice", GUEST), AccountClaims)
+    assert (told.name, told.subject == before.subject) == ("agent-user-alice", False)
+    made(tmp_path)
+    assert {"user-alice", "agent-user-alice"} <= accounts_of(tmp_path).keys()
+    assert decode(authority.revoke("user-alice"), AccountClaims).revoked.keys() == {GUEST}
+    assert GUEST in authority.revoked("user-alice")
+
+
+@pytest.mark.parametrize(
+    "sent", [{"user": "alice"}, {"pass": "x"}, {"auth_token": "x"}, {"nkey": "U"}, {"sig": "x"},
+             {"user": "newcomer", "pass": "x"}, {"user": "newcomer", "sig": "x"}],
+)  # fmt: skip
 def test_who_has_sent_a_login_is_refused(tmp_path: Path, sent: dict[str, str]) -> None:
     answer = opened(keys_of(tmp_path).answer(asked({"jwt": "of the sentinel", **sent}), 1e9).decode())
     assert "jwt" not in answer["nats"]
@@ -140,7 +176,8 @@ def test_who_has_sent_a_login_is_refused(tmp_path: Path, sent: dict[str, str]) -
 
 @given(st.dictionaries(st.text(max_size=5), st.text(max_size=5)) | st.none() | st.text())
 def test_options_of_any_form_are_judged(options: object) -> None:
-    assert not is_anonymous({**options, "pass": "x"} if isinstance(options, dict) else options)
+    options = {**options, "pass": "x"} if isinstance(options, dict) else options
+    assert not is_anonymous(options) and not is_newcomer(options)
 
 
 def test_a_request_that_nobody_has_signed_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from heliograph.core.identity.nkeys import Kind
 
 NO_LIMIT = -1
 ConnectionType = Literal["STANDARD", "WEBSOCKET", "MQTT", "MQTT_WS"]
+NATS_CONNECTIONS: tuple[ConnectionType, ...] = ("STANDARD", "WEBSOCKET")
+MQTT_CONNECTIONS: tuple[ConnectionType, ...] = ("MQTT", "MQTT_WS")
 
 
 @dataclass(frozen=True, kw_only=True)

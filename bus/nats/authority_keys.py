@@ -1,0 +1,73 @@
+"""The keys of an authority, kept in a file that its user alone may read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.identity.nkeys import KeyPair
+from heliograph.core.private_files import write_private
+from heliograph.core.world import World
+
+
+@dataclass
+class AuthorityKeys:
+    """Keys by name, and who has which login. ``repr`` shows no secret, since that of a key does not.
+
+    Attributes:
+        operator: signs accounts.
+        accounts: the key of each account.
+        scopes: keys that sign for the logins of one role in one account, by ``ACCOUNT/role``.
+        logins: public key of each login, by account and name.
+        revoked: public keys of logins that were taken away, with the time in seconds since 1970, by account.
+        enrolled: public key of each edge that has enrolled, and whose private key never was here, by its name.
+    """
+
+    operator: KeyPair
+    accounts: dict[str, KeyPair] = field(default_factory=dict)
+    scopes: dict[str, KeyPair] = field(default_factory=dict)
+    logins: dict[str, dict[str, str]] = field(default_factory=dict)
+    revoked: dict[str, dict[str, int]] = field(default_factory=dict)
+    enrolled: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, file: Path, world: World) -> AuthorityKeys:
+        """Read a file that ``write`` has written; make the operator's key where there is none.
+
+        Raises:
+            HeliographError: if the file cannot be read: other keys would lock every client out.
+        """
+        try:
+            tree = json.loads(file.read_text())
+            return cls(
+                KeyPair.from_seed(tree["operator"], str(file)),
+                {name: KeyPair.from_seed(seed, str(file)) for name, seed in tree["accounts"].items()},
+                {name: KeyPair.from_seed(seed, str(file)) for name, seed in tree["scopes"].items()},
+                {account: dict(logins) for account, logins in tree["logins"].items()},
+                {account: dict(keys) for account, keys in tree["revoked"].items()},
+                dict(tree.get("enrolled", {})),
+            )
+        except FileNotFoundError:
+            return cls(KeyPair("operator", world.new_secret()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, Refused):
+            hint = "delete its directory to make every login anew"
+            raise HeliographError(f"{file} cannot be read; {hint}") from None
+
+    def write(self, file: Path) -> None:
+        tree = {
+            "operator": self.operator.seed,
+            "accounts": {name: key.seed for name, key in self.accounts.items()},
+            "scopes": {name: key.seed for name, key in self.scopes.items()},
+            "logins": self.logins,
+            "revoked": self.revoked,
+            "enrolled": self.enrolled,
+        }
+        write_private(file, json.dumps(tree))
+
+    @staticmethod
+    def make(keys: dict[str, KeyPair], name: str, world: World) -> None:
+        """Make the key of an account, or of a role in one, unless there is one."""
+        if name not in keys:
+            keys[name] = KeyPair("account", world.new_secret())

@@ -80,7 +80,7 @@ def test_an_invitation_that_expired_or_is_used_up_is_refused() -> None:
         admit(invitation(), asks(at=NOW + 900), {}, (), NOW + 900)
     used = admit(invitation(), asks(), {}, (), NOW)
     with pytest.raises(Refused, match="used up"):
-        admit(used, asks(key=OTHER), {}, (), NOW)
+        admit(used, asks(key=OTHER), {}, {EDGE.public}, NOW)  # by a node whose first key was revoked
 
 
 def test_the_name_of_an_enrolled_edge_is_not_taken_over() -> None:

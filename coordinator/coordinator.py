@@ -52,6 +52,7 @@ class CoordinatorConfig:
             coordinators of a cluster have it, and those that stand by let anonymous clients in too.
         authorities: file of the certificates by which nodes know the cloud's broker.
         login_seconds: how long the login of an enrolled edge is good.
+        cloud_keys: file of public keys that nodes are told to obey beside that of ``document_signer``.
     """
 
     nats: str
@@ -68,6 +69,7 @@ class CoordinatorConfig:
     authority: Path | None = None
     authorities: Path | None = None
     login_seconds: int = LOGIN_SECONDS
+    cloud_keys: Path | None = None
 
 
 class Coordinator:
@@ -99,7 +101,7 @@ class Coordinator:
             if isinstance(system, NatsBus):
                 keys_of_cloud = config.document_signer.public_key if config.document_signer is not None else ""
                 self._issuer = Issuer(config.authority, system.connection, world, config.root, config.authorities,
-                                      config.login_seconds, keys_of_cloud)  # fmt: skip
+                                      config.login_seconds, keys_of_cloud, config.cloud_keys)  # fmt: skip
         self._connections = Connections(cloud, requests, system, status, kept, doors)
 
     async def run(self) -> None:

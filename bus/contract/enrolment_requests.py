@@ -1,5 +1,6 @@
 """Bodies of the requests by which a node gets its login, keeps it, and loses it. The key that signs proves who asks."""
 
+import hashlib
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
@@ -57,6 +58,9 @@ class Revoke(Named):
 class IssuedLogin(Document):
     """A login for the key that asked.
 
+    The token names ``trust_tag`` of authorities and keys, so that they hold only where the authority has signed them:
+    who can merely answer requests cannot make a node obey another key.
+
     Attributes:
         token: to be kept with the private key; a secret only together with it.
         expires, renew_at: seconds since 1970.
@@ -70,6 +74,11 @@ class IssuedLogin(Document):
     renew_at: int
     authorities: str = ""
     cloud_keys: str = ""
+
+
+def trust_tag(authorities: str, cloud_keys: str) -> str:
+    """Return the tag by which a login names what its holder trusts: the broker's authorities, and the cloud's keys."""
+    return f"trusts:{hashlib.sha256(f'{authorities}|{cloud_keys}'.encode()).hexdigest()}"
 
 
 def enrolment_bytes(invitation: str, edge: str, key: str, at: int) -> bytes:

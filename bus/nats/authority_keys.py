@@ -64,7 +64,9 @@ class AuthorityKeys:
             "revoked": self.revoked,
             "enrolled": self.enrolled,
         }
-        write_private(file, json.dumps(tree))
+        text = json.dumps(tree)
+        if not file.exists() or file.read_text() != text:
+            write_private(file, text)
 
     @staticmethod
     def make(keys: dict[str, KeyPair], name: str, world: World) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from heliograph.bus.connection_url import NATS, ConnectionUrl, with_credentials, with_user
-from heliograph.bus.contract.enrolment_requests import IssuedLogin, enrolment_bytes, renewal_bytes
+from heliograph.bus.contract.enrolment_requests import IssuedLogin, enrolment_bytes, renewal_bytes, trust_tag
 from heliograph.bus.contract.permissions import NEWCOMER
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.core.errors import HeliographError, Refused
@@ -94,6 +94,7 @@ async def renew(url: str, world: World, root: str = DEFAULT_ROOT) -> int:
     at = int(world.now())
     body = {"token": before.token, "at": at, "signature": _signed(before.key, renewal_bytes(before.token, at))}
     login = await _asked(url, "renew", body, root)
+    _check_signer(login, before.claims)
     _write_login(file.parent, login, before.key)
     return login.renew_at
 
@@ -112,10 +113,25 @@ async def _asked(server: str, verb: str, body: dict[str, object], root: str) -> 
         return IssuedLogin.model_validate(await requester.request("invitations", verb, body), extra="ignore")
 
 
+def _check_signer(login: IssuedLogin, before: UserClaims) -> None:
+    """Raise Refused unless whoever signed the login before has signed this one, and not earlier: anybody who can answer
+    a request could send another cloud's, or an older one that trusts a key which was replaced since."""
+    claims = decode(login.token, UserClaims, "the cloud's answer")
+    if claims.issuer != before.issuer:
+        raise Refused("bad-token", field="token", expected=f"a login that {before.issuer} has signed",
+                      got=f"one of {claims.issuer}", hint="If the cloud was made anew, enrol again.")  # fmt: skip
+    if claims.issued_at < before.issued_at:
+        raise Refused("bad-token", field="token", expected=f"a login issued at {before.issued_at} or later",
+                      got=f"one issued at {claims.issued_at}")  # fmt: skip
+
+
 def _write_login(directory: Path, login: IssuedLogin, key: KeyPair) -> None:
     claims = decode(login.token, UserClaims, "the cloud's answer")
     if claims.subject != key.public:
         raise Refused("bad-token", field="token", expected=f"a login for {key.public}", got=f"one for {claims.subject}")
+    if trust_tag(login.authorities, login.cloud_keys) not in claims.tags:
+        raise Refused("bad-token", field="cloud_keys", expected="the authorities and keys that the login names",
+                      got="others")  # fmt: skip
     UserCredentials(login.token, claims, key).write(directory / LOGIN)
     for name, text in ((AUTHORITIES, login.authorities), (CLOUD_KEYS, login.cloud_keys)):
         if text:

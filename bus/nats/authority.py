@@ -12,7 +12,7 @@ Whoever has the directory is every login. The server gets public keys and tokens
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,37 @@ class Authority:
         self._keys.enrolled[edge] = key
         self._keys.write(self._file)
         return self._account_token(self._account(agent_login(edge), _agent_of(edge)))
+
+    def enroll_here(
+        self, files: Mapping[str, Path], expires: int, tags: Iterable[str], reset: Collection[str] = ()
+    ) -> None:  # fmt: skip
+        """Enrol edges of this machine, before the server starts, and write the login of each with a key of its own: the
+        one in its file, unless there is none, or that was revoked.
+
+        Args:
+            files: the file of each edge's login.
+            reset: edges that have lost their file: the key that they had is revoked.
+
+        Raises:
+            Refused: where another node has enrolled by the name of one.
+        """
+        self._keys = AuthorityKeys.read(self._file, self._world)
+        for edge, file in files.items():
+            key = _key_of(file)
+            if key is None or key.public in self.revoked(edge):
+                key = KeyPair("user", self._world.new_secret())
+            holder = self._keys.enrolled.get(edge, key.public)
+            if holder != key.public:
+                if edge not in reset:
+                    raise Refused("exists", field="edge", expected="a name that no other node has enrolled by",
+                                  got=edge, hint="Start without that edge, and take the other's login away: heliograph"
+                                  f" edge revoke {edge}.")  # fmt: skip
+                self._keys.revoked.setdefault(agent_login(edge), {})[holder] = int(self._world.now())
+            self._keys.make(self._keys.accounts, agent_login(edge), self._world)
+            self._keys.enrolled[edge] = key.public
+            token = self.login_of(edge, expires, *tags)
+            UserCredentials(token, decode(token, UserClaims), key).write(file)
+        self._keys.write(self._file)  # last: a key that nobody has is not noted
 
     def login_of(self, edge: str, expires: int, *tags: str) -> str:
         """Return a token that lets an enrolled edge in until ``expires``, in seconds since 1970, and names the tags."""

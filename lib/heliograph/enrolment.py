@@ -53,6 +53,10 @@ class Enrolment:
         except (OSError, ValueError, KeyError, TypeError):
             raise HeliographError(f"{file} is damaged; enrol again: heliograph enroll") from None
 
+    def write(self, directory: Path) -> None:
+        """Write what ``read`` reads."""
+        write_private(directory / CLOUD_FILE, json.dumps({"edge": self.edge, "cloud": self.cloud}))
+
 
 async def enroll(
     token: InvitationToken, edge: str, directory: Path, world: World, root: str = DEFAULT_ROOT
@@ -74,9 +78,9 @@ async def enroll(
             raise
         kept, login = None, await _ask_to_enroll(server, token, edge, key, world, root)
     _write_login(directory, login, kept or key)
-    cloud = with_credentials(server, directory / LOGIN)
-    write_private(directory / CLOUD_FILE, json.dumps({"edge": edge, "cloud": cloud}))
-    return Enrolment(edge, cloud)
+    enrolled = Enrolment(edge, with_credentials(server, directory / LOGIN))
+    enrolled.write(directory)
+    return enrolled
 
 
 async def renew(url: str, world: World, root: str = DEFAULT_ROOT) -> int:
@@ -133,7 +137,12 @@ def _write_login(directory: Path, login: IssuedLogin, key: KeyPair) -> None:
         raise Refused("bad-token", field="cloud_keys", expected="the authorities and keys that the login names",
                       got="others")  # fmt: skip
     UserCredentials(login.token, claims, key).write(directory / LOGIN)
-    for name, text in ((AUTHORITIES, login.authorities), (CLOUD_KEYS, login.cloud_keys)):
+    write_trusted(directory, login.authorities, login.cloud_keys)
+
+
+def write_trusted(directory: Path, authorities: str, cloud_keys: str) -> None:
+    """Write whom the node trusts, but nothing that is empty."""
+    for name, text in ((AUTHORITIES, authorities), (CLOUD_KEYS, cloud_keys)):
         if text:
             write_private(directory / name, text)
 

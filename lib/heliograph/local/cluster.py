@@ -30,6 +30,7 @@ from heliograph.local.cluster_users import COORDINATOR, OPERATOR, cloud_users
 from heliograph.local.disk_watch import DiskWatch
 from heliograph.local.mosquitto_door import MosquittoDoor
 from heliograph.local.nats_server import PING_MILLISECONDS, Broker
+from heliograph.local.own_edges import OwnEdges
 from heliograph.local.relay import Relay
 from heliograph.local.restarts import Supervision, process_of
 from heliograph.local.roots import resolved_directory, resolved_root
@@ -68,7 +69,7 @@ class LocalCluster:
         node_memory, node_gpus: megabytes and GPUs that each edge has for workers that ask for some; by default each
             has all of this machine's.
         site_policy: what workers may reach on each node; the cluster's own directory is private in any case.
-        login_seconds: how long the login of an edge that enrols is good.
+        login_seconds: how long the login of an edge is good, here and where one enrols; its agent renews it.
         program: function from a node's name, or ``coordinator``, to the command that runs ``heliograph`` there.
     """
 
@@ -111,8 +112,8 @@ class LocalCluster:
         tls = self.tls.broker if self.tls is not None else None
         self.broker = Broker(
             self.directory / "broker", "cloud",
-            tuple(cloud_users([*names, *guests], logins or {}, participants or {}, self._secret)), name="cloud",
-            world=self.world, websocket=websocket, websocket_origins=websocket_origins,
+            tuple(cloud_users([CLOUD, *guests], logins or {}, participants or {}, self._secret, names[1:])),
+            name="cloud", world=self.world, websocket=websocket, websocket_origins=websocket_origins,
             ping_interval=ping_interval, host=listening.host, tls=tls,
         )  # fmt: skip
         self._commands = ClusterCommands(
@@ -136,6 +137,8 @@ class LocalCluster:
         }  # fmt: skip
         for node in self.nodes.values():
             node.give_broker(self._secret, self.world, ping_interval)
+        own = [node for node in self.nodes.values() if node.name != CLOUD]
+        self._own_edges = OwnEdges(own, self.broker, self._commands.document_keys, login_seconds, self.world)
         self._coordinators: dict[str, Child] = {}
         self._supervision = Supervision(self.world, supervise) if supervise is not None else None
         self._watching: list[asyncio.Task[None]] = []
@@ -172,6 +175,8 @@ class LocalCluster:
 
     def agent_url(self, edge: str) -> str:
         """Return the NATS URL with the credentials of an edge's agent."""
+        if edge in self.edges:
+            return self._own_edges.url(self.nodes[edge])
         return self.broker.url(agent_login(edge))
 
     @property
@@ -189,6 +194,7 @@ class LocalCluster:
         Raise HeliographError with the last lines of a process that is not.
         """
         self._log.open()
+        self._own_edges.find_reset()
         for node in self.nodes.values():
             make_private(node.directory)
         shutil.rmtree(self._commands.starts, ignore_errors=True)  # packages may have been installed since
@@ -200,7 +206,9 @@ class LocalCluster:
         if self.tls is not None:
             await self.tls.start()
             self._watching.append(asyncio.create_task(self.tls.keep(self.reload_certificates)))
+        await self.world.in_thread(self._own_edges.enroll)
         await self.broker.start()
+        self._own_edges.write_addresses()
         if self.mosquitto is not None:
             await self.mosquitto.start()
         for name in self._relayed:

@@ -16,6 +16,7 @@ from heliograph.core.signing import Signer
 from heliograph.core.world import World
 from heliograph.edge_agent.confinement.site_policy import SitePolicy, written
 from heliograph.edge_agent.datasets.csv_look import Header
+from heliograph.enrolment import CLOUD_KEYS
 from heliograph.local.cluster_node import Node
 from heliograph.local.cluster_users import WORKER
 from heliograph.local.document_keys import DocumentKeys
@@ -123,7 +124,7 @@ class ClusterCommands:
             "HELIOGRAPH_STARTS": str(self.starts),
             "HELIOGRAPH_ALLOWED_PACKAGES": str(self.allowed_packages),
             "HELIOGRAPH_MODEL_KEYS": str(self.model_keys),
-            "HELIOGRAPH_COORDINATOR_KEYS": str(self.document_keys.public),
+            "HELIOGRAPH_COORDINATOR_KEYS": str(self._obeyed(node)),
             "HELIOGRAPH_EDGE_KEY": str(node.key),
             "HELIOGRAPH_SITE_POLICY": str(self.site_policy),
         }
@@ -138,8 +139,12 @@ class ClusterCommands:
             "HELIOGRAPH_WORKER_NODE": node.broker.url("worker", "mqtt"),
         }
 
+    def _obeyed(self, node: Node) -> Path:
+        """Return the file of the keys that a node obeys: an edge's are renewed with its login."""
+        return self.document_keys.public if node.name == CLOUD else node.identity / CLOUD_KEYS
+
     def _agent_arguments(self, node: Node) -> list[str]:
-        argv = [*self.program(node.name), "agent", "--name", node.name, "--state", str(node.directory / "state")]
+        argv = [*self.program(node.name), "agent", "--name", node.name, "--state", str(node.state)]
         if node.name != CLOUD:  # the coordinator and the aggregation come first
             argv += ["--worker-nice", str(WORKER_NICE)]
             for option, number in (("--memory-mb", self.node_memory), ("--gpus", self.node_gpus)):

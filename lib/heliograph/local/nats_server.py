@@ -100,6 +100,12 @@ class Broker:
     tls: BrokerTls | None = None
     process: Process | None = None
 
+    @property
+    def authority(self) -> Authority:
+        """The keys of the cloud's broker."""
+        assert self._authority is not None
+        return self._authority
+
     @cached_property
     def _authority(self) -> Authority | None:
         """The keys of the cloud's broker; None for a node's, whose users have passwords."""

@@ -131,6 +131,11 @@ class NatsConnection:
             raise Unreachable(f"{self.url.shown} is not connected ({self.link.last_error or 'link down'})")
         return self._client
 
+    @property
+    def broker_certificate(self) -> Mapping[str, Any]:
+        """What the broker's certificate says; see ``HeliographClient``."""
+        return self._client.broker_certificate
+
     async def guard(self, call: Awaitable[T], subject: str = "") -> T:
         """Await a call of the client, and translate its errors.
 

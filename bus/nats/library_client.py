@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import nats.errors
@@ -40,6 +40,11 @@ class Connection(TcpTransport):
         transport = self._io_writer.transport
         if (protocol := transport.get_protocol()) is not None:  # else the server has closed it already
             protocol.connection_made(transport)
+
+    @property
+    def peer_certificate(self) -> Mapping[str, Any]:
+        """What the peer's certificate says, as ``ssl`` tells it; nothing in clear text."""
+        return (self._io_writer.get_extra_info("peercert") if self._io_writer is not None else None) or {}
 
     def write(self, payload: bytes) -> None:
         try:
@@ -79,6 +84,11 @@ class HeliographClient(Client):
         self._context = TlsContext(url.tls)
         self._credentials: UserCredentials | None = None
         self._ps = ControlLineParser(self, self._hand_over)
+
+    @property
+    def broker_certificate(self) -> Mapping[str, Any]:
+        """What the broker's certificate says, as ``ssl`` tells it; nothing in clear text and over WebSocket."""
+        return self._transport.peer_certificate if isinstance(self._transport, Connection) else {}
 
     def check(self) -> None:
         """Raise Refused if the URL names TLS files that cannot be read, or a transport that is not installed."""

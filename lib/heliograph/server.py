@@ -44,6 +44,12 @@ def identity_directory(edge: str, state: Path | None = None) -> Path:
     return (state or state_home() / "agents" / edge).resolve() / "identity"
 
 
+def enrolled_directories() -> list[Path]:
+    """Return the directories with the logins of the edges that have enrolled on this machine, but for edges whose
+    agents have another ``--state``."""
+    return sorted((state_home() / "agents").glob("*/identity"))
+
+
 def users_directory() -> Path:
     """Return the directory in which ``heliograph up`` makes one for each user, readable by its user alone."""
     return state_home() / "users"

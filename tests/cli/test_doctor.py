@@ -9,14 +9,21 @@ from typing import Any
 
 import pytest
 
-from heliograph.cli.doctor import clock, edges, versions
+from heliograph.cli.doctor import certificates, clock, edges, versions
+from heliograph.cli.doctor.certificates import CertificatesCheck
 from heliograph.cli.doctor.check import Finding, Patient, worst
 from heliograph.cli.doctor.checks import CHECKS
 from heliograph.cli.doctor.command import examine, lines_of
 from heliograph.cli.doctor.confinement import ConfinementCheck
 from heliograph.cli.doctor.disk import DiskCheck
+from heliograph.cli.doctor.logins import LoginsCheck
 from heliograph.cli.doctor.permissions import PermissionsCheck
+from heliograph.core.certificates import Authority
 from heliograph.core.errors import HeliographError
+from heliograph.core.identity.claims import UserClaims
+from heliograph.core.identity.credentials import UserCredentials
+from heliograph.core.identity.nkeys import KeyPair
+from heliograph.core.identity.tokens import decode, encode
 from heliograph.core.world import World
 from heliograph.edge_agent.confinement import landlock, seccomp
 from heliograph.local.nats_server import free_ports
@@ -47,7 +54,7 @@ async def test_a_sound_cluster_is_well(cli: Any, home: Path, monkeypatch: pytest
     wrong = [each for each in found if each["level"] in ("problem", "warning") and each["check"] != "disk"]
     assert (ran.code, wrong) == (0, [])
     by_check = {each["check"]: each["text"] for each in found}
-    assert list(by_check) == [each.name for each in CHECKS if each.name != "node"]
+    assert list(by_check) == [each.name for each in CHECKS if each.name not in ("node", "certificates")]
     assert by_check["edges"] == "2 of 2 edges are online"
     assert by_check["permissions"] == "operator may read statuses, read logs, send requests"
     assert any("the clocks of 2 edges agree" in each["text"] for each in found)
@@ -171,6 +178,48 @@ async def test_files_that_others_can_read_are_a_problem(home: Path) -> None:
     key.chmod(0o644)
     of_key = Patient(World(), Server(f"tls://h:1?ca={key}&certificate={key}&key={key}"))
     assert f"{key}, with a private key" in (await PermissionsCheck().examine(of_key))[-1].text
+
+
+async def test_a_nodes_login_that_others_can_read_is_a_problem(home: Path) -> None:
+    file = _enrolled(home, expires=0)
+    file.chmod(0o644)
+    found = await PermissionsCheck().examine(Patient(World()))
+    assert [(each.level, each.mend) for each in found] == [("problem", f"chmod go-rwx {file}")]
+
+
+@pytest.mark.parametrize(
+    ("left", "level"), [(None, "good"), (20 * 3600, "good"), (5 * 3600, "warning"), (-60, "problem")]
+)
+async def test_a_login_that_was_not_renewed_is_said(home: Path, left: int | None, level: str) -> None:
+    now = int(World().now())
+    file = _enrolled(home, expires=0 if left is None else now + left)
+    (found,) = await LoginsCheck().examine(Patient(World()))
+    assert found.level == level and "agent-edge-7" in found.text
+    assert left is None or (str(file) in found.text and bool(found.mend) == (level != "good"))
+
+
+def _enrolled(home: Path, expires: int) -> Path:
+    """Write the login of a node that has enrolled, which was issued a day before it expires."""
+    world = World()
+    directory = home / "heliograph" / "agents" / "edge-7" / "identity"
+    for each in (directory, directory.parent):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key, account = KeyPair("user", world.new_secret()), KeyPair("account", world.new_secret())
+    issued = (expires or world.now()) - 86_400
+    token = encode(UserClaims(subject=key.public, name="agent-edge-7", expires=expires), account, issued)
+    file = directory / "login.creds"
+    UserCredentials(token, decode(token, UserClaims), key).write(file)
+    return file
+
+
+@pytest.mark.parametrize(("days", "level"), [(90, "good"), (19, "warning"), (-1, "problem")])
+async def test_a_certificate_that_ends_soon_is_said(tmp_path: Path, days: int, level: str) -> None:
+    world = World()
+    (file := tmp_path / "ca.pem").write_text(Authority.made(world, 30 + days).own.certificate)
+    later = World(now=lambda: World().now() + 30 * 86_400)
+    (found,) = await CertificatesCheck().examine(Patient(later, Server(f"tls://h:1?ca={file}")))
+    assert found.level == level and str(file) in found.text
+    assert certificates.judged("the broker's certificate", 30.0 * 86_400, 15.0 * 86_400, 20, "").level == "warning"
 
 
 async def test_a_full_disk_is_a_problem(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from heliograph.cli.doctor.broker import BrokerCheck
+from heliograph.cli.doctor.certificates import CertificatesCheck
 from heliograph.cli.doctor.check import Check
 from heliograph.cli.doctor.clock import ClockCheck
 from heliograph.cli.doctor.confinement import ConfinementCheck
 from heliograph.cli.doctor.coordinator import CoordinatorCheck
 from heliograph.cli.doctor.disk import DiskCheck
 from heliograph.cli.doctor.edges import EdgesCheck
+from heliograph.cli.doctor.logins import LoginsCheck
 from heliograph.cli.doctor.node import NodeCheck
 from heliograph.cli.doctor.permissions import PermissionsCheck
 from heliograph.cli.doctor.versions import VersionsCheck
@@ -19,6 +21,8 @@ CHECKS: tuple[Check, ...] = (
     CoordinatorCheck(),
     EdgesCheck(),
     ClockCheck(),
+    LoginsCheck(),
+    CertificatesCheck(),
     DiskCheck(),
     ConfinementCheck(),
     VersionsCheck(),

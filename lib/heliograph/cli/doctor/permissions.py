@@ -10,7 +10,7 @@ from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.topics import LOG, STATUS
 from heliograph.cli.doctor.check import Finding, Patient, good
 from heliograph.core.errors import HeliographError, Refused
-from heliograph.server import cluster_file, users_directory
+from heliograph.server import cluster_file, enrolled_directories, users_directory
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -26,6 +26,8 @@ class PermissionsCheck:
 
 def _files(patient: Patient) -> list[Finding]:
     wanted = {cluster_file(): "logins", users_directory(): "logins"}
+    for directory in enrolled_directories():
+        wanted |= {directory: "a node's login"} | dict.fromkeys(directory.iterdir(), "a node's login")
     if patient.server is not None:
         if patient.server.source and "/" in patient.server.source:
             wanted[Path(patient.server.source)] = "logins"

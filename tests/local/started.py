@@ -60,12 +60,17 @@ class Started:
 
     async def start(self, name: str) -> Child:
         """Start the unit of a component, again if it runs; return once it is ready."""
+        child = await self.begin(name)
+        if name != "broker":
+            await child.wait_ready(HANGS)
+        return child
+
+    async def begin(self, name: str) -> Child:
+        """Start the unit of a component, again if it runs."""
         await self.stop(name)
         argv, environment = command_of(self.directory / "systemd" / f"heliograph-{name}.service")
         child = self.processes[name] = Child(name, argv, environment, self.home, World(), lambda line: None)
         await child.start()
-        if name != "broker":
-            await child.wait_ready(HANGS)
         return child
 
     async def stop(self, name: str) -> None:

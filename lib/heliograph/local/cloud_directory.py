@@ -98,6 +98,9 @@ class CloudDirectory:
             services.BROKER: services.broker_unit(self.broker.argv),
             services.COORDINATOR: services.unit(
                 "the coordinator", coordinator[0], environment / f"{COORDINATOR}.env", after=services.BROKER),
+            services.STANDBY: services.unit(
+                "a coordinator that stands by", [*coordinator[0], "--name", "standby"],
+                environment / f"{COORDINATOR}.env", after=services.BROKER),
             services.CLOUD: services.unit(
                 "the cloud's agent", cloud_agent[0], environment / f"{CLOUD}.env", after=services.COORDINATOR),
             services.RENEWAL: services.renewal_unit([*self.commands.program("init"), "init", str(self.directory)]),

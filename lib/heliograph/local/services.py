@@ -14,6 +14,7 @@ from heliograph.core.errors import Refused
 Command = tuple[list[str], dict[str, str]]
 """Arguments and environment of a process, as ``ClusterCommands`` returns them."""
 BROKER, COORDINATOR, CLOUD = "heliograph-broker.service", "heliograph-coordinator.service", "heliograph-cloud.service"
+STANDBY = "heliograph-standby.service"
 RENEWAL, RENEWAL_TIMER = "heliograph-renewal.service", "heliograph-renewal.timer"
 STARTED = (BROKER, COORDINATOR, CLOUD, RENEWAL_TIMER)
 """What is enabled and started."""

@@ -92,6 +92,13 @@ def test_each_command_takes_the_options_that_a_page_gives_it(
         assert options <= known, f"{page}: {line}: {verb} takes {sorted(known)}"
 
 
+def test_each_test_that_the_page_about_security_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "security.md").read_text()))
+    defined = {name for file in (ROOT / "tests").rglob("test_*.py")
+               for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)}  # fmt: skip
+    assert len(named) > 30 and named <= defined, named - defined
+
+
 def test_each_target_that_a_page_names_is_one_of_the_makefile() -> None:
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:

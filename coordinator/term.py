@@ -25,6 +25,7 @@ from heliograph.coordinator.api.requests import Requests
 from heliograph.coordinator.api.retained_sweep import RetainedSweep
 from heliograph.coordinator.api.status_board import StatusBoard
 from heliograph.coordinator.audit import Audit, AuditedRequests, Decision
+from heliograph.coordinator.authorization.callers import Callers, Grants
 from heliograph.coordinator.blobs.allowed_blobs import AllowedBlobs
 from heliograph.coordinator.blobs.relay import BlobRelay
 from heliograph.coordinator.blobs.upload_intake import UploadIntake
@@ -95,9 +96,11 @@ class Term:
 
     def __init__(
         self, connections: Connections, world: World, source: str, quotas: Quotas, lives: Lives,
-        signer: Signer | None, document_signer: Ed25519Signer | None, issuer: Issuer | None, out: Callable[[str], None],
+        signer: Signer | None, document_signer: Ed25519Signer | None, issuer: Issuer | None, grants: Grants,
+        out: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._connections = connections
+        self._grants = grants
         self._issuer = issuer
         self._quotas = quotas
         self._lives = lives
@@ -152,7 +155,8 @@ class Term:
                 start(presence.run)
                 await wait_until_known(presence)
             door = Door([self._connections.requests, *self._connections.doors], self._port.bus, self._world,
-                        self._requests.handle, self._failures, self._quotas, self._warn)  # fmt: skip
+                        self._requests.handle, self._failures, self._quotas, Callers(self._store, self._grants),
+                        self._warn)  # fmt: skip
             # on the door's connection: a flood of asks must not delay the lease
             blobs = Port(self._connections.requests, self._world, self._port.source)
             relay = BlobRelay(blobs, self._allowed.may_fetch, self._failures)

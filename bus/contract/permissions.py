@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from heliograph.bus.contract import buckets
+from heliograph.bus.contract.features import ANYONE, Verb
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.subjects import FROM_ANOTHER_ACCOUNT, Subjects
 from heliograph.bus.contract.topics import DEFAULT_ROOT, JOB_ENDED, REQUEST, TASK, Role, Topic
 from heliograph.core.names import CLOUD, is_label, require_label
 
 Place = Literal["cloud", "node"]
-PARTICIPANT_VERBS = ("join", "weights", "upload")
-"""Verbs of ``jobs`` that a participant asks: all that it needs to take part, and nothing that changes a resource."""
-ENROLMENT_VERBS = ("enroll", "renew")
-"""Verbs of ``invitations`` that a newcomer asks: its key says who it is."""
 ANONYMOUS, NEWCOMER = "anonymous", "newcomer"
-"""Login of clients that send none, and the name without a password by which a node asks for a login."""
+"""Login of clients that send none, and the name without a password by which whoever has no login asks for one."""
+OPERATOR = "operator"
+"""Login of whoever runs the cloud."""
 _UPLOADS = "up-"
 _AGENT, _PARTICIPANT = "agent-", "participant-"
 
@@ -67,10 +67,10 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
         public = (subjects.subject("status"), subjects.subject(JOB_ENDED.filter()))
         subscribe = [subject for subject in subscribe if subject.startswith(public)]
     if role == "newcomer" and place == "cloud":
-        publish = [subjects.subject(REQUEST.at(resource="invitations", verb=verb)) for verb in ENROLMENT_VERBS]
+        publish = [subjects.subject(each) for each in requests_of(lambda verb: verb.scope == ANYONE)]
     if role == "participant":
         publish.remove(subjects.subject(REQUEST.filter()))
-        publish += [subjects.subject(REQUEST.at(resource="jobs", verb=verb)) for verb in PARTICIPANT_VERBS]
+        publish += [subjects.subject(each) for each in requests_of(lambda verb: verb.participants)]
     if role in ("user", "anonymous") and place == "node":  # only labellers' requests are taken there, by the agent
         publish = [subject for subject in publish if not subject.startswith(subjects.subject("request"))]
         publish.append(subjects.subject(REQUEST.filter(resource="labels")))
@@ -91,6 +91,13 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
         publish += more_publish
         subscribe += more_subscribe
     return Permissions(tuple(publish), tuple(subscribe), ("$MQTT.>",) if publish else (">",))
+
+
+def requests_of(chosen: Callable[[Verb], bool]) -> list[str]:
+    """Return the addresses of the requests whose declaration is chosen."""
+    features = declared().features.items()
+    verbs = [(plural, verb) for plural, feature in features for verb in feature.own_verbs.values()]
+    return [REQUEST.at(resource=plural, verb=verb.name) for plural, verb in verbs if chosen(verb)]
 
 
 def inbox_of(name: str) -> str:

@@ -177,7 +177,7 @@ async def test_each_form_that_kubectl_has(cli: Any) -> None:
     assert (await cli("get", "edges/edge-1", "-o", "jsonpath={.kind}{'\\n'}")).out == "Edge\n"
     head, *rows = (await cli("get", "edges", "-o", "wide", "--show-labels")).out.splitlines()
     assert head.split()[-9:] == [
-        "FORMATS", "AGENT", "OBSERVED", "DROPPED", "REFUSED", "ANOMALOUS", "CREATED-BY", "GENERATION", "LABELS"
+        "FORMATS", "AGENT", "OBSERVED", "DROPPED", "REFUSED", "ANOMALOUS", "PROJECT", "CREATED-BY", "GENERATION", "LABELS"
     ]  # fmt: skip
     assert len(rows) == len(names)
     bare = await cli("get", "edges", "--no-headers", "--sort-by", "{.metadata.name}")

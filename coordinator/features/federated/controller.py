@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from heliograph.bus.contract import buckets, close_record, topics
 from heliograph.bus.contract.payloads import Aggregation, WorkerTask
-from heliograph.bus.contract.permissions import PARTICIPANT_VERBS
+from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.request_bodies import Named
 from heliograph.bus.contract.resources import ENDED, FederatedTask, Model
 from heliograph.bus.contract.topics import Topic
@@ -110,7 +110,7 @@ class FederatedController(Feature[FederatedTask]):
         self, verb: str, body: BaseModel, resource: FederatedTask | None, caller: str
     ) -> BaseModel | Mapping[str, Any]:
         assert resource is not None
-        if verb in PARTICIPANT_VERBS:
+        if declared().features[FederatedTask.plural].own_verbs[verb].participants:
             return await self._participants.answer(resource, body, caller)
         assert isinstance(body, Named)
         return questions.answer(resource, verb, body, self.context.view())

@@ -175,6 +175,14 @@ def coordinator(words: Sequence[str]) -> int:
         "--login-seconds", "HELIOGRAPH_LOGIN_SECONDS", "N", "How long the login of an enrolled edge is good; its agent"
         " renews it at half of that.", "86400",
     )  # fmt: skip
+    parser.setting(
+        "--default-scope", "HELIOGRAPH_DEFAULT_SCOPE", "SCOPE[@PROJECT]", "What a login may do that no User names:"
+        " none, viewer, submitter, admin or operator.", "submitter",
+    )  # fmt: skip
+    parser.setting(
+        "--door-scope", "HELIOGRAPH_DOOR_SCOPE", "SCOPE[@PROJECT]", "What clients of external doors may do, all of them"
+        " alike.", "admin",
+    )  # fmt: skip
     parser.repeatable("--door", "URL", "mqtt:// URL of an external door; HELIOGRAPH_DOORS has several, with spaces.")
     parser.setting(
         "--patience", "HELIOGRAPH_PATIENCE", "FACTOR", "Factor for all times of the lease, 1 to 100; the same for all "
@@ -198,6 +206,7 @@ def coordinator(words: Sequence[str]) -> int:
 
     from heliograph.bus.connection_url import MQTT, NATS
     from heliograph.cli.printing.output import say
+    from heliograph.coordinator.authorization.callers import Grants, parse_grant
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
     from heliograph.coordinator.garbage.lives import Lives
     from heliograph.coordinator.quotas import Quotas
@@ -213,6 +222,11 @@ def coordinator(words: Sequence[str]) -> int:
         lives = Lives.parse(given.keep or os.environ.get("HELIOGRAPH_KEEP", "").split())
     except Refused as error:
         parser.error(f"invalid value for --keep: {error}")
+    try:
+        unnamed = parse_grant(given.default_scope, "--default-scope")
+        grants = Grants(unnamed, parse_grant(given.door_scope, "--door-scope"))
+    except Refused as error:
+        parser.error(str(error))
     # documents are read in a thread: it hands over to the event loop sooner than after 5 ms
     sys.setswitchinterval(0.001)
     gc.freeze()  # a collection then passes over what was imported, and takes milliseconds less
@@ -234,6 +248,7 @@ def coordinator(words: Sequence[str]) -> int:
         authority=Path(given.authority) if given.authority else None,
         authorities=Path(given.authorities) if given.authorities else None,
         login_seconds=login_seconds,
+        grants=grants,
     )
     _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
     return 0

@@ -18,6 +18,7 @@ from heliograph.bus.contract.payloads import Desired, EdgeLoop, EdgeQueue, LogRe
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Algorithm, Dataset, DatasetSpec, Edge, LabelQueue, Model, Resource
+from heliograph.bus.contract.scopes import DEFAULT_PROJECT
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.api.door import Door
@@ -282,7 +283,13 @@ class Term:
             for edge, of_edge in feature.edge_loops(view).items():
                 loops[edge] = {**loops[edge], **of_edge} if edge in loops else of_edge
         datasets = _with_datasets(wanted, self._store.all(Dataset))
-        return await self._desired.decide(datasets, breaks, queues, loops)
+        projects = {
+            each.metadata.uid: each.project
+            for feature in self._features
+            for each in self._store.all(feature.kind)
+            if each.metadata.namespace not in ("", DEFAULT_PROJECT)
+        }
+        return await self._desired.decide(datasets, breaks, queues, loops, projects)
 
     async def _desired_of(
         self, feature: Feature[Any], view: View, breaks: Breaks

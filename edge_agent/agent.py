@@ -53,6 +53,7 @@ from heliograph.edge_agent.package_allowance import AllowedPackages
 from heliograph.edge_agent.package_store import PackageStore
 from heliograph.edge_agent.reconciler import Reconciler
 from heliograph.edge_agent.reporter import Reporter
+from heliograph.edge_agent.served_projects import ServedProjects
 from heliograph.edge_agent.supervisor import Supervisor
 from heliograph.edge_agent.task_code import TaskCode
 from heliograph.edge_agent.unserved_responder import UnservedResponder
@@ -145,6 +146,7 @@ class Agent:
         self._unserved = UnservedResponder(self._node, self._supervisor.services, self._on_refused_event)
         place = f"{config.state.name}, journal {self._journal.uuid}"
         self._trust = ModelTrust(config.model_keys, self._loops.from_elsewhere)
+        self._served = ServedProjects(config.projects, self._log.warn)
         self._claim = NameClaim(self._cloud, self._edge, place, self._background, self._failures, config.edge_signer)
         self._desired = DesiredDocument(
             self._cloud, self._edge, self._journal, self._background, self._wake, self._resynced, self._log.warn,
@@ -153,7 +155,7 @@ class Agent:
         self._reconciler = Reconciler(
             self._node, self._edge, self._supervisor, launcher, self._models, self._prefetcher, self._inventory,
             self._packages, task_code, config.capacity, self._background, self._log.warn, self._failures,
-            self._trust.objection, lambda: self._loops.needed,
+            lambda task: self._served.objection(task) or self._trust.objection(task), lambda: self._loops.needed,
         )  # fmt: skip
         self._reporter = Reporter(
             self._cloud, self._edge, self._claim.settled, self._report,
@@ -213,7 +215,7 @@ class Agent:
     async def _reconcile(self) -> None:
         while True:
             self._changed.clear()
-            desired = self._desired.newest
+            desired = self._served.applied(self._desired.newest)
             self._labelling.follow(desired, self._desired.is_present)
             self._loops.follow(desired, self._desired.is_present)
             self._held.follow([task.job_uid for task in desired.tasks] + [loop.uid for loop in desired.loops.values()])

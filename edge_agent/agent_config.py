@@ -43,6 +43,7 @@ class AgentConfig:
         capacity: what the node has for workers that ask for memory or GPUs.
         label_columns: the column with the labels, of the edge's own data sets.
         tells_labels: whether the edge tells how often each label occurs in its data sets.
+        projects: those whose jobs and services may run here; empty for all.
         unenforced: what the site policy asks for and this machine cannot enforce, a sentence each.
     """
 
@@ -67,6 +68,7 @@ class AgentConfig:
     coordinator_keys: frozenset[bytes] = frozenset()
     edge_signer: Ed25519Signer | None = None
     capacity: Capacity = UNKNOWN
+    projects: tuple[str, ...] = ()
     unenforced: tuple[str, ...] = ()
 
 

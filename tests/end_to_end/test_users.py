@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import stat
 import subprocess
@@ -21,6 +22,7 @@ from heliograph.core.errors import Refused
 from heliograph.core.identity.credentials import UserCredentials
 from heliograph.core.identity.nkeys import KeyPair
 from heliograph.core.world import World
+from heliograph.edge_agent.confinement.site_policy import SitePolicy
 from heliograph.invitations import change_user, invite_user
 from heliograph.local.cluster import LocalCluster
 from heliograph.server import Server
@@ -161,3 +163,26 @@ async def test_a_login_is_renewed_when_half_of_its_time_is_over(cloud: Cloud) ->
     assert UserCredentials.read(login).token == before.token
     async with connect(server.url) as bus:
         await bus.link.wait_up(HANGS)
+
+
+async def test_a_node_runs_the_work_of_the_projects_that_its_operator_lists(tmp_path: Path, regression: Any) -> None:
+    (tmp_path / "train.py").write_text("raise SystemExit(3)")
+    cluster = LocalCluster(tmp_path / "c", ["edge-1"], datasets={"edge-1": {"data": regression("one")}},
+                           code=[str(tmp_path)], site_policy=SitePolicy(projects=("default", "north")))  # fmt: skip
+    async with cluster, AsyncClient(cluster.server) as client:
+        for project in ("north", "south"):
+            await client.models.create(model(f"of-{project}", project))
+            spec = {
+                "aggregationWorker": {"model": {"name": f"of-{project}"}},
+                "trainingWorkers": [{"name": "w", "workerSpec": {
+                    "dataset": {"name": "data"}, "trainScriptBootFile": "train.py"}}],
+            }  # fmt: skip
+            await client.jobs.create({"kind": "FederatedTask", "spec": spec,
+                                      "metadata": {"name": project, "namespace": project}})  # fmt: skip
+        async with asyncio.timeout(HANGS):
+            async for job in client.jobs.watch("south"):
+                if "project south may not run here; the site policy lists default, north" in json.dumps(job):
+                    break
+            async for job in client.jobs.watch("north"):
+                if "exit code 3" in json.dumps(job):
+                    break

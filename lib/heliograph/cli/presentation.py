@@ -26,7 +26,8 @@ class Presentation:
         columns: titles of the table of ``get``, separated by spaces.
         row: function from a document and the time, in seconds since 1970, to its cells.
         progress: class that makes the lines of ``watch``.
-        wide: titles of the columns that ``-o wide`` adds; every kind has PROJECT, CREATED-BY and GENERATION behind them.
+        wide: titles of the columns that ``-o wide`` adds; every kind has PROJECT, CREATED-BY and GENERATION behind
+            them.
         wide_row: function from a document to their cells.
     """
 

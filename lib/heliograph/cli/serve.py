@@ -132,6 +132,7 @@ def agent(words: Sequence[str]) -> int:
         package_keys=trusted_keys(Path(given.package_keys)) if given.package_keys else {},
         model_keys=trusted_keys(Path(given.model_keys)) if given.model_keys else {},
         coordinator_keys=public_keys(Path(given.coordinator_keys)) if given.coordinator_keys else frozenset(),
+        projects=policy.projects,
         edge_signer=Ed25519Signer.kept(Path(given.edge_key), World()) if given.edge_key else None,
         capacity=node_capacity(given.memory_mb << 20 if given.memory_mb is not None else None, given.gpus),
         label_columns=parser.pairs(given.label_column, "--label-column"),

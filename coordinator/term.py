@@ -210,6 +210,7 @@ class Term:
             self._port, self._store, versions, self._background, self.view, self._lock, self._board.show,
             self._write_desired, self._out, self._warn, self._failures, self._collect, self._connections.doors,
             lambda: self._features, self._allowed.let_fetch, self._remove, self._edges.offline, self._issuer,
+            self._grants.unnamed,
         )  # fmt: skip
         self._features = InstalledFeatures(context)
         self._collector = Collector(bus, self._store, self._features, self._lives, self._world, self._failures,

@@ -172,6 +172,12 @@ class Authority:
         """The public key of each user that has enrolled, by name."""
         return self._keys.users
 
+    @property
+    def made_users(self) -> list[str]:
+        """The names of users whose login was made here, with its key."""
+        return [name for account, logins in self._keys.logins.items() for name in logins
+                if account == account_of("user", name)]  # fmt: skip
+
     def issues(self, login: str) -> bool:
         """Return whether a login of that name was made here, with its key, and did not enrol."""
         return any(login in logins for logins in self._keys.logins.values()) and login not in self._keys.users

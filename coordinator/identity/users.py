@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from heliograph.bus.contract.enrolment_requests import EnrollUser, IssuedToken, IssuedUserLogin, Renew, TokenQuery
-from heliograph.bus.contract.resources import Edge, User
+from heliograph.bus.contract.resources import Edge, Grant, Metadata, User, UserSpec
 from heliograph.coordinator.feature import Feature
 from heliograph.coordinator.identity.admission import renewing
 from heliograph.coordinator.identity.controller import issuer_of
@@ -35,6 +35,17 @@ class UserFeature(Feature[User]):
         check_name(resource.name, self.context.store.names(Edge), topic)
         if resource.spec.invitation is not None:
             issuer_of(self)
+
+    async def begin(self) -> None:
+        """Show the logins of users that were made with the cluster: each gets what such a login may do."""
+        if self.context.issuer is None:
+            return
+        authority = await self.context.issuer.authority()
+        grants = [Grant(project=project, scope=scope) for project, scope in self.context.unnamed.items()]
+        for name in authority.made_users:
+            if self.context.store.get(User, name) is None:
+                user = User(metadata=Metadata(name=name), spec=UserSpec(grants=grants))
+                self.context.show(await self.context.store.create(user))
 
     async def removed(self, resource: User) -> None:
         if self.context.issuer is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from heliograph.bus.connection_url import NATS, ConnectionUrl
 from heliograph.client import AsyncClient
@@ -55,8 +56,8 @@ async def invite_user(
 
 async def change_user(
     client: AsyncClient, name: str, scopes: Mapping[str, str], invitation: Mapping[str, object] | None = None
-) -> None:
-    """Grant a user a scope in each of these projects, ``none`` to take one away; and invite it.
+) -> dict[str, Any]:
+    """Grant a user a scope in each of these projects, ``none`` to take one away; and invite it. Return the user.
 
     Raises:
         Refused: where the coordinator refuses.
@@ -75,7 +76,7 @@ async def change_user(
                 "metadata": found.get("metadata", {"name": name})}  # fmt: skip
     if invitation is not None:
         document["spec"]["invitation"] = dict(invitation)
-    await (users.update(document) if found else users.create(document))
+    return await (users.update(document) if found else users.create(document))
 
 
 def broker_for(client: AsyncClient, address: str | None) -> tuple[str, str]:

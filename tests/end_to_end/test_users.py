@@ -186,3 +186,18 @@ async def test_a_node_runs_the_work_of_the_projects_that_its_operator_lists(tmp_
             async for job in client.jobs.watch("north"):
                 if "exit code 3" in json.dumps(job):
                     break
+
+
+async def test_logins_made_with_the_cluster_are_users_too(tmp_path: Path) -> None:
+    made = LocalCluster(tmp_path / "c", [], logins={"alice": "a"})
+    async with made as cluster, AsyncClient(cluster.server) as client:
+        assert [each["metadata"]["name"] for each in await client.users.list()] == ["alice"]
+        assert (await change_user(client, "alice", {"north": "viewer"}))["spec"]["grants"] == [
+            {"project": "default", "scope": "submitter"}, {"project": "north", "scope": "viewer"},
+        ]  # fmt: skip
+        async with AsyncClient(cluster.broker.url("alice")) as alice:
+            await alice.models.create(model("hers"))
+            await client.users.delete("alice")
+            await asyncio.wait_for(alice.bus.link.wait_down(), HANGS)
+            await until_refused(alice.bus)
+        assert await client.users.list() == []

@@ -68,9 +68,9 @@ def grant(
 
     name, project = label_in(name, "users"), label_in(project, where="--project")
     granted = scope if scope == "none" else _scope(scope, "SCOPE")
-    ask(server, lambda client: change_user(client, name, {project: granted}))
-    say(f"user/{name} is {granted} in project {project}" if granted != "none" else
-        f"user/{name} has no scope in project {project}")  # fmt: skip
+    changed = ask(server, lambda client: change_user(client, name, {project: granted}))
+    scopes = [f"{each['scope']} in {each['project']}" for each in changed["spec"].get("grants", ())]
+    say(f"user/{name}: {', '.join(scopes) or 'no scope in any project'}")
 
 
 def revoke(name: UserArgument, server: ServerOption = None) -> None:

@@ -240,7 +240,7 @@ REQUESTS: tuple[Example, ...] = (
     _example("users/enroll", {**_named("alice"), "key": _KEY, "at": 1_800_000_000, "signature": "A" * 86},
              _error(code="bad-invitation", field="name")),
     _example("users/renew", {"token": "a.b.c", "at": 1_800_000_000, "signature": "A" * 86}, _error(code="bad-token")),
-    _example("users/token", {"seconds": 86_400}, _ok({"user": "alice", "token": "a.b.c", "expires": 1_800_086_400})),
+    _example("users/token", {"seconds": 86_400}, _error(code="not-enrolled", field="caller", got="operator")),
     _example("users/delete", _named("alice"), _ok({"kind": "User"})),
     _example("quarantines/list", {}, _ok([])),
     _example("quarantines/watch", {"since": "1-0"}, {**_ok([]), "gone": [], "version": "1-0", "more": False}),

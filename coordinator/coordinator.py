@@ -54,6 +54,7 @@ class CoordinatorConfig:
         authorities: file of the certificates by which nodes know the cloud's broker.
         login_seconds: how long the login of an enrolled edge is good.
         grants: what those may do that no User names.
+        cloud_keys: file of public keys that nodes are told to obey beside that of ``document_signer``.
     """
 
     nats: str
@@ -71,6 +72,7 @@ class CoordinatorConfig:
     authorities: Path | None = None
     login_seconds: int = LOGIN_SECONDS
     grants: Grants = field(default_factory=Grants)
+    cloud_keys: Path | None = None
 
 
 class Coordinator:
@@ -102,7 +104,7 @@ class Coordinator:
             if isinstance(system, NatsBus):
                 keys_of_cloud = config.document_signer.public_key if config.document_signer is not None else ""
                 self._issuer = Issuer(config.authority, system.connection, world, config.root, config.authorities,
-                                      config.login_seconds, keys_of_cloud)  # fmt: skip
+                                      config.login_seconds, keys_of_cloud, config.cloud_keys)  # fmt: skip
         self._connections = Connections(cloud, requests, system, status, kept, doors)
 
     async def run(self) -> None:

@@ -150,8 +150,9 @@ class Agent:
         self._claim = NameClaim(self._cloud, self._edge, place, self._background, self._failures, config.edge_signer)
         self._desired = DesiredDocument(
             self._cloud, self._edge, self._journal, self._background, self._wake, self._resynced, self._log.warn,
-            self._failures, config.coordinator_keys, lambda: self._reporter.due(),
+            self._failures, config.coordinator_keys, lambda: self._reporter.due(), lambda: self._renewal.doubt(),
         )  # fmt: skip
+        self._renewal = LoginRenewal(config.cloud, world, config.root, self._log.warn, self._desired.look_again)
         self._reconciler = Reconciler(
             self._node, self._edge, self._supervisor, launcher, self._models, self._prefetcher, self._inventory,
             self._packages, task_code, config.capacity, self._background, self._log.warn, self._failures,
@@ -190,7 +191,7 @@ class Agent:
                     self._uploads.run,
                     self._upload_sender.run,
                     self._held.run,
-                    LoginRenewal(self.config.cloud, self._world, self.config.root, self._log.warn).run,
+                    self._renewal.run,
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
                 if not self._node.bus.durable:
@@ -296,7 +297,7 @@ class Agent:
         self._log.info("link to the cloud is up" if up else "link to the cloud is down")
         if up:
             self._reporter.due()
-            self._desired.link_is_up()
+            self._desired.look_again()
 
     def _on_node_link(self, up: bool) -> None:
         """Assign each worker its task again: messages under way are lost when the node's broker goes away."""

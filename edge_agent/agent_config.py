@@ -15,6 +15,7 @@ from heliograph.edge_agent.admission import UNKNOWN, Capacity
 from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.edge_agent.journal import QUOTA
+from heliograph.edge_agent.pinned_keys import PinnedKeys
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class AgentConfig:
         package_keys: PEM of each public key whose signature allows a package, by its id.
         model_keys: PEM of each public key whose signature a model needs to be served here, by the key's id; without
             any, no signature is needed.
-        coordinator_keys: public keys, one of which signs what is desired of this node; without any, unsigned documents
+        coordinator_keys: public keys, one of which signs what is desired of this node; None lets unsigned documents
             hold.
         edge_signer: the edge's key, which signs its agent's claims to the name; None leaves them unsigned.
         capacity: what the node has for workers that ask for memory or GPUs.
@@ -65,7 +66,7 @@ class AgentConfig:
     allowed_packages_file: Path | None = None
     package_keys: Mapping[str, str] = field(default_factory=dict)
     model_keys: Mapping[str, str] = field(default_factory=dict)
-    coordinator_keys: frozenset[bytes] = frozenset()
+    coordinator_keys: PinnedKeys | None = None
     edge_signer: Ed25519Signer | None = None
     capacity: Capacity = UNKNOWN
     projects: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
@@ -12,6 +12,7 @@ from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background, Flag, wait_for
 from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.pinned_keys import PinnedKeys
 from heliograph.edge_agent.worker_reports import refusals
 
 RESYNC = 5.0
@@ -28,8 +29,9 @@ class DesiredDocument:
         changed: called when a newer document has come.
         resynced: called after each resync; returns whether the next one is due soon, since something is still missing.
         warn: called with a line about a refused document, or about a task that this agent cannot run.
-        trusted: public keys of the coordinator, one of which signs each document; without any, unsigned ones hold.
+        trusted: public keys of the coordinator, one of which signs each document; None lets unsigned ones hold.
         told: called when another reason to refuse a document has come: it is reported.
+        doubted: called when none of these keys has signed a document: the coordinator may have another one now.
     """
 
     def __init__(
@@ -42,9 +44,11 @@ class DesiredDocument:
         resynced: Callable[[], bool],
         warn: Callable[[str], None],
         failures: Failures,
-        trusted: Collection[bytes] = (),
+        trusted: PinnedKeys | None = None,
         told: Callable[[], None] = lambda: None,
+        doubted: Callable[[], None] = lambda: None,
     ) -> None:
+        self._doubted = doubted
         self._told = told
         self._trusted = trusted
         self._cloud = cloud
@@ -116,15 +120,16 @@ class DesiredDocument:
         except Exception as error:
             self._failures.add(f"desired document of edge {self._edge}", error)
 
-    def link_is_up(self) -> None:
-        """Re-read the document after the link's return: messages published meanwhile are lost."""
+    def look_again(self) -> None:
+        """Re-read the document: after the link's return, since messages published meanwhile are lost, and once other
+        keys are trusted."""
         if self._follows:
             self._background.spawn(self.read())
 
     def _accept(self, received: Received[Desired]) -> None:
         desired = received.payload
-        if self._trusted:
-            received.check_signature(self._trusted, "the coordinator")
+        if self._trusted is not None:
+            received.check_signature(self._trusted.keys, "the coordinator")
         if desired.edge != self._edge or desired.generation.order <= self.newest.generation.order:
             return
         self.newest, self.refused = desired, ""
@@ -147,6 +152,8 @@ class DesiredDocument:
 
     def _refused(self, error: Refused) -> None:
         self._refusals.add(error.topic, error)
+        if error.code == "bad-signature":
+            self._doubted()
         if self.refused != str(error):
             self.refused = str(error)
             self._told()

@@ -7,10 +7,15 @@ from collections.abc import Callable
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.identity.credentials import UserCredentials
+from heliograph.core.tasks import Flag, wait_for
 from heliograph.core.world import World
 
 RETRY_SECONDS = 30.0
 """Seconds between two attempts, with some at random: a thousand edges come back at once after an outage."""
+DOUBT_SECONDS = 300.0
+"""Seconds between two renewals before they are due: whoever can publish documents of another key causes no more."""
+SPREAD_SECONDS = 5.0
+"""Seconds over which edges renew that all meet a new key at once."""
 
 
 class LoginRenewal:
@@ -18,14 +23,26 @@ class LoginRenewal:
 
     Args:
         say: called with a line about a renewal that failed, and about the first that works again.
+        renewed: called after each renewal: it says which keys of the cloud the node obeys.
     """
 
-    def __init__(self, url: str, world: World, root: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, url: str, world: World, root: str, say: Callable[[str], None], renewed: Callable[[], None] = lambda: None
+    ) -> None:
         self._url = url
         self._file = ConnectionUrl.parse(url).credentials.file
         self._world = world
         self._root = root
         self._say = say
+        self._renewed = renewed
+        self._doubted = Flag()
+        self._doubted_at = -DOUBT_SECONDS
+
+    def doubt(self) -> None:
+        """Renew soon, since the cloud has signed by a key that this node does not know: it may have another one now."""
+        if self._world.monotonic() - self._doubted_at >= DOUBT_SECONDS:
+            self._doubted_at = self._world.monotonic()
+            self._doubted.set()
 
     async def run(self) -> None:
         """Renew until cancelled; return where there is nothing to renew."""
@@ -36,7 +53,9 @@ class LoginRenewal:
             return
         due, failed = float(claims.issued_at + (claims.expires - claims.issued_at) // 2), ""
         while True:
-            await self._world.sleep(max(0.0, due - self._world.now()))
+            if await wait_for(self._doubted, max(0.0, due - self._world.now())):
+                self._doubted.clear()
+                await self._world.sleep(SPREAD_SECONDS * self._world.rng.random())
             try:
                 from heliograph.enrolment import renew  # loaded once a day, by a node that has enrolled
 
@@ -51,3 +70,4 @@ class LoginRenewal:
                 if failed:
                     self._say("the login is renewed")
                 failed = ""
+                self._renewed()

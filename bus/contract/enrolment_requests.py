@@ -1,5 +1,6 @@
 """Bodies of the requests by which a node gets its login, keeps it, and loses it. The key that signs proves who asks."""
 
+import hashlib
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
@@ -56,6 +57,9 @@ class Revoke(Named):
 
 class IssuedLogin(Document):
     """A login for the key that asked.
+
+    The token names ``trust_tag`` of authorities and keys, so that they hold only where the authority has signed them:
+    who can merely answer requests cannot make a node obey another key.
 
     Attributes:
         token: to be kept with the private key; a secret only together with it.
@@ -121,6 +125,11 @@ class IssuedToken(Document):
 def user_enrolment_bytes(user: str, key: str, at: int) -> bytes:
     """Return what the key of a user's invitation signs."""
     return "\n".join(("heliograph user enrolment 1", user, key, str(at))).encode()
+
+
+def trust_tag(authorities: str, cloud_keys: str) -> str:
+    """Return the tag by which a login names what its holder trusts: the broker's authorities, and the cloud's keys."""
+    return f"trusts:{hashlib.sha256(f'{authorities}|{cloud_keys}'.encode()).hexdigest()}"
 
 
 def enrolment_bytes(invitation: str, edge: str, key: str, at: int) -> bytes:

@@ -11,7 +11,8 @@ Whoever has the directory is every login. The server gets public keys and tokens
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ from heliograph.core.identity.claims import (
 )
 from heliograph.core.identity.credentials import UserCredentials
 from heliograph.core.identity.nkeys import KeyPair
-from heliograph.core.identity.tokens import encode
+from heliograph.core.identity.tokens import decode, encode
 from heliograph.core.names import require_label
 from heliograph.core.private_files import make_private, write_private
 from heliograph.core.world import World
@@ -110,7 +111,9 @@ class Authority:
         return self._public(account)
 
     def issue(self, logins: Iterable[Login]) -> None:
-        """Write accounts and logins. Who had a login and is not named any more loses it."""
+        """Write accounts and logins where they are not written so already. Who had a login and is not named any more
+        loses it."""
+        self._keys = AuthorityKeys.read(self._file, self._world)  # the coordinator may have enrolled edges meanwhile
         named = {each.name: each for each in logins}
         self._forget(named)
         make_private(self._directory / "logins")
@@ -153,10 +156,41 @@ class Authority:
         self._keys.write(self._file)
         return self._account_token(self._account(agent_login(edge), _agent_of(edge)))
 
-    def login_of(self, edge: str, expires: int) -> str:
-        """Return a token that lets an enrolled edge in until ``expires``, in seconds since 1970."""
+    def enroll_here(
+        self, files: Mapping[str, Path], expires: int, tags: Iterable[str], reset: Collection[str] = ()
+    ) -> None:  # fmt: skip
+        """Enrol edges of this machine, before the server starts, and write the login of each with a key of its own: the
+        one in its file, unless there is none, or that was revoked.
+
+        Args:
+            files: the file of each edge's login.
+            reset: edges that have lost their file: the key that they had is revoked.
+
+        Raises:
+            Refused: where another node has enrolled by the name of one.
+        """
+        self._keys = AuthorityKeys.read(self._file, self._world)
+        for edge, file in files.items():
+            key = _key_of(file)
+            if key is None or key.public in self.revoked(edge):
+                key = KeyPair("user", self._world.new_secret())
+            holder = self._keys.enrolled.get(edge, key.public)
+            if holder != key.public:
+                if edge not in reset:
+                    raise Refused("exists", field="edge", expected="a name that no other node has enrolled by",
+                                  got=edge, hint="Start without that edge, and take the other's login away: heliograph"
+                                  f" edge revoke {edge}.")  # fmt: skip
+                self._keys.revoked.setdefault(agent_login(edge), {})[holder] = int(self._world.now())
+            self._keys.make(self._keys.accounts, agent_login(edge), self._world)
+            self._keys.enrolled[edge] = key.public
+            token = self.login_of(edge, expires, *tags)
+            UserCredentials(token, decode(token, UserClaims), key).write(file)
+        self._keys.write(self._file)  # last: a key that nobody has is not noted
+
+    def login_of(self, edge: str, expires: int, *tags: str) -> str:
+        """Return a token that lets an enrolled edge in until ``expires``, in seconds since 1970, and names the tags."""
         claims = UserClaims(subject=self._keys.enrolled[edge], name=agent_login(edge), expires=expires,
-                            connection_types=NATS_CONNECTIONS)  # fmt: skip
+                            connection_types=NATS_CONNECTIONS, tags=tags)  # fmt: skip
         return encode(claims, self._keys.accounts[agent_login(edge)], self._world.now())
 
     def revoke(self, edge: str) -> str:
@@ -237,7 +271,7 @@ class Authority:
         operator = OperatorClaims(subject=self._keys.operator.public, name="heliograph",
                                   system_account=self._public(SYSTEM))  # fmt: skip
         return {
-            "operator": encode(operator, self._keys.operator, self._world.now()),
+            "operator": encode(operator, self._keys.operator, 0),  # the same each time: the server can read it again
             "system_account": self._public(SYSTEM),
             "resolver": {"type": "full", "dir": str(self._accounts), "allow_delete": True, "interval": "2m"},
             "default_sentinel": self._sentinel(),
@@ -298,9 +332,9 @@ class Authority:
         """Return the token that the server gives to clients without one: it leads to the auth callout.
 
         Its name is the sender of what they publish to another account, and only newcomers may do that."""
-        guest = KeyPair("user", self._world.new_secret())
+        guest = KeyPair("user", hashlib.sha256(self._public(GUESTS).encode()).digest())  # nobody needs its key
         claims = UserClaims(subject=guest.public, name=NEWCOMER, bearer=True)
-        return encode(claims, self._keys.accounts[GUESTS], self._world.now())
+        return encode(claims, self._keys.accounts[GUESTS], 0)
 
     def _core(self) -> AccountClaims:
         root = self._root
@@ -339,15 +373,19 @@ class Authority:
         make_private(self._accounts)
         written = set()
         for claims in accounts:
-            write_private(self._accounts / f"{claims.subject}.jwt", self._account_token(claims))
-            written.add(f"{claims.subject}.jwt")
+            file = self._accounts / f"{claims.subject}.jwt"
+            written.add(file.name)
+            if not file.exists() or not _says(file.read_text(), self._with_revoked(claims)):
+                write_private(file, self._account_token(claims))
         for file in self._accounts.glob("*.jwt"):
             if file.name not in written:
                 file.unlink()
 
     def _account_token(self, claims: AccountClaims) -> str:
-        revoked = self._keys.revoked.get(claims.name, {})
-        return encode(replace(claims, revoked=revoked), self._keys.operator, self._world.now())
+        return encode(self._with_revoked(claims), self._keys.operator, self._world.now())
+
+    def _with_revoked(self, claims: AccountClaims) -> AccountClaims:
+        return replace(claims, issuer=self._keys.operator.public, revoked=self._keys.revoked.get(claims.name, {}))
 
     def _forget(self, named: Mapping[str, Login]) -> None:
         """Revoke the logins that are not named, or have another role now."""
@@ -373,6 +411,14 @@ class Authority:
 
 def _agent_of(edge: str) -> Login:
     return Login(agent_login(edge), "agent", edge)
+
+
+def _says(token: str, claims: AccountClaims) -> bool:
+    """Return whether an account's token claims this already, whenever it was signed."""
+    try:
+        return replace(decode(token, AccountClaims), issued_at=0) == claims
+    except Refused:
+        return False
 
 
 def _key_of(file: Path) -> KeyPair | None:

@@ -68,7 +68,9 @@ class AuthorityKeys:
             "enrolled": self.enrolled,
             "users": self.users,
         }
-        write_private(file, json.dumps(tree))
+        text = json.dumps(tree)
+        if not file.exists() or file.read_text() != text:
+            write_private(file, text)
 
     @staticmethod
     def make(keys: dict[str, KeyPair], name: str, world: World) -> None:

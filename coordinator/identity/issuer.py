@@ -6,9 +6,10 @@ import asyncio
 import json
 from pathlib import Path
 
-from heliograph.bus.contract.enrolment_requests import IssuedLogin, IssuedToken, IssuedUserLogin
+from heliograph.bus.contract.enrolment_requests import IssuedLogin, IssuedToken, IssuedUserLogin, trust_tag
 from heliograph.bus.nats.authority import Authority
 from heliograph.bus.nats.connection import NatsConnection
+from heliograph.core.ed25519_signer import pem_of, public_keys
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.world import World
 
@@ -28,11 +29,13 @@ class Issuer:
         authorities: file of the certificates by which nodes know the cloud's broker; none without TLS.
         seconds: how long a login is good.
         cloud_keys: public keys in PEM that sign what the cloud wants of nodes.
+        cloud_keys_file: a file with further ones, which is read at each login: keys change while coordinators run.
     """
 
     def __init__(
         self, directory: Path, system: NatsConnection, world: World, root: str, authorities: Path | None = None,
         seconds: int = LOGIN_SECONDS, cloud_keys: str = "",
+        cloud_keys_file: Path | None = None,
     ) -> None:  # fmt: skip
         self._directory = directory
         self._system = system
@@ -41,6 +44,7 @@ class Issuer:
         self._authorities = authorities
         self._seconds = seconds
         self._cloud_keys = cloud_keys
+        self._cloud_keys_file = cloud_keys_file
         self._changing = asyncio.Lock()
         """Guards reading and writing the authority's file, which a thread does."""
 
@@ -106,10 +110,18 @@ class Issuer:
     def _login(self, authority: Authority, edge: str) -> IssuedLogin:
         now = int(self._world.now())
         expires = now + self._seconds
+        authorities, keys = self._known_by(), self._keys_of_cloud()
         return IssuedLogin(
-            edge=edge, token=authority.login_of(edge, expires), expires=expires, renew_at=now + self._seconds // 2,
-            authorities=self._known_by(), cloud_keys=self._cloud_keys,
+            edge=edge, token=authority.login_of(edge, expires, trust_tag(authorities, keys)), expires=expires,
+            renew_at=now + self._seconds // 2, authorities=authorities, cloud_keys=keys,
         )  # fmt: skip
+
+    def _keys_of_cloud(self) -> str:
+        """Return the public keys that nodes obey from now on: that of this coordinator, and those of the file."""
+        if self._cloud_keys_file is None:
+            return self._cloud_keys
+        others = (pem_of(key) for key in sorted(public_keys(self._cloud_keys_file)))
+        return self._cloud_keys + "".join(each for each in others if each != self._cloud_keys)
 
     async def _tell(self, *accounts: str) -> None:
         """Tell the broker of new or changed accounts. Raise HeliographError where it does not take one."""

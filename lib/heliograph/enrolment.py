@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from heliograph.bus.connection_url import NATS, ConnectionUrl, with_credentials, with_user
-from heliograph.bus.contract.enrolment_requests import IssuedLogin, enrolment_bytes, renewal_bytes
+from heliograph.bus.contract.enrolment_requests import IssuedLogin, enrolment_bytes, renewal_bytes, trust_tag
 from heliograph.bus.contract.permissions import NEWCOMER
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.core.errors import HeliographError, Refused
@@ -53,6 +53,10 @@ class Enrolment:
         except (OSError, ValueError, KeyError, TypeError):
             raise HeliographError(f"{file} is damaged; enrol again: heliograph enroll") from None
 
+    def write(self, directory: Path) -> None:
+        """Write what ``read`` reads."""
+        write_private(directory / CLOUD_FILE, json.dumps({"edge": self.edge, "cloud": self.cloud}))
+
 
 async def enroll(
     token: InvitationToken, edge: str, directory: Path, world: World, root: str = DEFAULT_ROOT
@@ -74,9 +78,9 @@ async def enroll(
             raise
         kept, login = None, await _ask_to_enroll(server, token, edge, key, world, root)
     _write_login(directory, login, kept or key)
-    cloud = with_credentials(server, directory / LOGIN)
-    write_private(directory / CLOUD_FILE, json.dumps({"edge": edge, "cloud": cloud}))
-    return Enrolment(edge, cloud)
+    enrolled = Enrolment(edge, with_credentials(server, directory / LOGIN))
+    enrolled.write(directory)
+    return enrolled
 
 
 async def renew(url: str, world: World, root: str = DEFAULT_ROOT) -> int:
@@ -94,6 +98,7 @@ async def renew(url: str, world: World, root: str = DEFAULT_ROOT) -> int:
     at = int(world.now())
     body = {"token": before.token, "at": at, "signature": signed(before.key, renewal_bytes(before.token, at))}
     login = await _asked(url, "renew", body, root)
+    _check_signer(login, before.claims)
     _write_login(file.parent, login, before.key)
     return login.renew_at
 
@@ -112,12 +117,32 @@ async def _asked(server: str, verb: str, body: dict[str, object], root: str) -> 
         return IssuedLogin.model_validate(await requester.request("invitations", verb, body), extra="ignore")
 
 
+def _check_signer(login: IssuedLogin, before: UserClaims) -> None:
+    """Raise Refused unless whoever signed the login before has signed this one, and not earlier: anybody who can answer
+    a request could send another cloud's, or an older one that trusts a key which was replaced since."""
+    claims = decode(login.token, UserClaims, "the cloud's answer")
+    if claims.issuer != before.issuer:
+        raise Refused("bad-token", field="token", expected=f"a login that {before.issuer} has signed",
+                      got=f"one of {claims.issuer}", hint="If the cloud was made anew, enrol again.")  # fmt: skip
+    if claims.issued_at < before.issued_at:
+        raise Refused("bad-token", field="token", expected=f"a login issued at {before.issued_at} or later",
+                      got=f"one issued at {claims.issued_at}")  # fmt: skip
+
+
 def _write_login(directory: Path, login: IssuedLogin, key: KeyPair) -> None:
     claims = decode(login.token, UserClaims, "the cloud's answer")
     if claims.subject != key.public:
         raise Refused("bad-token", field="token", expected=f"a login for {key.public}", got=f"one for {claims.subject}")
+    if trust_tag(login.authorities, login.cloud_keys) not in claims.tags:
+        raise Refused("bad-token", field="cloud_keys", expected="the authorities and keys that the login names",
+                      got="others")  # fmt: skip
     UserCredentials(login.token, claims, key).write(directory / LOGIN)
-    for name, text in ((AUTHORITIES, login.authorities), (CLOUD_KEYS, login.cloud_keys)):
+    write_trusted(directory, login.authorities, login.cloud_keys)
+
+
+def write_trusted(directory: Path, authorities: str, cloud_keys: str) -> None:
+    """Write whom the node trusts, but nothing that is empty."""
+    for name, text in ((AUTHORITIES, authorities), (CLOUD_KEYS, cloud_keys)):
         if text:
             write_private(directory / name, text)
 

@@ -191,7 +191,7 @@ async def labels(path: Path) -> None:
             cluster,
             AsyncClient(cluster.server, leader_timeout=60) as client,
             recorded(cluster, directory / "whole.mcap"),
-            connect(cluster.broker.url("agent-edge-1"), world=world, name="device", inbox=inbox_of("edge-1")) as bus,
+            connect(cluster.agent_url("edge-1"), world=world, name="device", inbox=inbox_of("edge-1")) as bus,
         ):
             await bus.link.wait_up(10)
             port = Port(bus, world, "edge-1/worker/life")

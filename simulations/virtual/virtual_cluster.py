@@ -33,6 +33,7 @@ from heliograph.edge_agent.agent import Agent
 from heliograph.edge_agent.agent_config import AgentConfig
 from heliograph.edge_agent.code_roots import CodeRoot
 from heliograph.edge_agent.launcher import Launcher
+from heliograph.edge_agent.pinned_keys import PinnedKeys
 from heliograph.simulations.virtual.learning_workload import LearningWorkload
 from heliograph.simulations.virtual.loop import Process, VirtualLoop
 from heliograph.simulations.virtual.network import Link, LinkedBus
@@ -261,7 +262,7 @@ class VirtualCluster:
         launcher = self._launcher(self._worlds, process, state / "workers", offering)
         capacity = self.edges[name].capacity if name in self.edges else UNKNOWN
         config = AgentConfig(name, CLOUD_URL, node, node, state, code, datasets=datasets, capacity=capacity,
-                             coordinator_keys=frozenset((self._document_signer.public,)),
+                             coordinator_keys=PinnedKeys(keys=frozenset((self._document_signer.public,))),
                              edge_signer=Ed25519Signer(self._document_signer.derived_secret(name)))  # fmt: skip
         return Agent(config, launcher, world, say)
 

@@ -38,7 +38,7 @@ def _documents(name: str, **spec: Any) -> str:
 async def _count(cluster: Any, document: dict[str, Any], **counts: Any) -> None:
     """Publish the statistics of edge-1's worker with its agent's permissions."""
     name, world = document["metadata"]["name"], World()
-    bus = connect(cluster.broker.url("agent-edge-1"), name="played", inbox=inbox_of("edge-1"))
+    bus = connect(cluster.agent_url("edge-1"), name="played", inbox=inbox_of("edge-1"))
     worker = f"{name}-infer"
     async with bus:
         await bus.link.wait_up(HANGS)

@@ -143,7 +143,7 @@ async def cloud(tmp_path_factory: Any) -> AsyncIterator[Cloud]:
         world = World()
         edges = {}
         for name in EDGES:
-            bus = connect(cluster.broker.url(f"agent-{name}"), name=f"agent-{name}", inbox=inbox_of(name))
+            bus = connect(cluster.agent_url(name), name=f"agent-{name}", inbox=inbox_of(name))
             buses.append(bus)
             await bus.open()
             await bus.link.wait_up(HANGS)

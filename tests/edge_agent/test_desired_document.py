@@ -20,6 +20,7 @@ from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.edge_agent.desired_document import RESYNC, RESYNC_CALM, SAVE_AGAIN, DesiredDocument
 from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.pinned_keys import PinnedKeys
 
 PINNED, OTHER = Ed25519Signer(bytes(32)), Ed25519Signer(bytes(31) + b"\x01")
 EDGE = "edge-1"
@@ -31,13 +32,13 @@ class Followed:
 
     def __init__(self, node: Any, *trusted: Ed25519Signer) -> None:
         self.node = node
-        self.trusted = frozenset(each.public for each in trusted)
+        self.trusted = PinnedKeys(keys=frozenset(each.public for each in trusted)) if trusted else None
         self.journal = Journal(Path("/simulated/journal.db"), EDGE, node.world, warn=node.logged.append)
         self.changes = 0
         self.resyncs: list[float] = []
         self.missing = False
         self.document = self.opened()
-        node.cloud.bus.link.listen(lambda up: self.document.link_is_up() if up else None)
+        node.cloud.bus.link.listen(lambda up: self.document.look_again() if up else None)
 
     def opened(self) -> DesiredDocument:
         """Start anew, as a restarted agent does."""

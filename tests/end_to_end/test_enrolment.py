@@ -205,5 +205,5 @@ async def test_an_invitation_is_listed_withdrawn_and_replaced(cloud: Cloud, tmp_
         await enroll(again, EDGE, tmp_path / "b", world)
     assert refused.value.code == "not-found"
     with pytest.raises(Refused) as refused:
-        await cloud.client.edges.ask("revoke", "edge-1")
+        await cloud.client.edges.ask("revoke", "edge-9")
     assert refused.value.code == "not-enrolled"

@@ -25,7 +25,7 @@ from tests.patience import HANGS
 async def another(cluster: LocalCluster, state: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start another agent named edge-1, on its own node."""
     environment = {
-        "HELIOGRAPH_CLOUD": cluster.broker.url("agent-edge-1"),
+        "HELIOGRAPH_CLOUD": cluster.agent_url("edge-1"),
         "HELIOGRAPH_EDGE_KEY": str(cluster.nodes["edge-1"].key),
         "HELIOGRAPH_NODE": f"mqtt://127.0.0.1:{free_ports(1)[0]}",
     }

@@ -83,7 +83,7 @@ def agent(words: Sequence[str]) -> int:
 
     from heliograph.bus.connection_url import NATS
     from heliograph.cli.printing.output import say
-    from heliograph.core.ed25519_signer import Ed25519Signer, public_keys
+    from heliograph.core.ed25519_signer import Ed25519Signer
     from heliograph.core.errors import shorten
     from heliograph.core.names import LABEL_RULE, is_label
     from heliograph.core.signing import trusted_keys
@@ -95,6 +95,7 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.edge_agent.confinement.site_policy import SitePolicy, read_site_policy
     from heliograph.edge_agent.node_capacity import node_capacity
     from heliograph.edge_agent.outputs import Outputs
+    from heliograph.edge_agent.pinned_keys import PinnedKeys
     from heliograph.edge_agent.process_launcher import ProcessLauncher
     from heliograph.edge_agent.start_permits import StartPermits
     from heliograph.enrolment import CLOUD_KEYS, Enrolment
@@ -131,7 +132,7 @@ def agent(words: Sequence[str]) -> int:
         allowed_packages_file=Path(given.allowed_packages).resolve() if given.allowed_packages else None,
         package_keys=trusted_keys(Path(given.package_keys)) if given.package_keys else {},
         model_keys=trusted_keys(Path(given.model_keys)) if given.model_keys else {},
-        coordinator_keys=public_keys(Path(given.coordinator_keys)) if given.coordinator_keys else frozenset(),
+        coordinator_keys=PinnedKeys(Path(given.coordinator_keys)) if given.coordinator_keys else None,
         projects=policy.projects,
         edge_signer=Ed25519Signer.kept(Path(given.edge_key), World()) if given.edge_key else None,
         capacity=node_capacity(given.memory_mb << 20 if given.memory_mb is not None else None, given.gpus),
@@ -199,6 +200,10 @@ def coordinator(words: Sequence[str]) -> int:
         " do; made where there is no such file. All coordinators of a cluster have the same. Default: no signature.",
         "",
     )  # fmt: skip
+    parser.setting(
+        "--cloud-keys", "HELIOGRAPH_CLOUD_KEYS", "FILE", "Public keys (Ed25519, PEM) that nodes are told to obey beside"
+        " that of --document-key, by each login that they get: the next one, before it signs. Default: none.", "",
+    )  # fmt: skip
     parser.repeatable("--quota", "NAME=N", "A quota; HELIOGRAPH_QUOTAS has several, with spaces.")
     parser.repeatable("--keep", "NAME=N", "How long what nobody needs stays; HELIOGRAPH_KEEP has several, with spaces.")
     given = parser.parse_args(words)
@@ -250,6 +255,7 @@ def coordinator(words: Sequence[str]) -> int:
         authorities=Path(given.authorities) if given.authorities else None,
         login_seconds=login_seconds,
         grants=grants,
+        cloud_keys=Path(given.cloud_keys) if given.cloud_keys else None,
     )
     _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
     return 0

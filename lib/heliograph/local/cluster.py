@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -18,7 +17,7 @@ from heliograph.core.names import CLOUD, require_label
 from heliograph.core.private_files import make_private
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
-from heliograph.edge_agent.confinement.site_policy import CONFINED, SitePolicy, written
+from heliograph.edge_agent.confinement.site_policy import CONFINED, SitePolicy
 from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.local import disk_room
 from heliograph.local.broker_tls import connected_host
@@ -31,6 +30,7 @@ from heliograph.local.cluster_users import COORDINATOR, OPERATOR, cloud_users
 from heliograph.local.disk_watch import DiskWatch
 from heliograph.local.mosquitto_door import MosquittoDoor
 from heliograph.local.nats_server import PING_MILLISECONDS, Broker
+from heliograph.local.own_edges import OwnEdges
 from heliograph.local.relay import Relay
 from heliograph.local.restarts import Supervision, process_of
 from heliograph.local.roots import resolved_directory, resolved_root
@@ -69,7 +69,7 @@ class LocalCluster:
         node_memory, node_gpus: megabytes and GPUs that each edge has for workers that ask for some; by default each
             has all of this machine's.
         site_policy: what workers may reach on each node; the cluster's own directory is private in any case.
-        login_seconds: how long the login of an edge that enrols is good.
+        login_seconds: how long the login of an edge is good, here and where one enrols; its agent renews it.
         program: function from a node's name, or ``coordinator``, to the command that runs ``heliograph`` there.
     """
 
@@ -112,21 +112,17 @@ class LocalCluster:
         tls = self.tls.broker if self.tls is not None else None
         self.broker = Broker(
             self.directory / "broker", "cloud",
-            tuple(cloud_users([*names, *guests], logins or {}, participants or {}, self._secret)), name="cloud",
-            world=self.world, websocket=websocket, websocket_origins=websocket_origins,
+            tuple(cloud_users([CLOUD, *guests], logins or {}, participants or {}, self._secret, names[1:])),
+            name="cloud", world=self.world, websocket=websocket, websocket_origins=websocket_origins,
             ping_interval=ping_interval, host=listening.host, tls=tls,
         )  # fmt: skip
         self._commands = ClusterCommands(
-            self.broker, program, patience, self.directory / "signing-key.pem", self.directory / "model-keys.pem",
-            self.directory / "document-key.pem", self.coordinator_keys, self.directory / "starts",
-            self.directory / "allowed-packages", len(edges),
-            self.directory / "site-policy.toml",
-            tuple(resolved_root(root) for root in code),
+            self.broker, self.directory, program, patience, len(edges), tuple(resolved_root(root) for root in code),
             tuple(resolved_directory(Path(root), "data") for root in data), headers or {}, outputs, node_memory,
             node_gpus, login_seconds,
         )  # fmt: skip
-        self._site_policy = replace(site_policy, private=(*site_policy.private, self.directory))
-        self._public_keys_made: asyncio.Future[None] | None = None
+        self._site_policy = site_policy
+        self._files_made: asyncio.Future[None] | None = None
         self._doors = doors
         self._log = ClusterLog(log, self.world)
         self._relayed = relayed
@@ -141,6 +137,8 @@ class LocalCluster:
         }  # fmt: skip
         for node in self.nodes.values():
             node.give_broker(self._secret, self.world, ping_interval)
+        own = [node for node in self.nodes.values() if node.name != CLOUD]
+        self._own_edges = OwnEdges(own, self.broker, self._commands.document_keys, login_seconds, self.world)
         self._coordinators: dict[str, Child] = {}
         self._supervision = Supervision(self.world, supervise) if supervise is not None else None
         self._watching: list[asyncio.Task[None]] = []
@@ -154,7 +152,7 @@ class LocalCluster:
     @property
     def coordinator_keys(self) -> Path:
         """File of the public key that signs what the nodes are to do."""
-        return self.directory / "coordinator-keys.pem"
+        return self._commands.document_keys.public
 
     @property
     def server(self) -> str:
@@ -177,6 +175,8 @@ class LocalCluster:
 
     def agent_url(self, edge: str) -> str:
         """Return the NATS URL with the credentials of an edge's agent."""
+        if edge in self.edges:
+            return self._own_edges.url(self.nodes[edge])
         return self.broker.url(agent_login(edge))
 
     @property
@@ -194,10 +194,10 @@ class LocalCluster:
         Raise HeliographError with the last lines of a process that is not.
         """
         self._log.open()
+        self._own_edges.find_reset()
         for node in self.nodes.values():
             make_private(node.directory)
         shutil.rmtree(self._commands.starts, ignore_errors=True)  # packages may have been installed since
-        self.allowed_packages.touch(mode=0o600)
         brokers = list(self.node_brokers.values())
         room = await self.world.in_thread(disk_room.measure, self.directory, len(brokers))
         self.broker.store_bytes = room.cloud
@@ -206,7 +206,9 @@ class LocalCluster:
         if self.tls is not None:
             await self.tls.start()
             self._watching.append(asyncio.create_task(self.tls.keep(self.reload_certificates)))
+        await self.world.in_thread(self._own_edges.enroll)
         await self.broker.start()
+        self._own_edges.write_addresses()
         if self.mosquitto is not None:
             await self.mosquitto.start()
         for name in self._relayed:
@@ -270,27 +272,26 @@ class LocalCluster:
 
     async def start_coordinator(self, name: str = COORDINATOR) -> None:
         """Start a coordinator; it stands by if another leads."""
-        await self._make_public_keys()
+        await self._make_files()
         own = () if self.mosquitto is None else (self.mosquitto.url(COORDINATOR),)
         argv, environment = self._commands.coordinator(name, (*self._doors, *own))
         self._coordinators[name] = self._new_child(name, argv, environment)
         await self._coordinators[name].start()
 
     async def start_agent(self, name: str) -> None:
-        await self._make_public_keys()
-        self._commands.site_policy.write_text(written(self._site_policy))
+        await self._make_files()
         node = self.nodes[name]
         cloud = node.reaching(self.agent_url(name), self.broker)
         argv, environment = self._commands.agent(node, cloud)
         node.child = self._new_child(f"agent {name}", argv, environment)
         await node.child.start()
 
-    async def _make_public_keys(self) -> None:
-        """Write the public keys of this cluster, which its agents trust, once."""
-        if self._public_keys_made is None:
-            writing = self.world.in_thread(self._commands.write_public_keys, self.world)
-            self._public_keys_made = asyncio.ensure_future(writing)
-        await self._public_keys_made
+    async def _make_files(self) -> None:
+        """Write what the agents of this cluster read, once."""
+        if self._files_made is None:
+            writing = self.world.in_thread(self._commands.write_files, self.world, self._site_policy)
+            self._files_made = asyncio.ensure_future(writing)
+        await self._files_made
 
     async def kill(self, name: str) -> None:
         """Kill a coordinator or a node's agent by SIGKILL; the agent's workers die with it."""

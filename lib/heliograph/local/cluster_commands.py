@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from heliograph.core.child_process import SAFE_PATH
 from heliograph.core.cores import usable_cores
-from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.names import CLOUD
+from heliograph.core.private_files import make_private
 from heliograph.core.signing import Signer
 from heliograph.core.world import World
+from heliograph.edge_agent.confinement.site_policy import SitePolicy, written
 from heliograph.edge_agent.datasets.csv_look import Header
+from heliograph.enrolment import CLOUD_KEYS
 from heliograph.local.cluster_node import Node
 from heliograph.local.cluster_users import WORKER
+from heliograph.local.document_keys import DocumentKeys
 from heliograph.local.nats_server import SYSTEM_USER, Broker
 
 WORKER_NICE = 5
@@ -36,25 +39,16 @@ class ClusterCommands:
 
     Attributes:
         cloud: the cloud's broker.
+        directory: that of the cluster, with the files that its processes share.
         patience: factor for the times of the coordinator's lease.
-        signing_key, model_keys: file of the key that signs versions of models, and of the keys that agents trust.
-        document_key, coordinator_keys: file of the key that signs desired documents, and of those that agents obey.
-        starts: directory by which agents start few workers at once.
-        edges: number of edges.
-        site_policy: file with what workers may reach.
+        edges: number of edges on this machine.
     """
 
     cloud: Broker
-    program: Callable[[str], Sequence[str]]
-    patience: float
-    signing_key: Path
-    model_keys: Path
-    document_key: Path
-    coordinator_keys: Path
-    starts: Path
-    allowed_packages: Path
-    edges: int
-    site_policy: Path
+    directory: Path
+    program: Callable[[str], Sequence[str]] = heliograph
+    patience: float = 1.0
+    edges: int = 0
     code: Sequence[str] = ()
     data: Sequence[Path] = ()
     headers: Mapping[str, Header] = field(default_factory=dict)
@@ -63,17 +57,51 @@ class ClusterCommands:
     node_gpus: int | None = None
     login_seconds: int = 86_400
 
-    def write_public_keys(self, world: World) -> None:
-        """Write the public keys of the two private ones, which are made where there are none."""
-        self.model_keys.parent.mkdir(parents=True, exist_ok=True)
+    @property
+    def signing_key(self) -> Path:
+        """File of the key that signs versions of models."""
+        return self.directory / "signing-key.pem"
+
+    @property
+    def model_keys(self) -> Path:
+        """File of the keys of which agents trust one to have signed a model."""
+        return self.directory / "model-keys.pem"
+
+    @property
+    def document_keys(self) -> DocumentKeys:
+        """The keys that sign desired documents."""
+        return DocumentKeys(self.directory)
+
+    @property
+    def starts(self) -> Path:
+        """Directory by which agents start few workers at once."""
+        return self.directory / "starts"
+
+    @property
+    def allowed_packages(self) -> Path:
+        """File of digests: the packages of code that every node here may run."""
+        return self.directory / "allowed-packages"
+
+    @property
+    def site_policy(self) -> Path:
+        """File with what workers may reach."""
+        return self.directory / "site-policy.toml"
+
+    def write_files(self, world: World, site_policy: SitePolicy) -> None:
+        """Write what agents read: the public keys of the private ones, which are made where there are none, and what
+        their workers may reach; the cluster's directory is private in any case."""
+        make_private(self.directory)
         self.model_keys.write_text(Signer.kept(self.signing_key, world).public_key)
-        self.coordinator_keys.write_text(Ed25519Signer.kept(self.document_key, world).public_key)
+        self.document_keys.write(world)
+        self.site_policy.write_text(written(replace(site_policy, private=(*site_policy.private, self.directory))))
+        self.allowed_packages.touch(mode=0o600)
 
     def coordinator(self, name: str, doors: Sequence[str]) -> Command:
         """Return the command of a coordinator with these external doors."""
         environment = {
             "HELIOGRAPH_SIGNING_KEY": str(self.signing_key),
-            "HELIOGRAPH_DOCUMENT_KEY": str(self.document_key),
+            "HELIOGRAPH_DOCUMENT_KEY": str(self.document_keys.signing),
+            "HELIOGRAPH_CLOUD_KEYS": str(self.document_keys.public),
             "HELIOGRAPH_NAME": name,
             "HELIOGRAPH_NATS": self.cloud.url("coordinator"),
             "HELIOGRAPH_SYSTEM": self.cloud.url(SYSTEM_USER),
@@ -96,7 +124,7 @@ class ClusterCommands:
             "HELIOGRAPH_STARTS": str(self.starts),
             "HELIOGRAPH_ALLOWED_PACKAGES": str(self.allowed_packages),
             "HELIOGRAPH_MODEL_KEYS": str(self.model_keys),
-            "HELIOGRAPH_COORDINATOR_KEYS": str(self.coordinator_keys),
+            "HELIOGRAPH_COORDINATOR_KEYS": str(self._obeyed(node)),
             "HELIOGRAPH_EDGE_KEY": str(node.key),
             "HELIOGRAPH_SITE_POLICY": str(self.site_policy),
         }
@@ -111,8 +139,12 @@ class ClusterCommands:
             "HELIOGRAPH_WORKER_NODE": node.broker.url("worker", "mqtt"),
         }
 
+    def _obeyed(self, node: Node) -> Path:
+        """Return the file of the keys that a node obeys: an edge's are renewed with its login."""
+        return self.document_keys.public if node.name == CLOUD else node.identity / CLOUD_KEYS
+
     def _agent_arguments(self, node: Node) -> list[str]:
-        argv = [*self.program(node.name), "agent", "--name", node.name, "--state", str(node.directory / "state")]
+        argv = [*self.program(node.name), "agent", "--name", node.name, "--state", str(node.state)]
         if node.name != CLOUD:  # the coordinator and the aggregation come first
             argv += ["--worker-nice", str(WORKER_NICE)]
             for option, number in (("--memory-mb", self.node_memory), ("--gpus", self.node_gpus)):

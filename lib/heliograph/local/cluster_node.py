@@ -13,6 +13,7 @@ from heliograph.local.broker_tls import connected_host, in_url
 from heliograph.local.child import Child
 from heliograph.local.nats_server import Broker, User
 from heliograph.local.relay import Relay
+from heliograph.server import identity_directory
 
 
 @dataclass
@@ -32,6 +33,16 @@ class Node:
     def key(self) -> Path:
         """File of the edge's key."""
         return self.directory / "edge-key.pem"
+
+    @property
+    def state(self) -> Path:
+        """Directory of the agent's state."""
+        return self.directory / "state"
+
+    @property
+    def identity(self) -> Path:
+        """Directory of an edge's login, as ``heliograph enroll`` writes it."""
+        return identity_directory(self.name, self.state)
 
     def give_broker(self, secret: Callable[[], str], world: World, ping_interval: str) -> None:
         """Give the node a broker of its own, unless it is the cloud's or uses one that there is."""

@@ -26,24 +26,27 @@ _RESERVED = (ANONYMOUS, NEWCOMER, COORDINATOR, SYSTEM_USER, WORKER)
 
 
 def cloud_users(
-    agents: Sequence[str], logins: Mapping[str, str], participants: Mapping[str, str], secret: Callable[[], str]
-) -> list[User]:
+    agents: Sequence[str], logins: Mapping[str, str], participants: Mapping[str, str], secret: Callable[[], str],
+    enrolled: Sequence[str] = (),
+) -> list[User]:  # fmt: skip
     """Return the users of the cloud's broker.
 
     Args:
-        agents: names of all nodes, those of guests too.
+        agents: names of the nodes whose agents get a login here: the cloud's, and guests.
         logins: tokens by name, for users beside the operator, or the operator.
         participants: tokens by name.
         secret: makes the token of each other login.
+        enrolled: names of the nodes that have a login of their own.
     """
+    names = (*agents, *enrolled)
     tokens = {OPERATOR: secret(), **logins}
     for name in tokens:
-        check_user(name, agents)
+        check_user(name, names)
     users = [User("coordinator", secret(), "coordinator"), User(OPERATOR, tokens.pop(OPERATOR), "operator"),
              User(WORKER, secret(), "cloud-worker")]  # fmt: skip
     users += [User(name, token, "user") for name, token in tokens.items()]
     for name, token in participants.items():
-        check_participant(name, agents)
+        check_participant(name, names)
         users.append(User(participant_login(name), token, "participant", name))
     return users + [User(agent_login(name), secret(), "agent", name) for name in agents]
 

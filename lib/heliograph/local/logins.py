@@ -106,7 +106,16 @@ def write_user_files(
     home: Path, broker: Broker, users: Iterable[str], door: MosquittoDoor | None = None, *,
     participants: Iterable[str] = (), files_of: Callable[[str], TLS] | None = None,
 ) -> Mapping[str, Path]:  # fmt: skip
-    """Write each login's directory below ``home``, in place of those of an earlier cluster; return them by name.
+    """Write the directories of logins below ``home``, in place of those of an earlier cluster; see ``write_users``."""
+    remove_user_files(home)
+    return write_users(home, broker, users, door, participants=participants, files_of=files_of)
+
+
+def write_users(
+    home: Path, broker: Broker, users: Iterable[str], door: MosquittoDoor | None = None, *,
+    participants: Iterable[str] = (), files_of: Callable[[str], TLS] | None = None,
+) -> Mapping[str, Path]:  # fmt: skip
+    """Write each login's directory below ``home``; return them by name.
 
     MQTT clients of users find ``door``, or else the embedded broker. Participants find that one alone: it carries their
     updates, and their connection to it is their presence.
@@ -115,7 +124,6 @@ def write_user_files(
         files_of: gives the TLS files of a login, which its directory gets copies of, so that one may carry it to
             another machine; None where the broker speaks clear text.
     """
-    remove_user_files(home)
     make_private(home)
     directories = {}
     for name, own in [*((each, door) for each in users), *((each, None) for each in participants)]:
@@ -160,8 +168,7 @@ def _users_document(broker: Broker, user: str, door: MosquittoDoor | None, files
     """Return the JSON in a user's directory, which names the files of login and TLS beside it."""
     mqtt = broker.public_url(user, "mqtt") if door is None else door.public_url(user)
     named = {name: file.name for name in TLS_FILES if (file := getattr(files, name)) is not None}
-    return json.dumps({"pid": os.getpid(), "user": user, "server": broker.public_url(), "mqtt": mqtt,
-                       "credentials": LOGIN, **named})  # fmt: skip
+    return json.dumps({"user": user, "server": broker.public_url(), "mqtt": mqtt, "credentials": LOGIN, **named})
 
 
 def _mosquitto_options(broker: Broker, user: str, door: MosquittoDoor | None, files: TLS) -> str:

@@ -26,7 +26,7 @@ from heliograph.bus.nats.authority import Authority, Login
 from heliograph.core.child_process import dying_with_parent
 from heliograph.core.errors import HeliographError
 from heliograph.core.identity.credentials import UserCredentials
-from heliograph.core.private_files import make_private
+from heliograph.core.private_files import make_private, write_private
 from heliograph.core.world import Process, World
 from heliograph.local import earlier_store
 from heliograph.local.broker_tls import BrokerTls, connected_host, in_url, protected, require_protected
@@ -100,6 +100,12 @@ class Broker:
     tls: BrokerTls | None = None
     process: Process | None = None
 
+    @property
+    def authority(self) -> Authority:
+        """The keys of the cloud's broker."""
+        assert self._authority is not None
+        return self._authority
+
     @cached_property
     def _authority(self) -> Authority | None:
         """The keys of the cloud's broker; None for a node's, whose users have passwords."""
@@ -123,11 +129,9 @@ class Broker:
                 self.port, self.mqtt_port, self.websocket_port = free_ports(3, self.host)
             elif self.websocket and not self.websocket_port:
                 (self.websocket_port,) = free_ports(1, self.host)
-            config = self.directory / "nats.conf"
-            config.touch(mode=0o600)
-            config.write_text(self.config())
+            self.write_config()
             self.process = await self.world.spawn(
-                [str(find_nats_server()), "-c", str(config)],
+                self.argv,
                 env=dict(os.environ),
                 cwd=str(self.directory),
                 before=dying_with_parent(),
@@ -215,6 +219,21 @@ class Broker:
         if user == SYSTEM_USER:
             return self.system_password
         return {each.name: each.password for each in self.users}.get(user, "")
+
+    @property
+    def config_file(self) -> Path:
+        """The file of nats-server's configuration."""
+        return self.directory / "nats.conf"
+
+    @property
+    def argv(self) -> list[str]:
+        """The command line of the server, which takes a configuration that ``write_config`` has written."""
+        return [str(find_nats_server()), "-c", str(self.config_file)]
+
+    def write_config(self) -> None:
+        """Write the server's configuration; logins and ports are there already."""
+        require_protected(self.host, self.tls, bool(self.users))
+        write_private(self.config_file, self.config())
 
     def config(self) -> str:
         """Return nats-server's configuration (JSON is a subset of its language)."""

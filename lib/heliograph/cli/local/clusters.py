@@ -152,7 +152,7 @@ def up(
         edges, seed, _brokers(edge_broker, edges), tuple(code or ()), tuple(data or ()), tuple(user or ()),
         tuple(participant or ()), websocket, _origins(websocket_origin, websocket), door == "mosquitto", port or 0,
         node_memory_mb, node_gpus, read_site_policy(site_policy) if site_policy is not None else CONFINED,
-        Listening(_address(bind), tuple(tls_name or ()), client_certificates, new_authority),
+        Listening(address(bind), tuple(tls_name or ()), client_certificates, new_authority),
     )  # fmt: skip
     with private_files(), scratch(state) as directory:
         until_signalled(lambda: serve(directory, options, World()))
@@ -182,7 +182,7 @@ def _brokers(given: list[str] | None, edges: int) -> dict[str, str]:
     return found
 
 
-def _address(text: str) -> str:
+def address(text: str) -> str:
     """Return the address to listen at; ``localhost`` is loopback's."""
     import ipaddress
 

@@ -1,0 +1,131 @@
+"""``init``: make a cloud that systemd runs, or renew one's certificates and change its keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from heliograph.cli.usage import examples
+
+if TYPE_CHECKING:
+    from heliograph.local.cloud_directory import CloudDirectory, Made
+
+_HELP = """Make a cloud in a directory: the broker's configuration, keys, certificates, the operator's login, and units.
+
+Nothing is started. Made again in the same directory, no key changes, certificates that are to end soon are renewed, and
+options that are not typed stay as they were."""
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        help=_HELP,
+        epilog=examples(
+            "heliograph init ./cloud",
+            "heliograph init ./cloud --bind 0.0.0.0 --tls-name cloud.example.org",
+            "heliograph init ./cloud --document-key next",
+        ),
+    )(init)
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="The cloud's directory, new or made before.")],
+    bind: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Where the broker listens; beyond loopback by TLS alone."
+                                 " Default: 127.0.0.1.")
+    ] = None,
+    tls_name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Host name or address in the broker's certificate, the one for URLs first; "
+                     "repeatable. Default: the address, and this machine's name."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port for NATS. Default: 4222.")] = None,
+    mqtt_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Port for MQTT. Default: 8883 by TLS, else 1883.")
+    ] = None,
+    code: Annotated[
+        list[str] | None, typer.Option(metavar="[PREFIX=]DIR", help="Root of scripts that the cloud's agent may run; "
+                                       "repeatable.")
+    ] = None,
+    new_authority: Annotated[
+        bool, typer.Option("--new-authority", help="Make another certificate authority, which nodes trust beside the "
+                           "present one.")
+    ] = False,
+    document_key: Annotated[
+        Literal["next", "sign", "replace"] | None,
+        typer.Option(help="Change the key that nodes obey: make the next one, let it sign, or replace a stolen one at "
+                     "once."),
+    ] = None,
+) -> None:  # fmt: skip
+    from heliograph.cli.local.clusters import address
+    from heliograph.core.private_files import private_files
+    from heliograph.core.world import World
+    from heliograph.local.cloud_directory import CloudDirectory
+    from heliograph.local.cloud_settings import CloudSettings
+
+    before = CloudSettings.read(directory)
+    kept = before or CloudSettings()
+    settings = CloudSettings(
+        address(bind) if bind is not None else kept.host,
+        tuple(tls_name) if tls_name else kept.names,
+        port or kept.port,
+        mqtt_port or kept.mqtt_port,
+        tuple(code) if code else kept.code,
+    )
+    world = World()
+    with private_files():
+        cloud = CloudDirectory(directory, settings, world)
+        made = cloud.make(new_authority=new_authority)
+        keys = cloud.commands.document_keys
+        match document_key:
+            case "next":
+                keys.prepare_next(world)
+            case "sign":
+                keys.sign_with_next(world)
+            case "replace":
+                keys.replace(world)
+    if before is None:
+        _say_start(cloud)
+    else:
+        _say_changes(cloud, made, document_key)
+
+
+def _say_start(cloud: CloudDirectory) -> None:
+    """Say how to start the cloud, in lines that work as they stand."""
+    from shlex import quote
+
+    from heliograph.cli.printing.output import paint, say
+    from heliograph.local.services import STARTED
+
+    say(paint(f"the cloud is made in {cloud.directory}", "bold"))
+    say(f"NATS  {cloud.broker.public_url()}")
+    say(f"MQTT  {cloud.broker.public_url(scheme='mqtt')}")
+    if cloud.tls is not None:
+        certificates = cloud.tls.certificates
+        say(f"TLS  clients trust {certificates.ca}, authority {', '.join(certificates.hashes())}")
+    say("")
+    say("start it, and let it start with the machine:")
+    say(f"    sudo cp {quote(str(cloud.units))}/* /etc/systemd/system/")
+    say("    sudo systemctl daemon-reload")
+    say(f"    sudo systemctl enable --now {' '.join(STARTED)}")
+    say("then look whether all is well, and invite a node:")
+    say(f"    export HELIOGRAPH_SERVER={quote(str(cloud.operator))}")
+    say("    heliograph doctor")
+    say("    heliograph edge invite edge-1")
+
+
+def _say_changes(cloud: CloudDirectory, made: Made, document_key: str | None) -> None:
+    from heliograph.cli.printing.output import say
+    from heliograph.local.services import BROKER, COORDINATOR
+
+    if cloud.tls is not None:
+        say(f"certificates: {'renewed' if made.renewed else 'none is due'}")
+    if made.changed:
+        say(f"the broker's configuration has changed: sudo systemctl restart {BROKER}")
+    elif made.renewed:
+        say(f"let the broker read them: sudo systemctl reload {BROKER}")
+    if document_key == "next":
+        say("the next key is made; nodes learn of it as their logins are renewed. After a day: --document-key sign")
+    elif document_key is not None:
+        say(f"another key signs now, once the coordinator starts again: sudo systemctl restart {COORDINATOR}")

@@ -66,7 +66,7 @@ class NatsBlobs:
             # a bound on its bytes that reserves none: nats-server sets max_bytes of each stream aside on its disk
             "max_msgs": self._max_bytes // CHUNK,
             "max_msg_size": CHUNK + HEADERS,
-            "allow_rollup_hdrs": True,
+            "allow_rollup_hdrs": False,  # else whoever may store a chunk may delete the whole bucket by a header
             "allow_direct": True,
             "num_replicas": 1,
         }
@@ -158,7 +158,7 @@ class NatsBlobs:
         """Store a blob's metadata anew: whoever collects garbage sees by its age that somebody wants it."""
         subject = f"$O.{self._store}.M.{encoded_name(ref.digest)}"
         body = self._transfers.described(ref)
-        answer = await self._connection.request(subject, body, headers={"Nats-Rollup": "sub"})
+        answer = await self._connection.request(subject, body)
         stored_at(answer.data, f"blob {ref.digest[:12]}")
 
     async def _beginning(self, digest: str, chunks: int) -> StoredBlob | None:

@@ -187,9 +187,9 @@ class NatsBus(Bus):
             yield arrivals
 
     def consume(
-        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0
+        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0, name: str = ""
     ) -> Subscription:
-        return consume(self.connection, pattern, durable, start, window, max_bytes)
+        return consume(self.connection, pattern, durable, start, window, max_bytes, name)
 
     async def last(self, topic: str) -> Message | None:
         stream, subject = self.subjects.stream_of(topic), self.subjects.subject(topic)
@@ -211,7 +211,8 @@ class NatsBus(Bus):
     async def kv(self, bucket: str) -> KeyValue:
         if bucket not in self._kvs:
             bucket_made = NatsKeyValue(self.connection, self.subjects.stream_name(bucket))
-            await bucket_made.prepare()
+            if self.makes_buckets:
+                await bucket_made.prepare()
             self._kvs[bucket] = bucket_made
         return self._kvs[bucket]
 
@@ -222,7 +223,8 @@ class NatsBus(Bus):
         uploads = topics.MODEL_UPDATE.stream if is_upload_bucket(bucket) else None
         max_age, most = (uploads.max_age, UPLOADS_MAX) if uploads is not None else (0, OTHERS_MAX)
         store = NatsBlobs(self.connection, self._links, self.subjects.stream_name(bucket), bucket, most, max_age)
-        await store.prepare()
+        if self.makes_buckets:
+            await store.prepare()
         self._stores[bucket] = store
         return store
 

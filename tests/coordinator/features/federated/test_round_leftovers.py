@@ -44,8 +44,8 @@ class Cloud:
     async def closed(self, round: int, **fields: Any) -> Aggregation:
         """Return the record of a round, which lies in its bucket."""
         model = await self.blob(f"model {round}")
-        record = Aggregation.model_validate({"job": "job", "job_uid": UID, "round": round, "model": model,
-                                             "counted": {"edge-1": "0" * 64}, "reason": "complete"} | fields)  # fmt: skip
+        known = {"job": "job", "job_uid": UID, "round": round, "model": model, "reason": "complete"}
+        record = Aggregation.model_validate(known | {"counted": {"edge-1": "0" * 64}} | fields)
         await self.rounds.put(close_record.key_of(UID, round), close_record.dump(record))
         return record
 

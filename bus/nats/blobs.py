@@ -41,11 +41,13 @@ class NatsBlobs:
         store: name of the object store on the broker.
         max_bytes: bytes of all its blobs, at most.
         max_age: seconds after which a blob expires; 0 for never.
+        writer: see ``BucketTransfers``; needed by who may not delete a beginning whose chunks came twice.
     """
 
     def __init__(
-        self, connection: NatsConnection, links: BulkLinks, store: str, bucket: str, max_bytes: int, max_age: float = 0
-    ) -> None:
+        self, connection: NatsConnection, links: BulkLinks, store: str, bucket: str, max_bytes: int, max_age: float = 0,
+        writer: str = "",
+    ) -> None:  # fmt: skip
         self.bucket = bucket
         self._max_bytes = max_bytes
         self._max_age = max_age
@@ -53,7 +55,7 @@ class NatsBlobs:
         self._store = store
         self._world = connection.world
         self._links = links
-        self._transfers = BucketTransfers(store, bucket, self._world)
+        self._transfers = BucketTransfers(store, bucket, self._world, writer)
 
     async def prepare(self) -> None:
         """Create the bucket if it is missing, and set its limits again if another version has set others."""

@@ -63,6 +63,7 @@ class NatsBus(Bus):
             ConnectionUrl.parse(url), self.subjects, world, self.link, name, inbox, self._on_slow
         )
         self._world = world
+        self._id = world.new_id()
         self._bounded = False
         self._kvs: dict[str, KeyValue] = {}
         self._stores: dict[str, NatsBlobs] = {}
@@ -222,7 +223,9 @@ class NatsBus(Bus):
         # an upload is useless without the event that names it: it expires with that event if nobody deletes it
         uploads = topics.MODEL_UPDATE.stream if is_upload_bucket(bucket) else None
         max_age, most = (uploads.max_age, UPLOADS_MAX) if uploads is not None else (0, OTHERS_MAX)
-        store = NatsBlobs(self.connection, self._links, self.subjects.stream_name(bucket), bucket, most, max_age)
+        writer = "" if self.makes_buckets else self._id
+        name = self.subjects.stream_name(bucket)
+        store = NatsBlobs(self.connection, self._links, name, bucket, most, max_age, writer)
         if self.makes_buckets:
             await store.prepare()
         self._stores[bucket] = store

@@ -17,8 +17,6 @@ from tests.end_to_end.cloud_worker import worker_of
 from tests.patience import HANGS
 
 DATA = Path(__file__).parent.parent / "data"
-ELEMENTS = 100_003
-"""Number of weights: too large for an event, so that blobs pass the buckets."""
 
 
 async def test_each_launch_of_a_cloud_worker_has_a_login_that_ends_with_it(

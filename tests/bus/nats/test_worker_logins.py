@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from heliograph.bus.arriving_blob import CHUNK
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import with_credentials
 from heliograph.bus.contract.buckets import MODELS, ROUNDS
@@ -17,6 +18,7 @@ from heliograph.bus.contract.launch_permissions import Launch
 from heliograph.bus.contract.permissions import inbox_of, upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import AGGREGATION, ASSIGNMENT, BIG_MODEL, MODEL_UPDATE, TASK, WORKER
+from heliograph.bus.nats.blobs import NatsBlobs
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.nats.worker_issuer import WorkerIssuer
 from heliograph.core.errors import Forbidden, HeliographError, Refused
@@ -185,6 +187,25 @@ async def test_a_launch_does_its_work(broker: Start, tmp_path: Path) -> None:
             assert (await rounds.get(f"{LAUNCH.job_uid}.1") or pytest.fail()).value == b"closed"
             await worker.publish(AGGREGATION.at(job="train"), b"{}")
     assert violations(server) == []
+
+
+async def test_what_a_cut_upload_has_sent_is_stored_once(broker: Start, tmp_path: Path) -> None:
+    """A launch may not delete a beginning whose chunks came twice: so none comes twice."""
+    server = await broker()
+    content = bytes(3 * CHUNK)
+    source = tmp_path / "model"
+    source.write_bytes(content)
+    ref = WeightsRef(digest=hashlib.sha256(content).hexdigest(), size=len(content))
+    async with coordinator(server) as cloud, launched(server, tmp_path) as worker:
+        await _stores(cloud)
+        models = await worker.blobs(MODELS)
+        assert isinstance(models, NatsBlobs)
+        inbox = f"{worker.connection.inbox}.late"
+        for _ in range(2):  # the second one does not know of the first one's chunks
+            await worker._links.run(models._transfers.upload, inbox, source, ref, 0)
+        counted = await cloud.connection.counted_subjects("OBJ_models", "$O.models.C.>")
+        assert list(counted.values()) == [3]
+        assert (await models.fetch(ref, tmp_path / "fetched")).read_bytes() == content
 
 
 async def test_a_launch_answers_who_has_asked_and_nobody_else(broker: Start, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ class Term:
         own = await bus.kv(buckets.COORDINATOR)
         await migrate_format(own)
         await bus.prepare()
-        for bucket in (buckets.MODELS, buckets.DATASETS, buckets.SHARDS):
+        for bucket in (buckets.MODELS, buckets.DATASETS, buckets.SHARDS, upload_bucket(CLOUD)):  # workers make none
             await bus.blobs(bucket)
         self._store = ResourceStore(
             await bus.kv(buckets.RESOURCES), self._world, self._board.show, self._board.clear

@@ -40,7 +40,7 @@ from heliograph.edge_agent.inventory import Inventory, OwnDatasets
 from heliograph.edge_agent.journal import Journal, KeptEvent
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.labelling import EdgeLabelling
-from heliograph.edge_agent.launcher import Launcher
+from heliograph.edge_agent.launcher import BUS, Launcher
 from heliograph.edge_agent.login_renewal import LoginRenewal
 from heliograph.edge_agent.loop_files import LoopFiles
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
@@ -59,6 +59,7 @@ from heliograph.edge_agent.task_code import TaskCode
 from heliograph.edge_agent.unserved_responder import UnservedResponder
 from heliograph.edge_agent.upload_sender import UploadSender
 from heliograph.edge_agent.uploads import Uploads
+from heliograph.edge_agent.worker_logins import WorkerLogins
 from heliograph.edge_agent.worker_reports import refusals, worker_reports
 
 
@@ -90,10 +91,12 @@ class Agent:
         if config.node != config.cloud:
             self._node = Port(connect(config.node, root=config.root, world=world, name="agent"), world, source)
         environment = {
-            "HELIOGRAPH_BUS": config.worker_node,
+            BUS: config.worker_node,
             "HELIOGRAPH_ROOT": config.root,
             "HELIOGRAPH_EDGE": self._edge,
         }
+        issuer, warn = config.worker_issuer, self._log.warn
+        logins = WorkerLogins(issuer, self._edge, world, warn) if issuer is not None else None
         models = config.state / "models"
         self._launcher = launcher
         code = [replace(root, state=config.state.resolve()) for root in config.code]
@@ -108,7 +111,7 @@ class Agent:
             world, launcher, environment, models, task_code.directories, self._wake, self._log.log_worker,
             lambda task: found.working_directory if (found := task_code.of(task)) is not None else None,
             lambda task: code_digest_of(task, task_code.of(task)), lambda task: self._inventory.files_of(task),
-            self._round_secret,
+            self._round_secret, logins,
         )  # fmt: skip
         self._models = ModelStore(models, blobs, world, self._wake, self._log.warn)
         self._held = HeldUploads(config.state / "held", world, self._log.warn)

@@ -5,6 +5,7 @@
     logins/NAME.creds    a login on NATS: a token with the key that its user signs with
     logins/NAME.mqtt     a login at the MQTT door: a token that is the password
     callout.json         keys of whoever decides about clients without a token
+    worker-issuer.json   the key by which the cloud's agent signs the logins of its workers
 
 Whoever has the directory is every login. The server gets public keys and tokens of accounts alone.
 """
@@ -40,6 +41,7 @@ from heliograph.bus.contract.permissions import NEWCOMER, agent_login
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
 from heliograph.bus.nats.auth_callout import CalloutKeys
 from heliograph.bus.nats.authority_keys import AuthorityKeys
+from heliograph.bus.nats.worker_issuer import WORKER_ISSUER, WorkerIssuer
 from heliograph.core.errors import Refused
 from heliograph.core.identity.claims import (
     MQTT_CONNECTIONS,
@@ -130,6 +132,7 @@ class Authority:
         self._issue_own_login(self._system, SYSTEM)
         self._issue_own_login(_CALLOUT, GUESTS)
         self._write_callout_keys()
+        WorkerIssuer(self._public(CORE), self._scope(CORE, "cloud-worker")).write(self._directory / WORKER_ISSUER)
         self._write_accounts([self._core(), self._door(), self._guests(), self._sys(), *(
             self._account(name, login) for name, login in own.items() if name not in (CORE, DOOR)
         )])  # fmt: skip

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from heliograph.bus.contract.enrolment_requests import EnrollUser, user_enrolment_bytes
-from heliograph.bus.contract.permissions import ANONYMOUS, NEWCOMER, OPERATOR, agent_of, participant_of
+from heliograph.bus.contract.permissions import ANONYMOUS, NEWCOMER, OPERATOR, agent_of, participant_of, worker_login
 from heliograph.bus.contract.resources import User, UserStatus
 from heliograph.coordinator.identity.admission import check_clock, raw_signature
 from heliograph.core.errors import Refused
 from heliograph.core.identity.nkeys import verified
 from heliograph.core.world import rfc3339
 
-RESERVED = (ANONYMOUS, NEWCOMER, OPERATOR, "coordinator", "system", "worker-cloud")
+RESERVED = (ANONYMOUS, NEWCOMER, OPERATOR, "coordinator", "system")
 """Logins of components, and those that stand for nobody in particular."""
 _AGAIN = "Ask for another invitation: heliograph user invite NAME."
 
@@ -20,7 +20,8 @@ _AGAIN = "Ask for another invitation: heliograph user invite NAME."
 def check_name(user: str, edges: Collection[str], topic: str) -> None:
     """Raise Refused where a user's name is that of another login or of an edge: replies to one would reach the
     other."""
-    if user in RESERVED or user in edges or agent_of(user) or participant_of(user):
+    component = agent_of(user) or participant_of(user) or user.startswith(worker_login(""))
+    if user in RESERVED or user in edges or component:
         expected = "a name that no component and no edge has"
         raise Refused("invalid", topic=topic, field="metadata.name", expected=expected, got=user)
 

@@ -31,6 +31,10 @@ def agent(words: Sequence[str]) -> int:
     )  # fmt: skip
     parser.setting("--node", "HELIOGRAPH_NODE", "URL", "mqtt:// URL of this node's broker.")
     parser.setting("--worker-node", "HELIOGRAPH_WORKER_NODE", "URL", "The node's broker with the workers' login.", "")
+    parser.setting(
+        "--worker-issuer", "HELIOGRAPH_WORKER_ISSUER", "FILE", "Key of the cloud's authority: it signs a login for each"
+        " launch of a worker. Default: workers share the login of --worker-node.", "",
+    )  # fmt: skip
     parser.add_argument("--state", type=Path, metavar="DIR", help="Directory of journal, models and workers' files.")
     parser.add_argument("--outputs", type=Path, metavar="DIR", help="Directory where scripts run.")
     parser.repeatable("--code", "[PREFIX=]DIR", "Root of scripts; tasks may name it PREFIX.")
@@ -82,6 +86,7 @@ def agent(words: Sequence[str]) -> int:
     given = parser.parse_args(words)
 
     from heliograph.bus.connection_url import NATS
+    from heliograph.bus.nats.worker_issuer import WorkerIssuer
     from heliograph.cli.printing.output import say
     from heliograph.core.ed25519_signer import Ed25519Signer
     from heliograph.core.errors import shorten
@@ -139,6 +144,7 @@ def agent(words: Sequence[str]) -> int:
         label_columns=parser.pairs(given.label_column, "--label-column"),
         tells_labels=given.tell_labels,
         unenforced=tuple(confiner.unenforced),
+        worker_issuer=WorkerIssuer.read(Path(given.worker_issuer)) if given.worker_issuer else None,
     )
     require_signatures(config)
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"

@@ -61,8 +61,6 @@ class Uploads:
 
     def __init__(self, port: Port) -> None:
         self._port = port
-        self._on_disk: set[tuple[str, str]] = set()
-        """Edge and digest of uploads that came from the edge's disk, until they are freed."""
 
     def on_edge(self, edge: str) -> BlobSource:
         """Return the uploads on an edge's disk."""
@@ -70,14 +68,7 @@ class Uploads:
 
     def of(self, edge: str) -> BlobSource:
         """Return an edge's uploads, wherever they lie."""
-        return _Anywhere(self._port, edge, self._on_disk)
-
-    async def free(self, edge: str, digest: str) -> None:
-        """Delete an upload from the edge's bucket, if it lies there; an edge itself deletes what is on its disk."""
-        if (edge, digest) in self._on_disk:
-            self._on_disk.discard((edge, digest))
-        elif (bucket := await self._port.bus.existing_blobs(upload_bucket(edge))) is not None:
-            await bucket.delete(digest)
+        return _Anywhere(self._port, edge)
 
 
 class _OnEdge:
@@ -100,14 +91,13 @@ class _OnEdge:
 
 
 class _Anywhere:
-    def __init__(self, port: Port, edge: str, on_disk: set[tuple[str, str]]) -> None:
+    def __init__(self, port: Port, edge: str) -> None:
         self._port = port
         self._edge = edge
-        self._on_disk = on_disk
 
     async def fetch(self, ref: WeightsRef, target: Path, check: Check | None = None) -> Path:
         try:
-            fetched = await _OnEdge(self._port, self._edge).fetch(ref, target, check)
+            return await _OnEdge(self._port, self._edge).fetch(ref, target, check)
         except Damaged:
             raise
         except Unreachable:
@@ -115,8 +105,6 @@ class _Anywhere:
             if bucket is None or not await bucket.has(ref.digest):
                 raise
             return await bucket.fetch(ref, target, check)
-        self._on_disk.add((self._edge, ref.digest))
-        return fetched
 
 
 def _ask(port: Port, topic: Topic[BlobAsk], edge: str, wanted: BlobAsk) -> bytes:

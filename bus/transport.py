@@ -291,6 +291,8 @@ class Bus(ABC):
 
     durable: bool
     """Whether ``publish`` of an event returns only after the event is stored and synced."""
+    makes_buckets = True
+    """Whether ``kv`` and ``blobs`` make a bucket that is missing and set its limits; a worker's login may not."""
 
     def __init__(self, url: str, root: str, telemetry: Telemetry) -> None:
         transport = url.partition(":")[0]
@@ -362,13 +364,14 @@ class Bus(ABC):
 
     @abstractmethod
     def consume(
-        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0
+        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0, name: str = ""
     ) -> Subscription:
         """Consume a stream's messages in order, also those published before.
 
         With ``durable`` the broker keeps the position under that name, and redelivers messages that are not
         acknowledged. Without it, messages start at sequence ``start`` and need no acknowledgement. At most ``window``
-        messages are under way, and where ``max_bytes`` is given about so many bytes.
+        messages are under way, and where ``max_bytes`` is given about so many bytes. ``name`` is that of the consumer
+        at the broker, for a login that may have no other; then nobody else may consume by it at the same time.
         """
 
     async def last(self, topic: str) -> Message | None:

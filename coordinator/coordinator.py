@@ -14,6 +14,7 @@ from heliograph.bus.nats.auth_callout import AuthCallout, CalloutKeys
 from heliograph.bus.nats.authority import CALLOUT_KEYS
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import Bus
+from heliograph.coordinator.authorization.callers import Grants
 from heliograph.coordinator.cloud_format import check_format
 from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.identity.issuer import LOGIN_SECONDS, Issuer
@@ -52,6 +53,7 @@ class CoordinatorConfig:
             coordinators of a cluster have it, and those that stand by let anonymous clients in too.
         authorities: file of the certificates by which nodes know the cloud's broker.
         login_seconds: how long the login of an enrolled edge is good.
+        grants: what those may do that no User names.
         cloud_keys: file of public keys that nodes are told to obey beside that of ``document_signer``.
     """
 
@@ -69,6 +71,7 @@ class CoordinatorConfig:
     authority: Path | None = None
     authorities: Path | None = None
     login_seconds: int = LOGIN_SECONDS
+    grants: Grants = field(default_factory=Grants)
     cloud_keys: Path | None = None
 
 
@@ -137,7 +140,7 @@ class Coordinator:
         config = self._config
         await Term(
             self._connections, self._world, self._source, config.quotas, config.lives, self._signer,
-            config.document_signer, self._issuer, self._out,
+            config.document_signer, self._issuer, config.grants, self._out,
         ).run()
 
     def _on_standby(self, leader: str) -> None:

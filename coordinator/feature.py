@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -14,6 +14,7 @@ from heliograph.bus.contract.model_requests import EdgeDeployment
 from heliograph.bus.contract.payloads import EdgeLoop, VersionStats, WorkerTask
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Model, Resource
+from heliograph.bus.contract.scopes import Scope
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.edges.view import View
@@ -59,6 +60,7 @@ class ControllerContext:
         remove: deletes a resource and what is stored for it, whatever features say.
         offline: returns once the broker has said that an edge of that name is not connected.
         issuer: signs logins; None where this coordinator has no authority.
+        unnamed: what a login may do that no User names, the scope by project.
     """
 
     port: Port
@@ -79,6 +81,7 @@ class ControllerContext:
     remove: Callable[[Resource], Awaitable[None]] = _nothing
     offline: Callable[[str], Awaitable[None]] = _at_once
     issuer: Issuer | None = None
+    unnamed: Mapping[str, Scope] = field(default_factory=dict)
 
     async def step(
         self,

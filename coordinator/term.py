@@ -18,6 +18,7 @@ from heliograph.bus.contract.payloads import Desired, EdgeLoop, EdgeQueue, LogRe
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Algorithm, Dataset, DatasetSpec, Edge, LabelQueue, Model, Resource
+from heliograph.bus.contract.scopes import DEFAULT_PROJECT
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.api.door import Door
@@ -25,6 +26,7 @@ from heliograph.coordinator.api.requests import Requests
 from heliograph.coordinator.api.retained_sweep import RetainedSweep
 from heliograph.coordinator.api.status_board import StatusBoard
 from heliograph.coordinator.audit import Audit, AuditedRequests, Decision
+from heliograph.coordinator.authorization.callers import Callers, Grants
 from heliograph.coordinator.blobs.allowed_blobs import AllowedBlobs
 from heliograph.coordinator.blobs.relay import BlobRelay
 from heliograph.coordinator.blobs.upload_intake import UploadIntake
@@ -95,9 +97,11 @@ class Term:
 
     def __init__(
         self, connections: Connections, world: World, source: str, quotas: Quotas, lives: Lives,
-        signer: Signer | None, document_signer: Ed25519Signer | None, issuer: Issuer | None, out: Callable[[str], None],
+        signer: Signer | None, document_signer: Ed25519Signer | None, issuer: Issuer | None, grants: Grants,
+        out: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._connections = connections
+        self._grants = grants
         self._issuer = issuer
         self._quotas = quotas
         self._lives = lives
@@ -152,7 +156,8 @@ class Term:
                 start(presence.run)
                 await wait_until_known(presence)
             door = Door([self._connections.requests, *self._connections.doors], self._port.bus, self._world,
-                        self._requests.handle, self._failures, self._quotas, self._warn)  # fmt: skip
+                        self._requests.handle, self._failures, self._quotas, Callers(self._store, self._grants),
+                        self._warn)  # fmt: skip
             # on the door's connection: a flood of asks must not delay the lease
             blobs = Port(self._connections.requests, self._world, self._port.source)
             relay = BlobRelay(blobs, self._allowed.may_fetch, self._failures)
@@ -187,7 +192,7 @@ class Term:
         own = await bus.kv(buckets.COORDINATOR)
         await migrate_format(own)
         await bus.prepare()
-        for bucket in (buckets.MODELS, buckets.DATASETS, buckets.SHARDS):
+        for bucket in (buckets.MODELS, buckets.DATASETS, buckets.SHARDS, upload_bucket(CLOUD)):  # workers make none
             await bus.blobs(bucket)
         self._store = ResourceStore(
             await bus.kv(buckets.RESOURCES), self._world, self._board.show, self._board.clear
@@ -205,6 +210,7 @@ class Term:
             self._port, self._store, versions, self._background, self.view, self._lock, self._board.show,
             self._write_desired, self._out, self._warn, self._failures, self._collect, self._connections.doors,
             lambda: self._features, self._allowed.let_fetch, self._remove, self._edges.offline, self._issuer,
+            self._grants.unnamed,
         )  # fmt: skip
         self._features = InstalledFeatures(context)
         self._collector = Collector(bus, self._store, self._features, self._lives, self._world, self._failures,
@@ -278,7 +284,13 @@ class Term:
             for edge, of_edge in feature.edge_loops(view).items():
                 loops[edge] = {**loops[edge], **of_edge} if edge in loops else of_edge
         datasets = _with_datasets(wanted, self._store.all(Dataset))
-        return await self._desired.decide(datasets, breaks, queues, loops)
+        projects = {
+            each.metadata.uid: each.project
+            for feature in self._features
+            for each in self._store.all(feature.kind)
+            if each.metadata.namespace not in ("", DEFAULT_PROJECT)
+        }
+        return await self._desired.decide(datasets, breaks, queues, loops, projects)
 
     async def _desired_of(
         self, feature: Feature[Any], view: View, breaks: Breaks

@@ -40,7 +40,7 @@ from heliograph.edge_agent.inventory import Inventory, OwnDatasets
 from heliograph.edge_agent.journal import Journal, KeptEvent
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.labelling import EdgeLabelling
-from heliograph.edge_agent.launcher import Launcher
+from heliograph.edge_agent.launcher import BUS, Launcher
 from heliograph.edge_agent.login_renewal import LoginRenewal
 from heliograph.edge_agent.loop_files import LoopFiles
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
@@ -53,11 +53,13 @@ from heliograph.edge_agent.package_allowance import AllowedPackages
 from heliograph.edge_agent.package_store import PackageStore
 from heliograph.edge_agent.reconciler import Reconciler
 from heliograph.edge_agent.reporter import Reporter
+from heliograph.edge_agent.served_projects import ServedProjects
 from heliograph.edge_agent.supervisor import Supervisor
 from heliograph.edge_agent.task_code import TaskCode
 from heliograph.edge_agent.unserved_responder import UnservedResponder
 from heliograph.edge_agent.upload_sender import UploadSender
 from heliograph.edge_agent.uploads import Uploads
+from heliograph.edge_agent.worker_logins import WorkerLogins
 from heliograph.edge_agent.worker_reports import refusals, worker_reports
 
 
@@ -89,10 +91,12 @@ class Agent:
         if config.node != config.cloud:
             self._node = Port(connect(config.node, root=config.root, world=world, name="agent"), world, source)
         environment = {
-            "HELIOGRAPH_BUS": config.worker_node,
+            BUS: config.worker_node,
             "HELIOGRAPH_ROOT": config.root,
             "HELIOGRAPH_EDGE": self._edge,
         }
+        issuer, warn = config.worker_issuer, self._log.warn
+        logins = WorkerLogins(issuer, self._edge, world, warn) if issuer is not None else None
         models = config.state / "models"
         self._launcher = launcher
         code = [replace(root, state=config.state.resolve()) for root in config.code]
@@ -107,7 +111,7 @@ class Agent:
             world, launcher, environment, models, task_code.directories, self._wake, self._log.log_worker,
             lambda task: found.working_directory if (found := task_code.of(task)) is not None else None,
             lambda task: code_digest_of(task, task_code.of(task)), lambda task: self._inventory.files_of(task),
-            self._round_secret,
+            self._round_secret, logins,
         )  # fmt: skip
         self._models = ModelStore(models, blobs, world, self._wake, self._log.warn)
         self._held = HeldUploads(config.state / "held", world, self._log.warn)
@@ -145,6 +149,7 @@ class Agent:
         self._unserved = UnservedResponder(self._node, self._supervisor.services, self._on_refused_event)
         place = f"{config.state.name}, journal {self._journal.uuid}"
         self._trust = ModelTrust(config.model_keys, self._loops.from_elsewhere)
+        self._served = ServedProjects(config.projects, self._log.warn)
         self._claim = NameClaim(self._cloud, self._edge, place, self._background, self._failures, config.edge_signer)
         self._desired = DesiredDocument(
             self._cloud, self._edge, self._journal, self._background, self._wake, self._resynced, self._log.warn,
@@ -154,7 +159,7 @@ class Agent:
         self._reconciler = Reconciler(
             self._node, self._edge, self._supervisor, launcher, self._models, self._prefetcher, self._inventory,
             self._packages, task_code, config.capacity, self._background, self._log.warn, self._failures,
-            self._trust.objection, lambda: self._loops.needed,
+            lambda task: self._served.objection(task) or self._trust.objection(task), lambda: self._loops.needed,
         )  # fmt: skip
         self._reporter = Reporter(
             self._cloud, self._edge, self._claim.settled, self._report,
@@ -214,7 +219,7 @@ class Agent:
     async def _reconcile(self) -> None:
         while True:
             self._changed.clear()
-            desired = self._desired.newest
+            desired = self._served.applied(self._desired.newest)
             self._labelling.follow(desired, self._desired.is_present)
             self._loops.follow(desired, self._desired.is_present)
             self._held.follow([task.job_uid for task in desired.tasks] + [loop.uid for loop in desired.loops.values()])

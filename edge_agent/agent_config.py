@@ -9,6 +9,7 @@ from pathlib import Path
 
 from heliograph.bus.connection_url import INSECURE, ConnectionUrl
 from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.bus.nats.worker_issuer import WorkerIssuer
 from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import Refused
 from heliograph.edge_agent.admission import UNKNOWN, Capacity
@@ -25,7 +26,8 @@ class AgentConfig:
     Attributes:
         cloud: URL of the cloud's NATS; the agent dials out.
         node: URL of the node's broker, mqtt:// on an edge; the cloud's agent gives its NATS.
-        worker_node: URL of the node's broker with the workers' credentials.
+        worker_node: URL of the node's broker with the workers' credentials; without a login where each launch gets one.
+        worker_issuer: signs a login for each launch; None where the workers share that of ``worker_node``.
         state: directory for journal, models and workers.
         code: roots under which a task's script may lie.
         data: roots under which a Dataset's file may lie.
@@ -44,6 +46,7 @@ class AgentConfig:
         capacity: what the node has for workers that ask for memory or GPUs.
         label_columns: the column with the labels, of the edge's own data sets.
         tells_labels: whether the edge tells how often each label occurs in its data sets.
+        projects: those whose jobs and services may run here; empty for all.
         unenforced: what the site policy asks for and this machine cannot enforce, a sentence each.
     """
 
@@ -68,7 +71,9 @@ class AgentConfig:
     coordinator_keys: PinnedKeys | None = None
     edge_signer: Ed25519Signer | None = None
     capacity: Capacity = UNKNOWN
+    projects: tuple[str, ...] = ()
     unenforced: tuple[str, ...] = ()
+    worker_issuer: WorkerIssuer | None = None
 
 
 def require_signatures(config: AgentConfig, environment: Mapping[str, str] = os.environ) -> None:

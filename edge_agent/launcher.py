@@ -1,20 +1,26 @@
 """The launcher interface: a node's worker may be a process, a pod or a task of a simulation.
 
 A launcher hands a worker its secret as a file, or directly where the worker is a task of this process; the secret is in
-no environment variable. Its users see no pipes, process ids, signals or shared directories: a launcher hands over the
-lines that a worker prints, its exit, and the files that it has staged.
+no environment variable. A worker's login to the broker is a file in its own directory; its path is in one. The users of
+a launcher see no pipes, process ids, signals or shared directories: it hands over the lines that a worker prints, its
+exit, and the files that it has staged.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from heliograph.bus.connection_url import with_credentials
 from heliograph.core.errors import HeliographError
 
+BUS = "HELIOGRAPH_BUS"
+"""The environment variable with the URL of the broker that a worker connects to."""
+LOGIN_FILE = "login.creds"
+"""Name of the file with a launch's login in the worker's own directory."""
 SECRET_FILE = "HELIOGRAPH_SECRET_FILE"
 """The environment variable with the path at which a worker reads its secret once, as hexadecimal digits: a pipe that it
 inherits, or a file that is mounted into its pod."""
@@ -40,6 +46,7 @@ class LaunchRequest:
         working_directory: the directory whose files the worker's script finds by relative names, as the agent sees it;
             None where it runs no script. The worker may write in a directory of its own alone.
         data: the data sets of its task, as the agent sees them.
+        login: the launch's login to the broker, as the text of a file; empty where the environment's URL has one.
     """
 
     worker: str
@@ -51,17 +58,21 @@ class LaunchRequest:
     job: str = ""
     working_directory: Path | None = None
     data: tuple[Path, ...] = ()
+    login: str = field(default="", repr=False)
 
     def variables(self, directory: str, models: str, code: Iterable[str]) -> dict[str, str]:
-        """Return the worker's environment variables, without its secret.
+        """Return the worker's environment variables, without its secret and its login.
 
         Args:
             directory: the worker's own directory, as the worker sees it; it stages files under ``staged``.
             models: directory of the node's models, as the worker sees it.
             code: the request's ``code``, as the worker sees it.
         """
+        file = Path(directory) / LOGIN_FILE
+        bus = {BUS: with_credentials(self.environment[BUS], file)} if self.login else {}
         return {
             **self.environment,
+            **bus,
             "HELIOGRAPH_WORKER": self.worker,
             "HELIOGRAPH_DIRECTORY": directory,
             "HELIOGRAPH_MODELS": models,
@@ -107,6 +118,12 @@ class WorkerFiles(Protocol):
 
         Staged files stay: they may still have to be uploaded.
         """
+        ...
+
+    async def hand_login(self, worker: str, text: str) -> None:
+        """Replace the login of a worker that runs; a reader never sees half of it. An empty text takes it away.
+
+        Raise OSError where it cannot be written."""
         ...
 
     def path_for(self, worker: str, path: Path) -> str:

@@ -85,6 +85,8 @@ class ProcessLauncher(SharedDirectory):
             await self._start_guard()
             place = await self._place_for(request)
             directory.mkdir(parents=True, exist_ok=True)
+            if request.login:
+                await self.hand_login(request.worker, request.login)
             own = [directory, *([place.directory] if place is not None else ())]
             writes = [*own, request.models] if request.role in _MAKE_MODELS else own
             confinement = await self._world.in_thread(self._confiner.confine, request, directory, writes)

@@ -6,6 +6,9 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from heliograph.core.private_files import write_private
+from heliograph.edge_agent.launcher import LOGIN_FILE
+
 
 class SharedDirectory:
     """``WorkerFiles`` where agent and workers see the same disk under the same paths."""
@@ -28,6 +31,13 @@ class SharedDirectory:
         for updates in self.directory.glob("*/updates"):
             if updates.parent.name not in wanted:
                 shutil.rmtree(updates, ignore_errors=True)
+
+    async def hand_login(self, worker: str, text: str) -> None:
+        file = self.of(worker) / LOGIN_FILE
+        if text:  # another file takes its place: the right to the directory holds for it too
+            write_private(file, text)
+        else:
+            file.unlink(missing_ok=True)
 
     def path_for(self, worker: str, path: Path) -> str:
         return str(path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from heliograph.edge_agent.launcher import Launcher, LaunchFailed, LaunchRequest
 from heliograph.edge_agent.node_capacity import visible_gpus
 from heliograph.edge_agent.reconcile import State
 from heliograph.edge_agent.supervised_worker import Worker
+from heliograph.edge_agent.worker_logins import WorkerLogins
 
 BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before the first, second, … start again; the last one repeats."""
@@ -42,6 +44,7 @@ class Supervisor:
         code_digest: returns the digest of the code of a task's script. It reads files, and is called in a thread.
         data: returns the files of a task's data sets.
         signing_secret: returns the secret of the key by which a task's worker signs for the cloud; empty for none.
+        logins: gives each launch a login of its own; None where all have that of the environment's URL.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Supervisor:
         code_digest: Callable[[WorkerTask], str] = lambda task: "",
         data: Callable[[WorkerTask], tuple[Path, ...]] = lambda task: (),
         signing_secret: Callable[[WorkerTask], bytes] = lambda task: b"",
+        logins: WorkerLogins | None = None,
     ) -> None:
         self._world = world
         self._launcher = launcher
@@ -69,6 +73,7 @@ class Supervisor:
         self._code_digest = code_digest
         self._data = data
         self._signing_secret = signing_secret
+        self._logins = logins
         self.workers: dict[str, Worker] = {}
 
     def launch(self, task: WorkerTask, gpus: tuple[str, ...] = ()) -> None:
@@ -252,12 +257,19 @@ class Supervisor:
 
     async def _run(self, worker: Worker) -> str:
         """Start the worker once and follow it to its end. Return a description of the end."""
+        if self._logins is None:
+            return await self._run_with(worker, "")
+        hand = partial(self._launcher.hand_login, worker.task.worker)
+        async with self._logins.of_launch(worker.task, hand) as login:
+            return await self._run_with(worker, login)
+
+    async def _run_with(self, worker: Worker, login: str) -> str:
         worker.tail.clear()
         task = worker.task
         request = LaunchRequest(
             task.worker, task.role, worker.secret + self._signing_secret(task),
             {**self._environment, **visible_gpus(worker.gpus)}, self._models, self._code(task), task.job,
-            self._working_directory(task), self._data(task),
+            self._working_directory(task), self._data(task), login,
         )  # fmt: skip
         if isinstance(task, ScriptTask):
             worker.code = await self._world.in_thread(self._code_digest, task)

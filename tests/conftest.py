@@ -33,9 +33,8 @@ USERS = (
     User("agent-edge-1", "of-edge-1", "agent", "edge-1"),
     User("agent-edge-2", "of-edge-2", "agent", "edge-2"),
     User("worker", "of-worker", "worker"),
-    User("cloud-worker", "of-cloud-worker", "cloud-worker"),
 )
-"""A login for each role, an agent for each of two edges, and two users."""
+"""A login for each role that has one by name, an agent for each of two edges, and two users."""
 
 
 TOYS = {"ToyMoments": "toy_algorithms:Moments", "ToyClusters": "toy_algorithms:Clusters"}

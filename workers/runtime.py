@@ -22,7 +22,7 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import encode
 from heliograph.bus.contract.payloads import Assignment, ScriptTask, WorkerState
 from heliograph.bus.contract.payloads.worker_tasks import WorkerTaskBase
-from heliograph.bus.contract.permissions import upload_bucket
+from heliograph.bus.contract.permissions import inbox_of, upload_bucket, worker_login
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Topic
 from heliograph.bus.port import Port
@@ -105,7 +105,11 @@ class Runtime:
     def __init__(self, environment: WorkerEnvironment, world: World) -> None:
         self.environment = environment
         self.world = world
-        self.bus = connect(environment.bus, root=environment.root, world=world, name=environment.worker)
+        self.bus = connect(
+            environment.bus, root=environment.root, world=world, name=environment.worker,
+            inbox=inbox_of(worker_login(environment.worker)),
+        )  # fmt: skip
+        self.bus.makes_buckets = False
         self.incarnation = world.new_id()
         self.port = Port(self.bus, world, f"{environment.edge}/{environment.worker}/{self.incarnation}")
         self._failures = Failures(lambda line: world.say(f"an assignment was refused: {line}"))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from heliograph.bus.contract.launch_permissions import Launch, launch_permissions
 from heliograph.bus.contract.permissions import Permissions, permissions
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.subjects import Subjects
@@ -31,9 +32,11 @@ DOOR_ROLES: tuple[Role, ...] = ("coordinator", "operator", "user", "participant"
 """Roles with a login at the MQTT door."""
 EDGE_TAG = "edge"
 """Name of the tag of a participant's token at the door that holds the participant's name."""
+WORKER_TAG, JOB_TAG, UID_TAG = "worker", "job", "uid"
+"""Names of the tags of a worker's token with its name, and its job's name and uid."""
 _OWN: tuple[Role, ...] = ("agent", "user", "participant")
 """Roles whose logins have an account of their own each."""
-_NAME, _EDGE = "their-name", "their-edge"
+_NAME, _EDGE, _WORKER, _JOB, _UID = "their-name", "their-edge", "their-worker", "their-job", "their-uid"
 """Names in whose place a wildcard, or a template of the server, is put."""
 _READS = "$JS.API.DIRECT.GET."
 _INBOX = "_INBOX."
@@ -87,7 +90,13 @@ def imports_of(
 
 
 def core_template(role: Role, root: str = DEFAULT_ROOT) -> Allowed:
-    """Return what the users of a role may do in CORE; the server puts the name of each into it."""
+    """Return what the users of a role may do in CORE; the server puts the name of each into it, and of a worker what
+    its tags name."""
+    if role == "cloud-worker":
+        launch = Launch(_WORKER, _JOB, _UID, CLOUD, _NAME)
+        tags = {_WORKER: WORKER_TAG, _JOB: JOB_TAG, _UID: UID_TAG}
+        named = {_NAME: "{{name()}}"} | {name: f"{{{{tag({tag})}}}}" for name, tag in tags.items()}
+        return _allowed(_filled(launch_permissions("cloud", launch, root), named))
     found = permissions(role, "cloud", root, CLOUD if role == "agent" else "", _NAME)
     return _allowed(_filled(found, {_NAME: "{{name()}}"}))
 
@@ -173,7 +182,7 @@ def _contains(outer: str, inner: str) -> bool:
 
 def _filled(found: Permissions, names: dict[str, str]) -> Permissions:
     publish = tuple(_put(each, names) for each in found.publish)
-    return Permissions(publish, tuple(_put(each, names) for each in found.subscribe), found.deny)
+    return Permissions(publish, tuple(_put(each, names) for each in found.subscribe), found.deny, found.answers)
 
 
 def _put(subject: str, names: dict[str, str]) -> str:
@@ -189,4 +198,4 @@ def _is_status(subject: str, root: str) -> bool:
 
 
 def _allowed(found: Permissions) -> Allowed:
-    return Allowed(found.publish, found.subscribe, found.deny)
+    return Allowed(found.publish, found.subscribe, found.deny, answers=found.answers)

@@ -76,6 +76,57 @@ class IssuedLogin(Document):
     cloud_keys: str = ""
 
 
+class EnrollUser(Named):
+    """A user asks for the login of the name by which it was invited.
+
+    Attributes:
+        key: public key that the user has made; the private one never leaves the user's machine.
+        at: when it was signed.
+        signature: of ``user_enrolment_bytes``, by the invitation's key.
+    """
+
+    changes = True
+
+    key: UserKey
+    at: Instant
+    signature: Signature
+
+
+class TokenQuery(RequestBody):
+    """Whoever asks wants a login at the MQTT door.
+
+    Attributes:
+        seconds: how long it is good.
+    """
+
+    changes = True
+
+    seconds: Annotated[int, Field(ge=60, le=366 * 86_400)] = 30 * 86_400
+
+
+class IssuedUserLogin(Document):
+    """A login for the key that asked; see ``IssuedLogin``."""
+
+    user: Label
+    token: Token
+    expires: int
+    renew_at: int
+    authorities: str = ""
+
+
+class IssuedToken(Document):
+    """A login at the MQTT door: user name and password. Whoever has the token is that user there until it expires."""
+
+    user: Label
+    token: Token
+    expires: int
+
+
+def user_enrolment_bytes(user: str, key: str, at: int) -> bytes:
+    """Return what the key of a user's invitation signs."""
+    return "\n".join(("heliograph user enrolment 1", user, key, str(at))).encode()
+
+
 def trust_tag(authorities: str, cloud_keys: str) -> str:
     """Return the tag by which a login names what its holder trusts: the broker's authorities, and the cloud's keys."""
     return f"trusts:{hashlib.sha256(f'{authorities}|{cloud_keys}'.encode()).hexdigest()}"

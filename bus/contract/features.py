@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel
 
 from heliograph.bus.contract import topics
+from heliograph.bus.contract.scopes import Scope
 from heliograph.core.errors import Refused
 from heliograph.core.lazy import Declaration, References
 
@@ -39,6 +40,7 @@ ENTRY_POINTS = "heliograph.features"
 """The entry-point group in which a package outside Heliograph names its declarations, one entry each."""
 READ = ("list", "get", "watch")
 """Verbs of a kind whose resources only the coordinator makes."""
+ANYONE: Literal["anyone"] = "anyone"
 CATALOG = ("create", "list", "get", "watch", "update", "delete")
 
 
@@ -53,6 +55,10 @@ class Verb(Declaration):
             ``dry_run``.
         answer: result of the answer; None where it is the resource.
         named: whether the request is about one resource, the one of ``body.name``.
+        scope: what a caller needs, whoever owns the resource: a scope in its project, in any where the request is about
+            none; ``anyone`` where the request proves by itself who asks. Without it a viewer reads, and an owner or an
+            admin changes.
+        participants: whether a program that takes part in a job by itself may ask, too.
     """
 
     name: str
@@ -60,6 +66,8 @@ class Verb(Declaration):
     body: type[BaseModel] = field(default_factory=lambda: request_bodies.Named)
     answer: type[BaseModel] | None = field(default_factory=lambda: None)
     named: bool = True
+    scope: Scope | Literal["anyone"] | None = field(default_factory=lambda: None)
+    participants: bool = False
 
 
 WRITES = {
@@ -144,26 +152,28 @@ class FeatureDeclaration(Declaration):
 
 JOIN_VERBS = (
     Verb("join", "Let an edge take part in a job, or the participant that asks; answer what it has to do now.",
-         join_bodies.Join, payloads.Participation),
+         join_bodies.Join, payloads.Participation, participants=True),
     Verb("weights", "Answer a participant with a part of the weights that a job trains from now, or has ended with.",
-         join_bodies.GetWeights, payloads.WeightsPart),
+         join_bodies.GetWeights, payloads.WeightsPart, participants=True),
     Verb("upload", "Take a part of a participant's weights, which are too large for an update.",
-         join_bodies.UploadWeights, payloads.UploadState),
+         join_bodies.UploadWeights, payloads.UploadState, participants=True),
 )  # fmt: skip
 COLLECT = Verb(
     "collect", "Delete what has come to the end of its life: old versions, blobs that nothing names, cut uploads and "
     "records of rounds. What is deployed or named is never taken.", garbage.Collect, garbage.Garbage, named=False,
+    scope="operator",
 )  # fmt: skip
 _LABELLING = (
     Verb("claim", "Take a lease on tasks: each is given to one labeller, and never twice to the same one.",
-         label_requests.ClaimTasks, label_requests.Claimed),
-    Verb("renew", "Keep a lease for as long again.", label_requests.RenewLease, label_requests.Renewed),
+         label_requests.ClaimTasks, label_requests.Claimed, scope="submitter"),
+    Verb("renew", "Keep a lease for as long again.", label_requests.RenewLease, label_requests.Renewed,
+         scope="submitter"),
     Verb("submit", "Give a label for a claimed task, or replace the labeller's own earlier one.",
-         label_requests.SubmitLabel, label_requests.Submitted),
-    Verb("skip", "Pass over a claimed task.", label_requests.SkipTask, label_requests.Given),
-    Verb("release", "Give a claimed task back.", label_requests.ReleaseLease, label_requests.Given),
+         label_requests.SubmitLabel, label_requests.Submitted, scope="submitter"),
+    Verb("skip", "Pass over a claimed task.", label_requests.SkipTask, label_requests.Given, scope="submitter"),
+    Verb("release", "Give a claimed task back.", label_requests.ReleaseLease, label_requests.Given, scope="submitter"),
     Verb("propose", "Add a model's prediction to a task; above the calibrated bar it becomes a label.",
-         label_requests.ProposeLabel, label_requests.Proposed),
+         label_requests.ProposeLabel, label_requests.Proposed, scope="submitter"),
     Verb("sample", "Read a task's sample, a part at a time, where it is too large for the answer to `claim`.",
          label_requests.ReadSample, label_requests.SamplePart),
     Verb("tasks", "List tasks with their labels, conflicts too.", label_requests.ListTasks, label_requests.TaskPage),
@@ -276,7 +286,7 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         "edges", resources.Edge,
         (*READ, "delete",
          Verb("revoke", "Take an edge's login away; its connections end, and what is stored for it is deleted.",
-              enrolment.Revoke)),
+              enrolment.Revoke, scope="admin")),
         collection="edges",
         coordinator="heliograph.coordinator.edges.feature:EdgeFeature",
         command_line="heliograph.cli.features.catalog_columns:EDGES",
@@ -285,12 +295,25 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
         "invitations", resources.Invitation,
         (*CATALOG,
          Verb("enroll", "Give a node that has an invitation its login. Anybody may ask; the invitation's key signs.",
-              enrolment.Enroll, enrolment.IssuedLogin),
+              enrolment.Enroll, enrolment.IssuedLogin, scope=ANYONE),
          Verb("renew", "Give an edge a login that is good for longer. Anybody may ask; the edge's key signs.",
-              enrolment.Renew, enrolment.IssuedLogin, named=False)),
+              enrolment.Renew, enrolment.IssuedLogin, named=False, scope=ANYONE)),
         collection="invitations",
         coordinator="heliograph.coordinator.identity.controller:InvitationFeature",
         command_line="heliograph.cli.features.catalog_columns:INVITATIONS",
+    ),
+    FeatureDeclaration(
+        "users", resources.User,
+        (*CATALOG,
+         Verb("enroll", "Give an invited user its login. Anybody may ask; the invitation's key signs.",
+              enrolment.EnrollUser, enrolment.IssuedUserLogin, scope=ANYONE),
+         Verb("renew", "Give a user a login that is good for longer. Anybody may ask; the user's key signs.",
+              enrolment.Renew, enrolment.IssuedUserLogin, named=False, scope=ANYONE),
+         Verb("token", "Give whoever asks a password for MQTT, in its own name.", enrolment.TokenQuery,
+              enrolment.IssuedToken, named=False)),
+        collection="users",
+        coordinator="heliograph.coordinator.identity.users:UserFeature",
+        command_line="heliograph.cli.features.catalog_columns:USERS",
     ),
     FeatureDeclaration(
         "quarantine", resources.Quarantine, (*READ, "delete"),

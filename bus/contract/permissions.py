@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from heliograph.bus.contract import buckets
+from heliograph.bus.contract.features import ANYONE, Verb
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.subjects import FROM_ANOTHER_ACCOUNT, Subjects
+from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.contract.topics import DEFAULT_ROOT, JOB_ENDED, REQUEST, TASK, Role, Topic
 from heliograph.core.names import CLOUD, is_label, require_label
 
 Place = Literal["cloud", "node"]
-PARTICIPANT_VERBS = ("join", "weights", "upload")
-"""Verbs of ``jobs`` that a participant asks: all that it needs to take part, and nothing that changes a resource."""
-ENROLMENT_VERBS = ("enroll", "renew")
-"""Verbs of ``invitations`` that a newcomer asks: its key says who it is."""
 ANONYMOUS, NEWCOMER = "anonymous", "newcomer"
-"""Login of clients that send none, and the name without a password by which a node asks for a login."""
+"""Login of clients that send none, and the name without a password by which whoever has no login asks for one."""
+OPERATOR = "operator"
+"""Login of whoever runs the cloud."""
 _UPLOADS = "up-"
-_AGENT, _PARTICIPANT = "agent-", "participant-"
+_AGENT, _PARTICIPANT, _WORKER = "agent-", "participant-", "worker-"
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Permissions:
     deny: tuple[str, ...] = ("$MQTT.>",)
     """Subjects that nobody may publish: the broker's own MQTT subjects, which can forge retained messages. Denying
     subscriptions too would make the broker refuse every QoS 1 subscription."""
+    answers: bool = False
+    """Whether it may answer each message that it gets, wherever that asks for the answer."""
 
 
 def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = "", login: str = "") -> Permissions:
@@ -54,7 +56,7 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
         params["edge"] = edge
     if role in ("user", "participant"):
         params["client"] = login
-    carried = [topic for topic in declared().topics if _carries(topic, place)]
+    carried = [topic for topic in declared().topics if carries(topic, place)]
     if role == "agent" and edge not in ("", CLOUD):  # the cloud's broker is the node's of the agent ``cloud`` alone
         carried = [topic for topic in carried if not topic.node_only]
         brought = [topic for topic in carried if topic.bridged != "up"]  # the others come to the agent on its node
@@ -67,10 +69,10 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
         public = (subjects.subject("status"), subjects.subject(JOB_ENDED.filter()))
         subscribe = [subject for subject in subscribe if subject.startswith(public)]
     if role == "newcomer" and place == "cloud":
-        publish = [subjects.subject(REQUEST.at(resource="invitations", verb=verb)) for verb in ENROLMENT_VERBS]
+        publish = [subjects.subject(each) for each in requests_of(lambda verb: verb.scope == ANYONE)]
     if role == "participant":
         publish.remove(subjects.subject(REQUEST.filter()))
-        publish += [subjects.subject(REQUEST.at(resource="jobs", verb=verb)) for verb in PARTICIPANT_VERBS]
+        publish += [subjects.subject(each) for each in requests_of(lambda verb: verb.participants)]
     if role in ("user", "anonymous") and place == "node":  # only labellers' requests are taken there, by the agent
         publish = [subject for subject in publish if not subject.startswith(subjects.subject("request"))]
         publish.append(subjects.subject(REQUEST.filter(resource="labels")))
@@ -91,6 +93,13 @@ def permissions(role: Role, place: Place, root: str = DEFAULT_ROOT, edge: str = 
         publish += more_publish
         subscribe += more_subscribe
     return Permissions(tuple(publish), tuple(subscribe), ("$MQTT.>",) if publish else (">",))
+
+
+def requests_of(chosen: Callable[[Verb], bool]) -> list[str]:
+    """Return the addresses of the requests whose declaration is chosen."""
+    features = declared().features.items()
+    verbs = [(plural, verb) for plural, feature in features for verb in feature.own_verbs.values()]
+    return [REQUEST.at(resource=plural, verb=verb.name) for plural, verb in verbs if chosen(verb)]
 
 
 def inbox_of(name: str) -> str:
@@ -123,6 +132,11 @@ def participant_of(login: str) -> str:
     return _after(_PARTICIPANT, login)
 
 
+def worker_login(name: str) -> str:
+    """Return the login of a launch of this worker: no other component's, whatever the worker's name."""
+    return f"{_WORKER}{name}"
+
+
 def upload_bucket(edge: str) -> str:
     """Return the name of the bucket for what an edge or a participant has made. An update of an edge's own training
     lies on the edge's disk instead, under the same name."""
@@ -144,7 +158,7 @@ def _after(prefix: str, login: str) -> str:
     return name if name != login and is_label(name) else ""
 
 
-def _carries(topic: Topic[Any], place: Place) -> bool:
+def carries(topic: Topic[Any], place: Place) -> bool:
     """Return whether the place's broker carries a topic. The cloud's agent and its workers use node-only topics too."""
     of_node = topic.node_only or topic.bridged != "no" or "anonymous" in topic.publishers
     return place == "cloud" or of_node or topic.delivery in ("status", "request")
@@ -155,10 +169,6 @@ def _jetstream(role: Role, subjects: Subjects, edge: str) -> tuple[list[str], li
         of_all = (buckets.MODELS, buckets.PACKAGES, buckets.DATASETS, buckets.SHARDS)
         shared = [subjects.stream_name(each) for each in of_all]
         return ["$JS.API.>", *(f"$O.{each}.>" for each in shared), "$JS.ACK.>"], []
-    if role == "cloud-worker":
-        rounds = subjects.stream_name(buckets.ROUNDS)
-        return ["$JS.API.>", "$JS.ACK.>", f"$KV.{rounds}.>", "$O.>", "_INBOX.>",
-                f"{FROM_ANOTHER_ACCOUNT}>"], ["_INBOX.>"]  # fmt: skip
     if role == "agent":
         api = [
             _last_event(subjects, TASK, edge),

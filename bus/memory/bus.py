@@ -146,7 +146,7 @@ class MemoryBus(Bus):
                 raise Unreachable(f"no answer to {topic} in {timeout:g} s") from None
 
     def consume(
-        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0
+        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0, name: str = ""
     ) -> Subscription:
         return self._consume(pattern, durable, start)
 

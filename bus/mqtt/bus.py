@@ -208,7 +208,7 @@ class MqttBus(Bus):
         return json.dumps(tree).encode() if body[:1] == b"{" else bytes(msgpack.packb(tree))
 
     def consume(
-        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0
+        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0, name: str = ""
     ) -> Subscription:
         return self._consume(pattern, durable)
 

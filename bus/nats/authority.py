@@ -5,6 +5,7 @@
     logins/NAME.creds    a login on NATS: a token with the key that its user signs with
     logins/NAME.mqtt     a login at the MQTT door: a token that is the password
     callout.json         keys of whoever decides about clients without a token
+    worker-issuer.json   the key by which the cloud's agent signs the logins of its workers
 
 Whoever has the directory is every login. The server gets public keys and tokens of accounts alone.
 """
@@ -40,6 +41,7 @@ from heliograph.bus.contract.permissions import NEWCOMER, agent_login
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
 from heliograph.bus.nats.auth_callout import CalloutKeys
 from heliograph.bus.nats.authority_keys import AuthorityKeys
+from heliograph.bus.nats.worker_issuer import WORKER_ISSUER, WorkerIssuer
 from heliograph.core.errors import Refused
 from heliograph.core.identity.claims import (
     MQTT_CONNECTIONS,
@@ -119,6 +121,7 @@ class Authority:
         make_private(self._directory / "logins")
         own = {ENROL: Login(NEWCOMER, "newcomer")}
         own |= {agent_login(edge): _agent_of(edge) for edge in self._keys.enrolled}
+        own |= {account_of("user", user): Login(user, "user") for user in self._keys.users}
         own |= {account_of(each.role, each.name, each.edge): each for each in named.values()}
         for name in (CORE, DOOR, GUESTS, SYSTEM, *own):
             self._keys.make(self._keys.accounts, name, self._world)
@@ -129,6 +132,7 @@ class Authority:
         self._issue_own_login(self._system, SYSTEM)
         self._issue_own_login(_CALLOUT, GUESTS)
         self._write_callout_keys()
+        WorkerIssuer(self._public(CORE), self._scope(CORE, "cloud-worker")).write(self._directory / WORKER_ISSUER)
         self._write_accounts([self._core(), self._door(), self._guests(), self._sys(), *(
             self._account(name, login) for name, login in own.items() if name not in (CORE, DOOR)
         )])  # fmt: skip
@@ -199,6 +203,71 @@ class Authority:
         self._keys.revoked.setdefault(account, {})[self._keys.enrolled.pop(edge)] = now
         self._keys.write(self._file)
         return self._account_token(self._account(account, _agent_of(edge)))
+
+    @property
+    def users(self) -> Mapping[str, str]:
+        """The public key of each user that has enrolled, by name."""
+        return self._keys.users
+
+    @property
+    def made_users(self) -> list[str]:
+        """The names of users whose login was made here, with its key."""
+        return [name for account, logins in self._keys.logins.items() for name in logins
+                if account == account_of("user", name)]  # fmt: skip
+
+    def issues(self, login: str) -> bool:
+        """Return whether a login of that name was made here, with its key, and did not enrol."""
+        return any(login in logins for logins in self._keys.logins.values()) and login not in self._keys.users
+
+    def revoked_of_user(self, user: str) -> frozenset[str]:
+        """Return the public keys by which a user had a login that was taken away."""
+        return frozenset(self._keys.revoked.get(account_of("user", user), ()))
+
+    def issuer_of_user(self, user: str) -> str:
+        """Return the public key that signs for the logins of a user; empty for one that never had any."""
+        key = self._keys.accounts.get(account_of("user", user))
+        return key.public if key is not None else ""
+
+    def enroll_user(self, user: str, key: str) -> tuple[str, ...]:
+        """Note that the holder of a public key is a user, in place of an earlier key; return the token of its account,
+        for the server."""
+        account, before = account_of("user", user), self._keys.users.get(user)
+        self._keys.make(self._keys.accounts, account, self._world)
+        if before not in (None, key):
+            self._keys.revoked.setdefault(account, {})[str(before)] = int(self._world.now())
+        self._keys.users[user] = key
+        self._keys.write(self._file)
+        return (self._account_token(self._account(account, Login(user, "user"))),)
+
+    def login_of_user(self, user: str, expires: int) -> str:
+        """Return a token that lets an enrolled user in on NATS until ``expires``, in seconds since 1970."""
+        claims = UserClaims(subject=self._keys.users[user], name=user, expires=expires,
+                            connection_types=NATS_CONNECTIONS)  # fmt: skip
+        return encode(claims, self._keys.accounts[account_of("user", user)], self._world.now())
+
+    def door_token_of_user(self, user: str, expires: int) -> str:
+        """Return a token that lets an enrolled user in at the MQTT door until ``expires``, as its password."""
+        logins = self._keys.logins.setdefault(DOOR, {})
+        if user not in logins:
+            logins[user] = KeyPair("user", self._world.new_secret()).public
+            self._keys.write(self._file)
+        claims = UserClaims(subject=logins[user], name=user, expires=expires, account=self._public(DOOR))
+        return encode(claims, self._scope(DOOR, "user"), self._world.now())
+
+    def revoke_user(self, user: str) -> tuple[str, ...]:
+        """Take a user's logins away, also one that was made here; return the tokens of the accounts that lose them,
+        by which the server ends the connections."""
+        account, now = account_of("user", user), int(self._world.now())
+        key = self._keys.users.pop(user, None) or self._keys.logins.get(account, {}).pop(user, None)
+        at_door = self._keys.logins.get(DOOR, {}).pop(user, None)
+        for place, lost in ((account, key), (DOOR, at_door)):
+            if lost is not None:
+                self._keys.revoked.setdefault(place, {})[lost] = now
+        for file in (self.credentials(user), self.door_credentials(user)):
+            file.unlink(missing_ok=True)
+        self._keys.write(self._file)
+        own = (self._account_token(self._account(account, Login(user, "user"))),) if key is not None else ()
+        return own + ((self._account_token(self._door()),) if at_door is not None else ())
 
     def server_options(self) -> Mapping[str, Any]:
         """Return the options of nats-server by which it trusts this authority alone."""
@@ -326,7 +395,7 @@ class Authority:
         now = int(self._world.now())
         for account, logins in self._keys.logins.items():
             for name in [*logins]:
-                if name in (self._system, _CALLOUT):
+                if name in (self._system, _CALLOUT) or (account == DOOR and name in self._keys.users):
                     continue
                 login = named.get(name)
                 places = {account_of(login.role, login.name, login.edge), DOOR} if login is not None else set()

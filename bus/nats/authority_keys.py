@@ -23,6 +23,7 @@ class AuthorityKeys:
         logins: public key of each login, by account and name.
         revoked: public keys of logins that were taken away, with the time in seconds since 1970, by account.
         enrolled: public key of each edge that has enrolled, and whose private key never was here, by its name.
+        users: the same of users.
     """
 
     operator: KeyPair
@@ -31,6 +32,7 @@ class AuthorityKeys:
     logins: dict[str, dict[str, str]] = field(default_factory=dict)
     revoked: dict[str, dict[str, int]] = field(default_factory=dict)
     enrolled: dict[str, str] = field(default_factory=dict)
+    users: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path, world: World) -> AuthorityKeys:
@@ -48,6 +50,7 @@ class AuthorityKeys:
                 {account: dict(logins) for account, logins in tree["logins"].items()},
                 {account: dict(keys) for account, keys in tree["revoked"].items()},
                 dict(tree.get("enrolled", {})),
+                dict(tree.get("users", {})),
             )
         except FileNotFoundError:
             return cls(KeyPair("operator", world.new_secret()))
@@ -63,6 +66,7 @@ class AuthorityKeys:
             "logins": self.logins,
             "revoked": self.revoked,
             "enrolled": self.enrolled,
+            "users": self.users,
         }
         text = json.dumps(tree)
         if not file.exists() or file.read_text() != text:

@@ -29,9 +29,12 @@ class BucketTransfers:
     Args:
         store: name of the object store on the broker.
         bucket: its name in errors.
+        writer: name of this process, by which the broker stores no chunk of it twice; empty where a blob may be deleted
+            and stored anew within the broker's window of two minutes.
     """
 
-    def __init__(self, store: str, bucket: str, world: World) -> None:
+    def __init__(self, store: str, bucket: str, world: World, writer: str = "") -> None:
+        self._writer = writer
         self._store = store
         self._bucket = bucket
         self._world = world
@@ -54,13 +57,18 @@ class BucketTransfers:
                     if stop.is_set():
                         raise Unreachable(f"blob {ref.digest[:12]}: the upload was cancelled")
                     with view[start : start + CHUNK] as chunk:
-                        link.publish(chunks, chunk, f"{PLACE}: {start // CHUNK}")
+                        link.publish(chunks, chunk, self._header(ref.digest, start // CHUNK))
                     waiting += 1
                     while waiting >= WINDOW:
                         waiting -= _acknowledged(link)
             link.publish(meta, self.described(ref))  # without waiting for the chunks: readers detect gaps
             for _ in range(waiting + 1):
                 _acknowledged(link)
+
+    def _header(self, digest: str, place: int) -> str:
+        """Return the header of a chunk. Those of an attempt that was cut may still be on their way to the broker."""
+        once = f"\r\nNats-Msg-Id: {self._writer}.{digest}.{place}" if self._writer else ""
+        return f"{PLACE}: {place}{once}"
 
     def download(
         self, link: BulkLink, inbox: str, ref: WeightsRef, target: Path, check: Check | None, stop: threading.Event

@@ -41,11 +41,13 @@ class NatsBlobs:
         store: name of the object store on the broker.
         max_bytes: bytes of all its blobs, at most.
         max_age: seconds after which a blob expires; 0 for never.
+        writer: see ``BucketTransfers``; needed by who may not delete a beginning whose chunks came twice.
     """
 
     def __init__(
-        self, connection: NatsConnection, links: BulkLinks, store: str, bucket: str, max_bytes: int, max_age: float = 0
-    ) -> None:
+        self, connection: NatsConnection, links: BulkLinks, store: str, bucket: str, max_bytes: int, max_age: float = 0,
+        writer: str = "",
+    ) -> None:  # fmt: skip
         self.bucket = bucket
         self._max_bytes = max_bytes
         self._max_age = max_age
@@ -53,7 +55,7 @@ class NatsBlobs:
         self._store = store
         self._world = connection.world
         self._links = links
-        self._transfers = BucketTransfers(store, bucket, self._world)
+        self._transfers = BucketTransfers(store, bucket, self._world, writer)
 
     async def prepare(self) -> None:
         """Create the bucket if it is missing, and set its limits again if another version has set others."""
@@ -66,7 +68,7 @@ class NatsBlobs:
             # a bound on its bytes that reserves none: nats-server sets max_bytes of each stream aside on its disk
             "max_msgs": self._max_bytes // CHUNK,
             "max_msg_size": CHUNK + HEADERS,
-            "allow_rollup_hdrs": True,
+            "allow_rollup_hdrs": False,  # else whoever may store a chunk may delete the whole bucket by a header
             "allow_direct": True,
             "num_replicas": 1,
         }
@@ -158,7 +160,7 @@ class NatsBlobs:
         """Store a blob's metadata anew: whoever collects garbage sees by its age that somebody wants it."""
         subject = f"$O.{self._store}.M.{encoded_name(ref.digest)}"
         body = self._transfers.described(ref)
-        answer = await self._connection.request(subject, body, headers={"Nats-Rollup": "sub"})
+        answer = await self._connection.request(subject, body)
         stored_at(answer.data, f"blob {ref.digest[:12]}")
 
     async def _beginning(self, digest: str, chunks: int) -> StoredBlob | None:

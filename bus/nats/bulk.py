@@ -22,7 +22,7 @@ TIMEOUT = 5.0
 SILENT_PINGS = 8
 """Pings of the broker without a message between, after which whoever was asked counts as gone: the broker lives."""
 _RECEIVE = 1 << 18
-_REFUSALS = ("permissions violation", "authorization violation", "authentication expired", "authentication revoked")
+_REFUSALS = ("permissions violation", "authorization violation", "authentication revoked")
 """What the broker says to a login that may not do something, or that it does not take."""
 _LAST_WORDS = 0.2
 """Seconds to wait for the broker's last lines on a closed connection."""
@@ -244,7 +244,8 @@ def _refusal(line: bytes) -> HeliographError:
     lower = reason.lower()
     if any(each in lower for each in _REFUSALS):
         return Forbidden(f"the broker refused the transfer: {reason}")
-    if "stale connection" in lower or "timeout" in lower or "shutdown" in lower:
+    # a login that expires ends its connections; the next one has a renewed login, or is refused
+    if any(each in lower for each in ("stale connection", "timeout", "shutdown", "authentication expired")):
         return Unreachable(f"bulk link: {reason}")
     return HeliographError(f"the broker refused the transfer: {reason}")
 

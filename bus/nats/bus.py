@@ -63,6 +63,7 @@ class NatsBus(Bus):
             ConnectionUrl.parse(url), self.subjects, world, self.link, name, inbox, self._on_slow
         )
         self._world = world
+        self._id = world.new_id()
         self._bounded = False
         self._kvs: dict[str, KeyValue] = {}
         self._stores: dict[str, NatsBlobs] = {}
@@ -187,9 +188,9 @@ class NatsBus(Bus):
             yield arrivals
 
     def consume(
-        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0
+        self, pattern: str, *, durable: str = "", start: int = 1, window: int = 256, max_bytes: int = 0, name: str = ""
     ) -> Subscription:
-        return consume(self.connection, pattern, durable, start, window, max_bytes)
+        return consume(self.connection, pattern, durable, start, window, max_bytes, name)
 
     async def last(self, topic: str) -> Message | None:
         stream, subject = self.subjects.stream_of(topic), self.subjects.subject(topic)
@@ -211,7 +212,8 @@ class NatsBus(Bus):
     async def kv(self, bucket: str) -> KeyValue:
         if bucket not in self._kvs:
             bucket_made = NatsKeyValue(self.connection, self.subjects.stream_name(bucket))
-            await bucket_made.prepare()
+            if self.makes_buckets:
+                await bucket_made.prepare()
             self._kvs[bucket] = bucket_made
         return self._kvs[bucket]
 
@@ -221,8 +223,11 @@ class NatsBus(Bus):
         # an upload is useless without the event that names it: it expires with that event if nobody deletes it
         uploads = topics.MODEL_UPDATE.stream if is_upload_bucket(bucket) else None
         max_age, most = (uploads.max_age, UPLOADS_MAX) if uploads is not None else (0, OTHERS_MAX)
-        store = NatsBlobs(self.connection, self._links, self.subjects.stream_name(bucket), bucket, most, max_age)
-        await store.prepare()
+        writer = "" if self.makes_buckets else self._id
+        name = self.subjects.stream_name(bucket)
+        store = NatsBlobs(self.connection, self._links, name, bucket, most, max_age, writer)
+        if self.makes_buckets:
+            await store.prepare()
         self._stores[bucket] = store
         return store
 

@@ -30,10 +30,10 @@ _INACTIVE = 5.0
 
 @asynccontextmanager
 async def consume(
-    connection: NatsConnection, pattern: str, durable: str, start: int, window: int, max_bytes: int = 0
+    connection: NatsConnection, pattern: str, durable: str, start: int, window: int, max_bytes: int = 0, name: str = ""
 ) -> AsyncIterator[AsyncIterator[Message]]:
     """Consume a stream; see ``Bus.consume``."""
-    puller = Puller(connection, pattern, durable, start, window, max_bytes)
+    puller = Puller(connection, pattern, durable, start, window, max_bytes, name=name)
     try:
         await puller.begin()
         yield puller
@@ -47,12 +47,14 @@ class Puller(AsyncIterator[Message]):
     Args:
         max_bytes: bounds the messages under way, besides ``window``.
         since: seconds since 1970; the first message is the first one that was stored then or later.
+        name: name of the consumer, unless it is durable; by default a random one.
     """
 
     def __init__(
         self, connection: NatsConnection, pattern: str, durable: str, start: int, window: int, max_bytes: int = 0,
-        since: float | None = None,
+        since: float | None = None, name: str = "",
     ) -> None:  # fmt: skip
+        self._name = name
         self._connection = connection
         self._stream = connection.subjects.stream_of(pattern)
         self._filter = connection.subjects.subject(pattern)
@@ -72,6 +74,8 @@ class Puller(AsyncIterator[Message]):
     async def begin(self) -> None:
         """Create the consumer and pull the first messages. Raises Forbidden if the login may not."""
         await self._connection.link.wait_up()
+        self._consumer = self._name
+        await self._delete()  # one of an earlier process has got messages, which would not come again
         await self._create()
         await self._renew()
 
@@ -108,7 +112,7 @@ class Puller(AsyncIterator[Message]):
                 config |= {"deliver_policy": "by_start_time", "opt_start_time": rfc3339(self._since)}
             else:
                 config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": self._next}
-            self._consumer = self._connection.world.new_id()
+            self._consumer = self._name or self._connection.world.new_id()
             config["name"] = self._consumer
             path = f"{self._stream}.{self._consumer}.{self._filter}"
         document = {"stream_name": self._stream, "config": config, "action": ""}

@@ -41,7 +41,7 @@ class NatsKeyValue:
             # bounds that reserve nothing on the broker's disk; max_bytes would
             "max_msgs": KEYS_MAX,
             "max_msg_size": VALUE_MAX,
-            "allow_rollup_hdrs": True,
+            "allow_rollup_hdrs": False,  # else whoever may put a value may delete the whole bucket by a header
             "allow_direct": True,
             "allow_atomic": True,
             "num_replicas": 1,

@@ -26,6 +26,7 @@ from heliograph.bus.transport import Bus, Message, require_live
 from heliograph.coordinator.api.fair_queue import FairQueue, Limits, Turn
 from heliograph.coordinator.api.request import Answer, Request
 from heliograph.coordinator.api.token_bucket import Rate, TokenBucket
+from heliograph.coordinator.authorization.callers import Callers
 from heliograph.coordinator.quotas import Quotas
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.failures import Failures, is_milestone, sentence_of
@@ -60,13 +61,18 @@ class _Arrived:
 
 
 class Door:
-    """Takes requests from every bus and answers each."""
+    """Takes requests from every bus and answers each.
+
+    Args:
+        buses: the cloud's broker, then external ones, which tell of nobody who asks.
+    """
 
     def __init__(
         self, buses: Sequence[Bus], log: Bus, world: World, handler: Handler, failures: Failures, quotas: Quotas,
-        warn: Callable[[str], None],
+        callers: Callers, warn: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._buses = buses
+        self._callers = callers
         self._log = log
         self._world = world
         self._handler = handler
@@ -212,7 +218,10 @@ class Door:
             params = _params(message.topic, topic)
             document = from_tree(tree, topic).data if is_event(tree) else tree
             caller = caller_of_message(message, reply_to, bus.root)
-            request = Request(params["resource"], params["verb"], document, topic, caller, turn.heavy, read, spend)
+            rights = self._callers.rights(message.sender, external=bus is not self._buses[0])
+            request = Request(
+                params["resource"], params["verb"], document, topic, caller, rights, turn.heavy, read, spend
+            )
             result = await self._handler(request)
             answer: Answer | dict[str, Any] = result if isinstance(result, Answer) else {"ok": True, "result": result}
         except Refused as error:

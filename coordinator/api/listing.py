@@ -35,8 +35,8 @@ class Listing:
         self._epoch = epoch
 
     async def list(self, kind: type[Resource], query: ListQuery, request: Request) -> Answer:
-        """Return the selected resources, sorted by name. Raise Refused where they are too many for one answer and the
-        query has no limit."""
+        """Return the selected resources that the caller may read, sorted by name. Raise Refused where they are too many
+        for one answer and the query has no limit."""
         selector = Selector.parse(query.selector)
         version = self._version(self._store.changes(kind))  # a change during this list is told by a watch
         names = self._store.names(kind)
@@ -45,7 +45,7 @@ class Listing:
         for name in names:
             await breaks.take()
             resource = self._store.get(kind, name)
-            if resource is None or not selector.matches(resource.selectable):
+            if resource is None or not (request.rights.sees(resource) and selector.matches(resource.selectable)):
                 continue
             if not page.add(resource):
                 if query.limit is None:
@@ -73,6 +73,8 @@ class Listing:
         for change in changes:
             await breaks.take()
             resource = self._store.get(kind, change.name)
+            if resource is not None and not request.rights.sees(resource):
+                continue
             if resource is not None and selector.matches(resource.selectable):
                 more = not page.add(resource)
             else:

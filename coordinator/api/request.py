@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from heliograph.coordinator.authorization.rights import Rights
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -14,7 +16,8 @@ class Request:
 
     Attributes:
         document: the parsed body; the handler may change it.
-        caller: the caller that its reply address names; empty without one.
+        caller: the login that the broker names, or the caller that its reply address names; empty without both.
+        rights: what the caller may do.
         heavy: whether validating the document takes long enough to do it in a thread.
         read: called once the document has been read, so that the next heavy one may be.
         spend: called with bytes that the request costs its caller beside those of request and answer.
@@ -25,6 +28,7 @@ class Request:
     document: Any
     topic: str
     caller: str = ""
+    rights: Rights = field(default_factory=Rights)
     heavy: bool = False
     read: Callable[[], None] = lambda: None
     spend: Callable[[int], None] = lambda size: None

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from heliograph.bus.contract.features import WRITES, Verb
+from heliograph.bus.contract.features import STANDARD, WRITES, Verb
 from heliograph.bus.contract.registry import declared, parse_resource
 from heliograph.bus.contract.request_bodies import Change
 from heliograph.bus.contract.resources import Resource, dump, refusal_of
@@ -20,6 +21,8 @@ from heliograph.coordinator.api.listing import Listing
 from heliograph.coordinator.api.precondition import check_absent, check_update
 from heliograph.coordinator.api.request import Answer, Request
 from heliograph.coordinator.api.status_board import public_document, public_json
+from heliograph.coordinator.authorization.named import check_named
+from heliograph.coordinator.authorization.rights import Rights, is_open, require_verb, require_write
 from heliograph.coordinator.feature import InstalledFeatures
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.resource_store import ResourceStore
@@ -71,27 +74,31 @@ class Requests:
         if request.verb in WRITES:
             dry_run = _pop_dry_run(request.document, topic)
             wanted = await self._read(request)
+            check_named(wanted, self._store, request.rights, topic)
             if request.verb == "create":
+                require_write(request.rights, "create", wanted, None, topic)
                 return await self._create(wanted, topic, dry_run, request.caller or UNNAMED)
-            return await self._update(wanted, topic, dry_run)
+            return await self._update(wanted, topic, dry_run, request.rights)
         verb = declaration.verb(request.verb)
         read = partial(_parse_body, request.document, topic, verb)
         body: Any = await self._world.in_thread(read) if request.heavy else read()
         request.read()
+        rights = request.rights
+        found = self._find(declaration.kind, body.name, topic, rights, verb) if verb.named else None
+        require_verb(rights, verb, found, topic)
         if verb.name == "list":
             return await self._listing.list(declaration.kind, body, request)
         if verb.name == "watch":
             return await self._listing.watch(declaration.kind, body, request)
-        found = self._find(declaration.kind, body.name, topic) if verb.named else None
         if verb.name in declaration.own_verbs:
             return _told(await self._features.of(declaration.plural).answer(verb.name, body, found, request.caller))
         assert found is not None
         if verb.name == "delete":
-            found = await self._delete(found, body, topic)
+            found = await self._delete(found, body, topic, rights)
         elif verb.name == "status":
             return public_document(found).get("status", {})
         elif verb.name != "get":
-            found = await self._steer(found, verb.name, body, topic)
+            found = await self._steer(found, verb, body, topic, rights)
         return Answer(public_json(found))
 
     async def _create(self, wanted: Resource, topic: str, dry_run: bool, caller: str) -> Any:
@@ -116,10 +123,12 @@ class Requests:
             got=wanted.name, hint=f"Use request/{wanted.plural}/update to change it, or delete it first.",
         )  # fmt: skip
 
-    async def _update(self, wanted: Resource, topic: str, dry_run: bool) -> Any:
-        known = self._find(type(wanted), wanted.name, topic)  # without the lock: an unknown name leaves none behind
+    async def _update(self, wanted: Resource, topic: str, dry_run: bool, rights: Rights) -> Any:
+        # without the lock: an unknown name leaves none behind
+        known = self._find(type(wanted), wanted.name, topic, rights)
         async with self._lock(known.plural, known.name):
-            known = self._find(type(known), known.name, topic)
+            known = self._find(type(known), known.name, topic, rights)
+            require_write(rights, "update", wanted, known, topic)
             if _owner_part(known) == _owner_part(wanted):
                 return public_document(known)
             check_update(known, wanted, topic)
@@ -141,9 +150,10 @@ class Requests:
         await self._changed(changed)
         return public_document(self._store.get(type(changed), changed.name) or changed)
 
-    async def _delete(self, found: Resource, body: Change, topic: str) -> Resource:
+    async def _delete(self, found: Resource, body: Change, topic: str, rights: Rights) -> Resource:
         async with self._lock(found.plural, found.name):
-            found = self._find(type(found), found.name, topic)
+            found = self._find(type(found), found.name, topic, rights)
+            require_verb(rights, STANDARD["delete"], found, topic)  # another may have taken its name
             body.check(found)
             for feature in self._features:
                 feature.may_delete(found, topic)
@@ -153,13 +163,14 @@ class Requests:
         await self._removed(found)
         return found
 
-    async def _steer(self, found: Resource, verb: str, body: Change, topic: str) -> Resource:
+    async def _steer(self, found: Resource, verb: Verb, body: Change, topic: str, rights: Rights) -> Resource:
         """Apply a verb that changes the resource alone, such as stop or start. One that changes nothing is no conflict:
         it may be the same request again."""
         async with self._lock(found.plural, found.name):
-            found = self._find(type(found), found.name, topic)
+            found = self._find(type(found), found.name, topic, rights)
+            require_verb(rights, verb, found, topic)
             feature = self._features.of(found.plural)
-            steered: Resource = feature.steer(found, verb, topic)
+            steered: Resource = feature.steer(found, verb.name, topic)
             if steered is not found:
                 body.check(found)
             if body.dry_run:
@@ -180,11 +191,12 @@ class Requests:
         self._features.of(wanted.plural).validate(wanted, request.topic)
         return wanted
 
-    def _find(self, kind: type[R], name: str, topic: str) -> R:
+    def _find(self, kind: type[R], name: str, topic: str, rights: Rights, verb: Verb | None = None) -> R:
+        """Return a resource that the caller may see. Raise Refused for others, as if there were none."""
         found = self._store.get(kind, name)
-        if found is not None:
+        if found is not None and (rights.sees(found) or is_open(rights, verb)):
             return found
-        known = self._store.names(kind)[:10]
+        known = [*islice((each.name for each in self._store.all(kind) if rights.sees(each)), 10)]
         expected = f"one of {', '.join(known)}" if known else f"one of the {kind.plural}, of which there are none"
         raise Refused("not-found", topic=topic, field="name", expected=expected, got=name)
 

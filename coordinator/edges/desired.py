@@ -66,12 +66,14 @@ class DesiredWriter:
         breaks: Breaks,
         label_queues: Mapping[str, EdgeQueue] | None = None,
         loops: Mapping[str, Mapping[str, EdgeLoop]] | None = None,
+        projects: Mapping[str, str] | None = None,
     ) -> list[Desired]:
         """Return the documents whose content is new, for ``publish``. Never decide twice at once.
 
         Args:
             label_queues: queues whose tasks every edge but the cloud hands out.
             loops: edge to the loops of incremental learning that its agent runs by itself.
+            projects: uid of each resource that is not of the project ``default``, to its project.
         """
         on_edges, in_cloud = dict(label_queues or {}), dict[str, EdgeQueue]()
         fresh, no_loops = [], dict[str, EdgeLoop]()
@@ -79,12 +81,15 @@ class DesiredWriter:
             if number % EDGES_PER_SLICE == 0:
                 await breaks.take()
             before, reader = self._written.get(edge), reader_of(self._version(edge))
+            of_edge = loops.get(edge, no_loops) if loops else no_loops
+            placed = _projects_of(tasks, of_edge, projects) if projects else {}
             if (
                 before is not None
                 and before.tasks == tasks
                 and before.datasets == datasets
                 and before.label_queues == (in_cloud if edge == CLOUD else on_edges)
-                and before.loops == (loops.get(edge, no_loops) if loops else no_loops)
+                and before.loops == of_edge
+                and before.projects == placed
                 and ((known := self._readers[edge]) is reader or known == reader)
                 and edge not in self.unpublished
             ):
@@ -93,7 +98,7 @@ class DesiredWriter:
             desired = Desired(
                 edge=edge, generation=Generation(epoch=self._epoch, n=self._n), tasks=tasks, datasets=datasets,
                 label_queues=in_cloud if edge == CLOUD else on_edges,
-                loops=dict(loops.get(edge, no_loops)) if loops else no_loops,
+                loops=dict(of_edge), projects=placed,
             )  # fmt: skip
             self._written[edge], self._readers[edge] = desired, reader
             self.unpublished.discard(edge)
@@ -152,6 +157,13 @@ class DesiredWriter:
         if present.generation.epoch > self._epoch:
             raise Conflict(f"desired document of {edge}: epoch {present.generation.epoch} is above {self._epoch}")
         return message.sequence
+
+
+def _projects_of(
+    tasks: Iterable[WorkerTask], loops: Mapping[str, EdgeLoop], projects: Mapping[str, str]
+) -> dict[str, str]:
+    uids = {*(task.job_uid for task in tasks), *(loop.uid for loop in loops.values())}
+    return {uid: projects[uid] for uid in sorted(uids) if uid in projects}
 
 
 def datasets_of(edge: str, datasets: Iterable[Dataset]) -> dict[str, DatasetSpec]:

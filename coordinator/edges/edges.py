@@ -186,13 +186,14 @@ class Edges:
     def _update_view(self, edge: str) -> None:
         online = edge in self._connected and self._connected[edge].shown_online(self._world.monotonic())
         report, known, foreign = self._reports.get(edge), self._views.get(edge), edge in self._foreign
-        full = tuple(self._full.get(edge, ()))
+        full, stored = tuple(self._full.get(edge, ())), self._store.get(Edge, edge)
+        project = stored.project if stored is not None else ""
         if (
             known is None
             or known.report is not report
-            or (known.online, known.foreign, known.full) != (online, foreign, full)
+            or (known.online, known.foreign, known.full, known.project) != (online, foreign, full, project)
         ):
-            self._views[edge] = EdgeView(edge, online, report, foreign, full)
+            self._views[edge] = EdgeView(edge, online, report, foreign, full, project)
             self._views_changed()
 
     def _views_changed(self) -> None:

@@ -22,6 +22,7 @@ class EdgeView:
     Attributes:
         foreign: whether it is a participant that trains by itself: no agent runs anything for it.
         full: which of its stores in the cloud have no room left, a sentence each with what to do.
+        project: the project that it serves; empty for all.
     """
 
     name: str
@@ -29,6 +30,7 @@ class EdgeView:
     report: Report | None = None
     foreign: bool = False
     full: tuple[str, ...] = ()
+    project: str = ""
 
     @property
     def no_room(self) -> list[str]:
@@ -101,6 +103,24 @@ class View:
     edges: Mapping[str, EdgeView] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
     packages: Mapping[str, Algorithm] = field(default_factory=dict)
+
+    def serving(self, project: str) -> View:
+        """Return the view with the edges that a project's work may be placed on."""
+        if not self._of_projects:
+            return self
+        if project not in self._by_project:
+            there = {name: edge for name, edge in self.edges.items() if edge.project in ("", project)}
+            self._by_project[project] = View(there, self.models, self.packages)
+        return self._by_project[project]
+
+    @cached_property
+    def _of_projects(self) -> bool:
+        """Whether any edge serves one project alone: mostly none does."""
+        return any(edge.project for edge in self.edges.values())
+
+    @cached_property
+    def _by_project(self) -> dict[str, View]:
+        return {}
 
     def selected(self, edges: EdgeSelection) -> list[str]:
         """Return the known edges of a selection, online or not, sorted; ``all`` means every edge except the cloud.

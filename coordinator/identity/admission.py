@@ -6,7 +6,6 @@ import base64
 from collections.abc import Callable, Collection, Mapping
 
 from heliograph.bus.contract.enrolment_requests import Enroll, Renew, enrolment_bytes, renewal_bytes
-from heliograph.bus.contract.permissions import agent_of
 from heliograph.bus.contract.resources.invitation import Invitation, InvitedNode
 from heliograph.core.errors import Refused
 from heliograph.core.identity.claims import UserClaims
@@ -35,10 +34,10 @@ def admit(
         Refused: where the signature is another's, or the invitation has expired, is used up, or is for another name.
     """
     signed = enrolment_bytes(invitation.name, asked.edge, asked.key, asked.at)
-    if not verified(invitation.spec.key, _raw(asked.signature), signed):
+    if not verified(invitation.spec.key, raw_signature(asked.signature), signed):
         raise Refused("bad-invitation", field="signature", expected=f"one by the key of invitation {invitation.name}",
                       got="another one", hint=_AGAIN)  # fmt: skip
-    _check_clock(asked.at, now)
+    check_clock(asked.at, now)
     if now >= (until := expires_of(invitation)):
         raise Refused("bad-invitation", field="name", expected="an invitation that is good still",
                       got=f"one that expired at {rfc3339(until)}", hint=_AGAIN)  # fmt: skip
@@ -69,34 +68,39 @@ def expires_of(invitation: Invitation) -> float:
     return seconds(invitation.metadata.creation_timestamp) + invitation.spec.seconds
 
 
-def renewing(asked: Renew, issuer_of: Callable[[str], str], known: Mapping[str, str], now: float) -> str:
-    """Return the edge whose login may be renewed.
+def renewing(
+    asked: Renew, named: Callable[[str], str], issuer_of: Callable[[str], str], known: Mapping[str, str], now: float
+) -> str:  # fmt: skip
+    """Return the edge or user whose login may be renewed.
 
     Args:
-        issuer_of: returns the public key that signs for the logins of an edge; empty for one that never had any.
-        known: public key of each edge that has a login: one that was revoked is not among them.
+        named: returns who has a login, by the login's name.
+        issuer_of: returns the public key that signs for the logins of one; empty for one that never had any.
+        known: public key of each that has a login: one that was revoked is not among them.
 
     Raises:
         Refused: where the token is none of ours, or the key that it names has not signed, or was revoked.
     """
     claims = decode(asked.token, UserClaims, "token")
-    edge = agent_of(claims.name)
-    if claims.issuer != issuer_of(edge):
+    name = named(claims.name)
+    if claims.issuer != issuer_of(name):
         raise Refused("bad-token", field="token", expected="one that this cloud has signed", got="another's")
-    if not verified(claims.subject, _raw(asked.signature), renewal_bytes(asked.token, asked.at)):
+    if not verified(claims.subject, raw_signature(asked.signature), renewal_bytes(asked.token, asked.at)):
         raise Refused("bad-token", field="signature", expected="one by the key that the token names", got="another one")
-    _check_clock(asked.at, now)
-    if known.get(edge) != claims.subject:
+    check_clock(asked.at, now)
+    if known.get(name) != claims.subject:
         raise Refused("revoked", field="token", expected="a login that was not taken away", got="one that was",
                       hint="Ask the cloud's operator for an invitation, and enrol again.")  # fmt: skip
-    return edge
+    return name
 
 
-def _check_clock(at: int, now: float) -> None:
+def check_clock(at: int, now: float) -> None:
+    """Raise Refused where a request was signed too long before or after now."""
     if abs(at - now) > CLOCKS_DIFFER:
         raise Refused("clock", field="at", expected=f"{rfc3339(now)}, by up to {CLOCKS_DIFFER} s", got=rfc3339(at),
                       hint="Set the node's clock: timedatectl set-ntp true.")  # fmt: skip
 
 
-def _raw(signature: str) -> bytes:
+def raw_signature(signature: str) -> bytes:
+    """Return the bytes of a signature in base64url without padding."""
     return base64.urlsafe_b64decode(signature + "==")

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from heliograph.bus.contract.enrolment_requests import Enroll, IssuedLogin, Renew
+from heliograph.bus.contract.permissions import agent_of
 from heliograph.bus.contract.resources import Edge, Invitation, Metadata
 from heliograph.coordinator.feature import Feature
 from heliograph.coordinator.identity.admission import admit, renewing
@@ -40,11 +41,14 @@ class InvitationFeature(Feature[Invitation]):
         issuer, now = issuer_of(self), self.context.port.world.now()
         authority = await issuer.authority()
         known, revoked = authority.enrolled, authority.revoked(asked.edge)
-        await self.context.step(Invitation, asked.name, lambda each: admit(each, asked, known, revoked, now))
+        stepped = await self.context.step(Invitation, asked.name, lambda each: admit(each, asked, known, revoked, now))
+        assert stepped is not None  # the request found it
+        invitation = stepped[1]
         login = await issuer.enroll(asked.edge, asked.key)
         if self.context.store.get(Edge, asked.edge) is None:
             try:
-                edge = await self.context.store.create(Edge(metadata=Metadata(name=asked.edge)))
+                metadata = Metadata(name=asked.edge, namespace=invitation.project)
+                edge = await self.context.store.create(Edge(metadata=metadata))
                 self.context.show(edge)
             except Conflict:  # its report came meanwhile
                 pass
@@ -55,7 +59,7 @@ class InvitationFeature(Feature[Invitation]):
         issuer = issuer_of(self)
         authority = await issuer.authority()
         now = self.context.port.world.now()
-        return await issuer.renew(authority, renewing(asked, authority.issuer_of, authority.enrolled, now))
+        return await issuer.renew(authority, renewing(asked, agent_of, authority.issuer_of, authority.enrolled, now))
 
 
 def issuer_of(feature: Feature[Any]) -> Issuer:

@@ -1,4 +1,4 @@
-"""Issue, renew and revoke the logins of enrolled edges: the authority signs, the broker is told at once."""
+"""Issue, renew and revoke the logins of edges and users that enrol: the authority signs, the broker is told at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from heliograph.bus.contract.enrolment_requests import IssuedLogin, trust_tag
+from heliograph.bus.contract.enrolment_requests import IssuedLogin, IssuedToken, IssuedUserLogin, trust_tag
 from heliograph.bus.nats.authority import Authority
 from heliograph.bus.nats.connection import NatsConnection
 from heliograph.core.ed25519_signer import pem_of, public_keys
@@ -14,12 +14,14 @@ from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.world import World
 
 LOGIN_SECONDS = 86_400
-"""How long a login is good; an agent renews it at half of that."""
+"""How long an edge's login is good; its agent renews it at half of that."""
+USER_SECONDS = 30 * 86_400
+"""How long a user's login is good; its commands renew it after half of that."""
 _UPDATE = "$SYS.REQ.CLAIMS.UPDATE"
 
 
 class Issuer:
-    """The logins of edges that have enrolled.
+    """The logins of edges and users that have enrolled.
 
     Args:
         directory: that of the authority; every coordinator of the cloud has it.
@@ -68,6 +70,38 @@ class Issuer:
                 raise Refused("not-enrolled", field="name", expected=f"an edge that has enrolled: {known}", got=edge)
             await self._tell(await self._world.in_thread(authority.revoke, edge))
 
+    async def enroll_user(self, user: str, key: str) -> IssuedUserLogin:
+        """Let the holder of a key in as a user. Return once the broker knows it."""
+        async with self._changing:
+            authority = await self.authority()
+            await self._tell(*await self._world.in_thread(authority.enroll_user, user, key))
+        return await self.login_of_user(authority, user)
+
+    async def revoke_user(self, user: str) -> None:
+        """Take a user's logins away, if it has any. Return once the broker has ended its connections."""
+        async with self._changing:
+            authority = await self.authority()
+            await self._tell(*await self._world.in_thread(authority.revoke_user, user))
+
+    async def login_of_user(self, authority: Authority, user: str) -> IssuedUserLogin:
+        """Return a login for an enrolled user that is good for as long again."""
+        now = int(self._world.now())
+        expires = now + USER_SECONDS
+        token: str = await self._world.in_thread(authority.login_of_user, user, expires)
+        return IssuedUserLogin(user=user, token=token, expires=expires, renew_at=now + USER_SECONDS // 2,
+                               authorities=self._known_by())  # fmt: skip
+
+    async def token_of_user(self, user: str, seconds: int) -> IssuedToken:
+        """Return a password for MQTT."""
+        expires = int(self._world.now()) + seconds
+        async with self._changing:
+            authority = await self.authority()
+            token: str = await self._world.in_thread(authority.door_token_of_user, user, expires)
+        return IssuedToken(user=user, token=token, expires=expires)
+
+    def _known_by(self) -> str:
+        return self._authorities.read_text() if self._authorities is not None else ""
+
     async def renew(self, authority: Authority, edge: str) -> IssuedLogin:
         """Return a login for an enrolled edge that is good for as long again."""
         login: IssuedLogin = await self._world.in_thread(self._login, authority, edge)
@@ -76,8 +110,7 @@ class Issuer:
     def _login(self, authority: Authority, edge: str) -> IssuedLogin:
         now = int(self._world.now())
         expires = now + self._seconds
-        authorities = self._authorities.read_text() if self._authorities is not None else ""
-        keys = self._keys_of_cloud()
+        authorities, keys = self._known_by(), self._keys_of_cloud()
         return IssuedLogin(
             edge=edge, token=authority.login_of(edge, expires, trust_tag(authorities, keys)), expires=expires,
             renew_at=now + self._seconds // 2, authorities=authorities, cloud_keys=keys,
@@ -90,8 +123,9 @@ class Issuer:
         others = (pem_of(key) for key in sorted(public_keys(self._cloud_keys_file)))
         return self._cloud_keys + "".join(each for each in others if each != self._cloud_keys)
 
-    async def _tell(self, account: str) -> None:
-        """Tell the broker of a new or changed account. Raise HeliographError where it does not take it."""
-        answer = json.loads((await self._system.request(_UPDATE, account.encode())).data)
-        if (answer.get("data") or {}).get("code") != 200:
-            raise HeliographError(f"the broker does not take an account: {str(answer.get('error'))[:200]}")
+    async def _tell(self, *accounts: str) -> None:
+        """Tell the broker of new or changed accounts. Raise HeliographError where it does not take one."""
+        for account in accounts:
+            answer = json.loads((await self._system.request(_UPDATE, account.encode())).data)
+            if (answer.get("data") or {}).get("code") != 200:
+                raise HeliographError(f"the broker does not take an account: {str(answer.get('error'))[:200]}")

@@ -17,7 +17,7 @@ from heliograph.edge_agent.confinement.kernel import gaining_no_privileges
 from heliograph.edge_agent.confinement.paths import rights_of
 from heliograph.edge_agent.confinement.site_policy import OPEN, SitePolicy
 from heliograph.edge_agent.confinement.task_count import tasks_of_user
-from heliograph.edge_agent.launcher import LaunchRequest
+from heliograph.edge_agent.launcher import BUS, LaunchRequest
 
 OOM_SCORE = 500
 """Added to a worker's score: where memory runs out the kernel ends a worker before the agent."""
@@ -139,7 +139,7 @@ def _homes(directory: Path) -> dict[str, str]:
 
 
 def _broker(request: LaunchRequest) -> ConnectionUrl:
-    return ConnectionUrl.parse(request.environment["HELIOGRAPH_BUS"], "HELIOGRAPH_BUS")
+    return ConnectionUrl.parse(request.environment[BUS], BUS)
 
 
 def _needs_names(host: str) -> bool:

@@ -8,6 +8,7 @@
     private = ["/code/keys"]      # never, although it lies below code or data
     processes = 1024     # of one worker, threads counted
     keep-free-mb = 1024  # free disk that a worker must leave
+    projects = ["north"] # whose work may run here; without it that of all
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from heliograph.core.errors import Refused, shorten
+from heliograph.core.names import LABEL_RULE, is_label
 
 MAX_SIZE = 1 << 16
 """Bytes of the file, at most."""
@@ -36,6 +38,7 @@ class SitePolicy:
         private: files and directories that no worker may open, although they lie below its code or data; likewise.
         processes: processes and threads of one worker, at most.
         keep_free_mb: free disk below which the worker that has written the most is ended.
+        projects: those whose jobs and services may run here; empty for all.
     """
 
     files: Literal["own", "machine"] = "own"
@@ -45,6 +48,7 @@ class SitePolicy:
     private: tuple[Path, ...] = ()
     processes: int = 1024
     keep_free_mb: int = 1024
+    projects: tuple[str, ...] = ()
 
 
 CONFINED = SitePolicy()
@@ -112,6 +116,11 @@ def _paths(value: Any) -> tuple[Path, ...] | None:
     return tuple(map(Path, cast(list[str], value))) if good else None
 
 
+def _labels(value: Any) -> tuple[str, ...] | None:
+    good = isinstance(value, list) and all(isinstance(each, str) and is_label(each) for each in value)
+    return tuple(cast(list[str], value)) if good else None
+
+
 def _number(least: int) -> tuple[str, Callable[[Any], Any]]:
     def parse(value: Any) -> int | None:
         return value if isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST else None
@@ -127,4 +136,5 @@ _FORMS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "private": ("a list of absolute paths", _paths),
     "processes": _number(8),
     "keep_free_mb": _number(0),
+    "projects": (f"a list of projects, each {LABEL_RULE}", _labels),
 }

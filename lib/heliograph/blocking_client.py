@@ -41,6 +41,7 @@ class Client:
     edges: BlockingResources
     labels: BlockingResources
     invitations: BlockingResources
+    users: BlockingResources
     quarantines: BlockingResources
 
     def __init__(self, server: str | None = None, *, root: str = DEFAULT_ROOT, timeout: float = TIMEOUT) -> None:

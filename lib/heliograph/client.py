@@ -66,6 +66,7 @@ class AsyncClient(Requester):
     edges: Resources
     labels: Resources
     invitations: Resources
+    users: Resources
     quarantines: Resources
 
     def __init__(

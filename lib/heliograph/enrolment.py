@@ -69,7 +69,7 @@ async def enroll(
         Unreachable: where the cloud does not answer.
     """
     make_private(directory)
-    server = _server(token, directory)
+    server = broker_of(token, directory)
     key, kept = KeyPair("user", world.new_secret()), _kept_key(directory)
     try:
         login = await _ask_to_enroll(server, token, edge, kept or key, world, root)
@@ -96,7 +96,7 @@ async def renew(url: str, world: World, root: str = DEFAULT_ROOT) -> int:
     before = UserCredentials.read(file)
     assert before.key is not None
     at = int(world.now())
-    body = {"token": before.token, "at": at, "signature": _signed(before.key, renewal_bytes(before.token, at))}
+    body = {"token": before.token, "at": at, "signature": signed(before.key, renewal_bytes(before.token, at))}
     login = await _asked(url, "renew", body, root)
     _check_signer(login, before.claims)
     _write_login(file.parent, login, before.key)
@@ -107,7 +107,7 @@ async def _ask_to_enroll(
     server: str, token: InvitationToken, edge: str, key: KeyPair, world: World, root: str
 ) -> IssuedLogin:  # fmt: skip
     at = int(world.now())
-    signature = _signed(token.key, enrolment_bytes(token.name, edge, key.public, at))
+    signature = signed(token.key, enrolment_bytes(token.name, edge, key.public, at))
     body = {"name": token.name, "edge": edge, "key": key.public, "at": at, "signature": signature}
     return await _asked(server, "enroll", body, root)
 
@@ -147,8 +147,8 @@ def write_trusted(directory: Path, authorities: str, cloud_keys: str) -> None:
             write_private(directory / name, text)
 
 
-def _server(token: InvitationToken, directory: Path) -> str:
-    """Return the URL without a login, and write the certificates that it needs."""
+def broker_of(token: InvitationToken, directory: Path) -> str:
+    """Return the URL of an invitation's broker without a login, and write the certificates that it needs."""
     url = ConnectionUrl.parse(token.server, "invitation", schemes=NATS)
     url.require_protection("invitation")
     if not token.authorities:
@@ -162,5 +162,5 @@ def _kept_key(directory: Path) -> KeyPair | None:
     return UserCredentials.read(file).key if file.exists() else None
 
 
-def _signed(key: KeyPair, data: bytes) -> str:
+def signed(key: KeyPair, data: bytes) -> str:
     return base64.urlsafe_b64encode(key.sign(data)).decode().rstrip("=")

@@ -50,6 +50,11 @@ def enrolled_directories() -> list[Path]:
     return sorted((state_home() / "agents").glob("*/identity"))
 
 
+def login_directory(user: str) -> Path:
+    """Return the directory with the login of a user that has enrolled on this machine."""
+    return state_home() / "logins" / user
+
+
 def users_directory() -> Path:
     """Return the directory in which ``heliograph up`` makes one for each user, readable by its user alone."""
     return state_home() / "users"

@@ -68,7 +68,7 @@ def test_the_version(typed: Any) -> None:
          "expected one of table, wide, name, json, yaml, jsonpath=TEMPLATE, got xml. Try 'heliograph get --help'."),
         ("get pods",
          "expected jobs or services or incremental-jobs or pair-jobs or models or datasets or algorithms or labels or "
-         "edges or invitations or quarantines, got pods."),
+         "edges or invitations or users or quarantines, got pods."),
         ("get jobs/one two", "expected each as KIND/NAME, or a kind and names, got two."),
         ("get jobs Bad_Name", "value for NAME: expected a DNS label"),
         ("get jobs/", "value for NAME: expected a DNS label"),

@@ -206,4 +206,4 @@ async def test_an_invitation_is_listed_withdrawn_and_replaced(cloud: Cloud, tmp_
     assert refused.value.code == "not-found"
     with pytest.raises(Refused) as refused:
         await cloud.client.edges.ask("revoke", "edge-9")
-    assert refused.value.code == "not-enrolled"
+    assert refused.value.code == "not-found"

@@ -19,6 +19,7 @@ from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.client import AsyncClient
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.cluster_users import COORDINATOR
+from tests.bus.roles import violations
 from tests.end_to_end.cloud_worker import worker_of
 from tests.patience import HANGS
 
@@ -203,3 +204,4 @@ async def nothing_is_left(local: LocalCluster, client: AsyncClient) -> None:
                 await asyncio.sleep(0.05)
         assert len(await models.digests()) == 1
     assert list((local.nodes["cloud"].directory / "state" / "workers").glob("*/updates")) == []
+    assert violations(local.broker) == [], "nobody asks the broker for what it refuses"

@@ -136,7 +136,7 @@ async def test_a_feature_is_a_package_with_an_entry_point(environment: dict[str,
         code, _, err = await _ran(stranger, *heliograph, "get", "beacons")
         assert code == 2
         assert "expected jobs or services or incremental-jobs or pair-jobs or models or " in err
-        assert "or edges or invitations or quarantines, got beacons" in err
+        assert "or edges or invitations or users or quarantines, got beacons" in err
 
 
 async def test_its_topics_are_declared_but_not_in_the_reference(environment: dict[str, str]) -> None:

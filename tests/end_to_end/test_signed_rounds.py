@@ -1,26 +1,31 @@
-"""Whoever has the login of the cloud's workers, and not the job's key, closes no round."""
+"""Whoever has the login of a launch, and not the job's key, closes no round."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heliograph.bus.connect import connect
+from heliograph.bus.connection_url import with_credentials
 from heliograph.bus.contract import close_record, topics
 from heliograph.bus.contract.buckets import ROUNDS
+from heliograph.bus.contract.launch_permissions import Launch
 from heliograph.bus.contract.payloads import Aggregation
+from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.weights_file import TensorFile
+from heliograph.bus.nats.worker_issuer import WorkerIssuer
 from heliograph.bus.port import Port
 from heliograph.client import AsyncClient
 from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import Conflict, HeliographError
+from heliograph.core.identity.nkeys import KeyPair
+from heliograph.core.names import CLOUD
 from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster
-from heliograph.local.cluster_users import WORKER
 from tests.patience import HANGS
 
 DATA = Path(__file__).parent.parent / "data"
@@ -50,11 +55,18 @@ async def test_a_stolen_login_of_a_worker_closes_no_round(tmp_path: Path, regres
     world = World()
     async with (
         cluster, AsyncClient(cluster.server, timeout=HANGS) as client,
-        connect(cluster.broker.url(WORKER), world=world, name="thief") as bus, asyncio.timeout(HANGS),
+        asyncio.timeout(HANGS), AsyncExitStack() as stack,
     ):  # fmt: skip
-        await bus.link.wait_up(HANGS)
         await client.models.create({"kind": "Model", "metadata": {"name": "line"}})
         created = await client.jobs.create(task("train", ["edge-1", "edge-2"], rounds=ROUNDS_OF_JOB))
+        launch = Launch.of("thief", "train", created["metadata"]["uid"], CLOUD)
+        stolen, key = tmp_path / "stolen.creds", KeyPair("user", world.new_secret())
+        issuer = WorkerIssuer.read(cluster.broker.worker_issuer)
+        issuer.issue(launch, key, world.now(), int(world.now()) + 600).write(stolen)
+        url = with_credentials(cluster.broker.url(), stolen)
+        bus = await stack.enter_async_context(connect(url, world=world, name="thief", inbox=inbox_of(launch.login)))
+        bus.makes_buckets = False
+        await bus.link.wait_up(HANGS)
         tried: list[int] = []
         forging = asyncio.create_task(_forge(Port(bus, world, "cloud/thief/1"), created["metadata"]["uid"], tried))
         document: dict[str, Any] = {}

@@ -122,7 +122,7 @@ def test_a_participants_name_is_no_edges(tmp_path: Path, name: str) -> None:
         LocalCluster(tmp_path, ["edge-1"], guests=["guest"], participants={name: "token"})
 
 
-@pytest.mark.parametrize("name", ["coordinator", "system", "anonymous", "worker-cloud", "agent-edge-1", "edge-1",
+@pytest.mark.parametrize("name", ["coordinator", "system", "anonymous", "agent-edge-1", "edge-1",
                                   "guest", "cloud", "*", "a.b", ""])  # fmt: skip
 def test_a_users_name_is_no_components_and_no_edges(tmp_path: Path, name: str) -> None:
     with pytest.raises(Refused, match="field user"):

@@ -82,9 +82,13 @@ class Intake:
         """Sequence in the stream of updates at which the next round begins."""
         return min((sequence for _, sequence, _ in self._ahead), default=self._position + 1)
 
-    async def follow(self, job: str, start: int) -> None:
-        """Read the job's updates from a sequence of their stream, until cancelled."""
-        async with self._port.bus.consume(MODEL_UPDATE.filter(job=job), start=start) as messages:
+    async def follow(self, job: str, start: int, consumer: str) -> None:
+        """Read the job's updates from a sequence of their stream, until cancelled.
+
+        Args:
+            consumer: name of the consumer at the broker.
+        """
+        async with self._port.bus.consume(MODEL_UPDATE.filter(job=job), start=start, name=consumer) as messages:
             async for message in messages:
                 self._position = message.sequence
                 with self._failures.contain(message.topic):

@@ -18,6 +18,7 @@ from pathlib import Path
 from heliograph.bus.blob_sources import Uploads
 from heliograph.bus.contract import close_record, topics
 from heliograph.bus.contract.payloads import AggregateTask, Aggregation, Assignment
+from heliograph.bus.contract.permissions import worker_login
 from heliograph.bus.contract.weights_file import TensorFile, origin
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.world import World
@@ -69,7 +70,7 @@ class Aggregator:
         self._files = ModelFiles(runtime.bus, self._world, models)
         uploads = Uploads(runtime.port)
         self._intake = Intake(runtime.port, uploads, updates)
-        self._leftovers = Leftovers(runtime.port, uploads, updates, models)
+        self._leftovers = Leftovers(self._world, updates, models)
 
     async def run(self) -> None:
         """Aggregate until the job has ended."""
@@ -79,7 +80,7 @@ class Aggregator:
             await self._runtime.assignments(lambda each: self._assigned(each, group), AggregateTask)
             async with self._closing:
                 closing.cancel()
-            await self._leftovers.wait_until_freed()
+            await self._leftovers.wait_until_deleted()
             tidying.cancel()
             self._intake.cancel()
             if self._following is not None:
@@ -97,7 +98,8 @@ class Aggregator:
             return
         await self._begin(task)
         if self._following is None:
-            self._following = group.create_task(self._intake.follow(task.job, task.collect.start))
+            consumer = worker_login(self._runtime.environment.worker)
+            self._following = group.create_task(self._intake.follow(task.job, task.collect.start, consumer))
 
     async def _resume(self, task: AggregateTask) -> bool:
         """Continue an earlier process's job: free what its closed rounds left, and announce this round if it is closed.
@@ -105,7 +107,7 @@ class Aggregator:
         Return whether it is closed.
         """
         for each in await self._records.recent(task.job_uid, task.round):
-            self._leftovers.free_soon(each)
+            self._leftovers.delete_soon(each)
             self._newest = each
         if self._newest is None or self._newest.round != task.round:
             return False
@@ -193,7 +195,7 @@ class Aggregator:
         self._newest = closed
         async with self._closing:
             await self._announce(closed)
-            self._leftovers.free_soon(closed)
+            self._leftovers.delete_soon(closed)
 
     async def _far_updates(self, collection: Collection) -> dict[str, str]:
         """Return the edges whose update is far from the base by the measure of the round, with the reason."""

@@ -52,6 +52,7 @@ class Desired(Payload):
         datasets: data set name to its specification.
         label_queues: name of each label queue whose tasks the edge's agent hands out, to the queue.
         loops: name of each incremental learning job whose loop the edge's agent runs by itself, to the loop.
+        projects: uid of each job and service that is not of the project ``default``, to its project.
         unsupported: the tasks that were set aside.
         unsupported_datasets: indexes of the data sets that were set aside, with the reason as their error.
         unsupported_queues: names of the label queues that were set aside; their tasks stay as they are.
@@ -64,6 +65,7 @@ class Desired(Payload):
     datasets: dict[Label, DatasetSpec] = Field(default_factory=dict)
     label_queues: dict[Label, EdgeQueue] = added("0.2", {})
     loops: dict[Label, EdgeLoop] = added("0.2", {})
+    projects: dict[Text, Label] = added("0.2", {})
     unsupported: SkipJsonSchema[tuple[UnsupportedTask, ...]] = Field(default=(), exclude=True)
     unsupported_datasets: SkipJsonSchema[tuple[DatasetIndex, ...]] = Field(default=(), exclude=True)
     unsupported_queues: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude=True)

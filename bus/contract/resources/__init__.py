@@ -91,6 +91,7 @@ if TYPE_CHECKING:
         TrainedModel,
     )
     from heliograph.bus.contract.resources.quarantine import Quarantine, QuarantineSpec, QuarantineStatus
+    from heliograph.bus.contract.resources.user import Grant, User, UserInvitation, UserSpec, UserStatus
 
 __all__ = [
     "API_VERSION",
@@ -119,6 +120,7 @@ __all__ = [
     "FederatedTaskStatus",
     "GateFigures",
     "GateRule",
+    "Grant",
     "IncrementalLearningJob",
     "IncrementalLearningJobSpec",
     "IncrementalLearningJobStatus",
@@ -163,6 +165,10 @@ __all__ = [
     "TensorSchema",
     "TrainedModel",
     "TrainingWorker",
+    "User",
+    "UserInvitation",
+    "UserSpec",
+    "UserStatus",
     "WATCHED",
     "WeightsRef",
     "aliased",
@@ -197,6 +203,7 @@ _HOMES = {
     "pair_plan": "SIDES Objective PairFigures PairPlan SelectionFigures Side",
     "pair_training_job": "PAIR_ENDED PairTrainingJob PairTrainingJobStatus TrainedModel",
     "quarantine": "Quarantine QuarantineSpec QuarantineStatus",
+    "user": "Grant User UserInvitation UserSpec UserStatus",
 }
 """The names that each module defines: it is imported when one is first asked for."""
 __getattr__ = lazy_names(__name__, _HOMES)

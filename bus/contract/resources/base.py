@@ -17,8 +17,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from heliograph.bus.contract.scopes import DEFAULT_PROJECT
 from heliograph.bus.contract.versions import added
-from heliograph.core.names import Digest, Label
+from heliograph.core.names import Digest, Label, LabelOrEmpty
 
 API_VERSION: Literal["edgeai.io/v1alpha1"] = "edgeai.io/v1alpha1"
 
@@ -46,6 +47,8 @@ class Metadata(Document):
 
     Attributes:
         generation: grows with each change of spec, labels or annotations.
+        namespace: the project that the resource belongs to; empty for ``default``, or of an edge for all projects. It
+            never changes. A name is unique in all projects together.
         resource_version: grows with each change of the resource, those of its status among them. An update that names
             one is refused where somebody else has changed spec, labels or annotations since.
     """
@@ -55,7 +58,7 @@ class Metadata(Document):
     generation: int = 0
     resource_version: ShortText = ""
     creation_timestamp: ShortText = ""
-    namespace: ShortText = ""
+    namespace: LabelOrEmpty = ""
     labels: dict[ShortText, ShortText] = Field(default_factory=dict, max_length=64)
     annotations: dict[ShortText, Annotated[str, StringConstraints(max_length=65536)]] = Field(
         default_factory=dict, max_length=64
@@ -189,6 +192,10 @@ class Resource(Document):
     """A document with ``apiVersion``, ``kind``, ``metadata``, ``spec`` and ``status``."""
 
     plural: ClassVar[str]
+    of_project: ClassVar[bool] = True
+    """Whether a resource that names no project belongs to the one of that name, and else to no project."""
+    everybody_reads: ClassVar[bool] = False
+    """Whether everybody with any scope reads a resource of no project; else operators alone do."""
 
     api_version: Literal["edgeai.io/v1alpha1"] = API_VERSION
     metadata: Metadata
@@ -203,6 +210,16 @@ class Resource(Document):
     @property
     def name(self) -> str:
         return self.metadata.name
+
+    @property
+    def project(self) -> str:
+        """The project that the resource belongs to; empty for none."""
+        return self.metadata.namespace or (DEFAULT_PROJECT if self.of_project else "")
+
+    @property
+    def belongs_to(self) -> str:
+        """The login that may read the resource beside those with a scope; empty for none."""
+        return ""
 
     @property
     def selectable(self) -> Mapping[str, str]:

@@ -54,6 +54,8 @@ class Edge(Resource):
     """``kind: Edge``. The coordinator creates it when its agent first connects."""
 
     plural: ClassVar[str] = "edges"
+    of_project: ClassVar[bool] = False
+    everybody_reads: ClassVar[bool] = True
 
     kind: Literal["Edge"] = "Edge"
     spec: EdgeSpec = Field(default_factory=EdgeSpec)

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints
 
 from heliograph.bus.contract.resources.base import Document, Resource, ShortText
-from heliograph.core.names import Label
+from heliograph.core.names import Label, LabelOrEmpty
 
 MOST_SECONDS = 30 * 86_400
 """Seconds for which an invitation is good, at most."""
@@ -22,11 +22,13 @@ class InvitationSpec(Document):
         seconds: how long it is good, from its creation.
         nodes: how many may enrol by it. One of a single node is for the edge of the invitation's own name; nodes of a
             larger one take names that begin with the invitation's name and ``-``.
+        project: the project that the edges serve; empty for all.
     """
 
     key: UserKey
     seconds: Annotated[int, Field(ge=10, le=MOST_SECONDS)] = 900
     nodes: Annotated[int, Field(ge=1, le=MOST_NODES)] = 1
+    project: LabelOrEmpty = ""
 
 
 class InvitedNode(Document):
@@ -46,10 +48,15 @@ class Invitation(Resource):
     """``kind: Invitation``. Its name is that of the edge, or what the names of a group of edges begin with."""
 
     plural: ClassVar[str] = "invitations"
+    of_project: ClassVar[bool] = False
 
     kind: Literal["Invitation"] = "Invitation"
     spec: InvitationSpec
     status: InvitationStatus = Field(default_factory=InvitationStatus)
+
+    @property
+    def project(self) -> str:
+        return self.spec.project
 
     def names(self, edge: str) -> bool:
         """Return whether an edge of that name may enrol by it."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from heliograph.bus.contract import buckets, close_record, topics
 from heliograph.bus.contract.payloads import Aggregation, WorkerTask
-from heliograph.bus.contract.permissions import PARTICIPANT_VERBS
+from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.request_bodies import Named
 from heliograph.bus.contract.resources import ENDED, FederatedTask, Model
 from heliograph.bus.contract.topics import Topic
@@ -28,6 +28,7 @@ from heliograph.coordinator.features.federated.notifications import EndNotificat
 from heliograph.coordinator.features.federated.participants import Participants
 from heliograph.coordinator.features.federated.results import Results
 from heliograph.coordinator.features.federated.round_hints import RoundHints
+from heliograph.coordinator.features.federated.round_leftovers import RoundLeftovers
 from heliograph.coordinator.features.federated.round_records import RoundRecords
 from heliograph.coordinator.features.federated.training_cache import CachedTraining, cached_training
 from heliograph.coordinator.garbage.lives import Lives
@@ -49,6 +50,7 @@ class FederatedController(Feature[FederatedTask]):
         rounds = await bus.kv(buckets.ROUNDS)
         self._records = RoundRecords(rounds, self.context.store, self._world)
         self._results = Results(bus, self.context.store, rounds, self.context.versions)
+        self._leftovers = RoundLeftovers(bus, rounds, self._results.in_use, self.context.failures)
         self._participants = Participants(self.context, self._begin_joined)
         self._ends = EndNotifications(self.context)
         self._hints = RoundHints(self._port, self.context.let_fetch)
@@ -64,7 +66,7 @@ class FederatedController(Feature[FederatedTask]):
         self._evaluations_from = min((task.status.evaluations_from for task in self._running()), default=newest + 1)
 
     def parts(self) -> Sequence[Part]:
-        return self._follow_aggregations, self._follow_evaluations, self._announce_missed_ends
+        return self._follow_aggregations, self._follow_evaluations, self._announce_missed_ends, self._leftovers.run
 
     @property
     def busy(self) -> bool:
@@ -110,7 +112,7 @@ class FederatedController(Feature[FederatedTask]):
         self, verb: str, body: BaseModel, resource: FederatedTask | None, caller: str
     ) -> BaseModel | Mapping[str, Any]:
         assert resource is not None
-        if verb in PARTICIPANT_VERBS:
+        if declared().features[FederatedTask.plural].own_verbs[verb].participants:
             return await self._participants.answer(resource, body, caller)
         assert isinstance(body, Named)
         return questions.answer(resource, verb, body, self.context.view())
@@ -230,6 +232,7 @@ class FederatedController(Feature[FederatedTask]):
         view, now = self.context.view(), self._world.timestamp()
         if await self._advance(closed.job, lambda task: federated.close(task, closed, view, now)):
             self._round_closed(1)
+            self._leftovers.free_soon(closed)
 
     async def _advance(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> bool:
         """Return whether the task changed."""
@@ -259,6 +262,7 @@ class FederatedController(Feature[FederatedTask]):
             return  # another decision came first: its own end follows
         self.context.out(f"job {task.name} {stored.status.phase.lower()}")
         await self._ends.announce(stored)
+        self._leftovers.forget(stored.metadata.uid)
         await self._results.free_last_rounds(stored)
 
     def _training_edges(self, uid: str) -> list[str]:

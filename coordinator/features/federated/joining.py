@@ -26,6 +26,7 @@ def join_edge(task: FederatedTask, edge: str, dataset: str | None, view: View, t
     Args:
         dataset: the data set that the edge shall train on; None for the one that the task's workers name.
     """
+    view = view.serving(task.project)
     known = view.edges.get(edge)
     _check_open(task, topic)
     if known is None or known.report is None or edge == CLOUD:

@@ -44,7 +44,7 @@ class Results:
         elif any(each.counted for each in status.rounds):
             models = await self._bus.blobs(MODELS)
             for weights in await self._versions.keep_unfinished(name, version):
-                if weights.digest not in self._in_use():
+                if weights.digest not in self.in_use():
                     await models.delete(weights.digest)
 
     async def free_last_rounds(self, task: FederatedTask) -> None:
@@ -64,7 +64,7 @@ class Results:
         for closed in records:
             for edge, digest in closed.uploads():
                 uploads.setdefault(edge, set()).add(digest)
-            for digest in sorted(close_record.written(closed) - result - self._in_use()):
+            for digest in sorted(close_record.written(closed) - result - self.in_use()):
                 await models.delete(digest)
         for edge, digests in sorted(uploads.items()):
             if (bucket := await self._bus.existing_blobs(upload_bucket(edge))) is not None:
@@ -90,7 +90,7 @@ class Results:
                         found |= close_record.written(close_record.load(entry.value)) if entry is not None else set()
         return found
 
-    def _in_use(self) -> set[str]:
+    def in_use(self) -> set[str]:
         return self._versions.digests() | self._of_tasks()
 
     def _of_tasks(self) -> set[str]:

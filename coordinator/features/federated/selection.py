@@ -42,7 +42,7 @@ class Missing:
 def select(task: FederatedTask, view: View) -> Selection | Missing:
     """Place every training worker, or return what is missing. Named nodes go first, the rest in the edges' order. A
     participant that trains by itself takes the place of a worker that names it, or that no edge is free for."""
-    spec = task.spec
+    spec, view = task.spec, view.serving(task.project)
     missing = [*_missing_cloud(task, view), *missing_packages(task, view)]
     assignments: dict[str, str] = {}
     datasets: dict[str, str] = {}

@@ -18,7 +18,7 @@ EDGES_SHOWN = 256
 
 def placement(job: IncrementalLearningJob, view: View) -> list[str]:
     """Return the known edges that run the job's loop, online or not; ``all`` means every edge except the cloud."""
-    return view.selected(job.spec.deployment.edges)
+    return view.serving(job.project).selected(job.spec.deployment.edges)
 
 
 def is_told(job: IncrementalLearningJob) -> bool:

@@ -20,7 +20,7 @@ from heliograph.core.names import CLOUD, join_labels
 
 def placement(service: JointInferenceService, view: View) -> list[str]:
     """Return the known edges that its spec names, online or not; ``all`` means every edge except the cloud."""
-    return view.selected(service.spec.edges)
+    return view.serving(service.project).selected(service.spec.edges)
 
 
 def replicas(service: JointInferenceService) -> list[str]:

@@ -83,10 +83,12 @@ EXIT_CODES: dict[int, ExitCode] = {
         ExitCode(
             FORBIDDEN, "forbidden", "The broker does not let this login in, or does not let it do that.",
             ("The token is wrong or is an earlier cluster's.", "Anonymous clients read statuses and nothing else.",
-             "Only an operator reads logs, events of others and streams."),
+             "Only an operator reads logs, events of others and streams.",
+             "This user lacks the scope that the error names, in the resource's project: `heliograph get users`."),
             ("Use a login of the right role: `--server FILE`, with a `cluster.json` that `heliograph up` has "
              "written.",
-             "`heliograph doctor` says what this login may do."),
+             "`heliograph doctor` says what this login may do.",
+             "An operator grants a scope: `heliograph user grant NAME SCOPE --project PROJECT`."),
         ),
         ExitCode(
             CONFLICT, "conflict", "Somebody else has changed the resource meanwhile; nothing was changed.",

@@ -26,7 +26,8 @@ class Presentation:
         columns: titles of the table of ``get``, separated by spaces.
         row: function from a document and the time, in seconds since 1970, to its cells.
         progress: class that makes the lines of ``watch``.
-        wide: titles of the columns that ``-o wide`` adds; every kind has CREATED-BY and GENERATION behind them.
+        wide: titles of the columns that ``-o wide`` adds; every kind has PROJECT, CREATED-BY and GENERATION behind
+            them.
         wide_row: function from a document to their cells.
     """
 
@@ -68,7 +69,7 @@ class Columns:
             row = [*presentation.row(document, now)]
             metadata = document["metadata"]
             if self.wide:
-                row += [*presentation.wide_row(document), metadata.get("createdBy", ""),
+                row += [*presentation.wide_row(document), metadata.get("namespace", ""), metadata.get("createdBy", ""),
                         str(metadata.get("generation", ""))]  # fmt: skip
             if self.labels:
                 row.append([f"{key}={value}" for key, value in labels_of(document).items()])
@@ -79,7 +80,7 @@ class Columns:
             return [shorten(str(name)), *[""] * (count - 2), f"unreadable: {type(error).__name__}"]
 
 
-_METADATA = ("CREATED-BY", "GENERATION")
+_METADATA = ("PROJECT", "CREATED-BY", "GENERATION")
 
 
 def table(plural: str, documents: Sequence[Document], now: float) -> tuple[list[str], list[list[Cell]]]:

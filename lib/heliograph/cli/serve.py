@@ -31,6 +31,10 @@ def agent(words: Sequence[str]) -> int:
     )  # fmt: skip
     parser.setting("--node", "HELIOGRAPH_NODE", "URL", "mqtt:// URL of this node's broker.")
     parser.setting("--worker-node", "HELIOGRAPH_WORKER_NODE", "URL", "The node's broker with the workers' login.", "")
+    parser.setting(
+        "--worker-issuer", "HELIOGRAPH_WORKER_ISSUER", "FILE", "Key of the cloud's authority: it signs a login for each"
+        " launch of a worker. Default: workers share the login of --worker-node.", "",
+    )  # fmt: skip
     parser.add_argument("--state", type=Path, metavar="DIR", help="Directory of journal, models and workers' files.")
     parser.add_argument("--outputs", type=Path, metavar="DIR", help="Directory where scripts run.")
     parser.repeatable("--code", "[PREFIX=]DIR", "Root of scripts; tasks may name it PREFIX.")
@@ -82,6 +86,7 @@ def agent(words: Sequence[str]) -> int:
     given = parser.parse_args(words)
 
     from heliograph.bus.connection_url import NATS
+    from heliograph.bus.nats.worker_issuer import WorkerIssuer
     from heliograph.cli.printing.output import say
     from heliograph.core.ed25519_signer import Ed25519Signer
     from heliograph.core.errors import shorten
@@ -133,11 +138,13 @@ def agent(words: Sequence[str]) -> int:
         package_keys=trusted_keys(Path(given.package_keys)) if given.package_keys else {},
         model_keys=trusted_keys(Path(given.model_keys)) if given.model_keys else {},
         coordinator_keys=PinnedKeys(Path(given.coordinator_keys)) if given.coordinator_keys else None,
+        projects=policy.projects,
         edge_signer=Ed25519Signer.kept(Path(given.edge_key), World()) if given.edge_key else None,
         capacity=node_capacity(given.memory_mb << 20 if given.memory_mb is not None else None, given.gpus),
         label_columns=parser.pairs(given.label_column, "--label-column"),
         tells_labels=given.tell_labels,
         unenforced=tuple(confiner.unenforced),
+        worker_issuer=WorkerIssuer.read(Path(given.worker_issuer)) if given.worker_issuer else None,
     )
     require_signatures(config)
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
@@ -176,6 +183,14 @@ def coordinator(words: Sequence[str]) -> int:
         "--login-seconds", "HELIOGRAPH_LOGIN_SECONDS", "N", "How long the login of an enrolled edge is good; its agent"
         " renews it at half of that.", "86400",
     )  # fmt: skip
+    parser.setting(
+        "--default-scope", "HELIOGRAPH_DEFAULT_SCOPE", "SCOPE[@PROJECT]", "What a login may do that no User names:"
+        " none, viewer, submitter, admin or operator.", "submitter",
+    )  # fmt: skip
+    parser.setting(
+        "--door-scope", "HELIOGRAPH_DOOR_SCOPE", "SCOPE[@PROJECT]", "What clients of external doors may do, all of them"
+        " alike.", "admin",
+    )  # fmt: skip
     parser.repeatable("--door", "URL", "mqtt:// URL of an external door; HELIOGRAPH_DOORS has several, with spaces.")
     parser.setting(
         "--patience", "HELIOGRAPH_PATIENCE", "FACTOR", "Factor for all times of the lease, 1 to 100; the same for all "
@@ -203,6 +218,7 @@ def coordinator(words: Sequence[str]) -> int:
 
     from heliograph.bus.connection_url import MQTT, NATS
     from heliograph.cli.printing.output import say
+    from heliograph.coordinator.authorization.callers import Grants, parse_grant
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
     from heliograph.coordinator.garbage.lives import Lives
     from heliograph.coordinator.quotas import Quotas
@@ -218,6 +234,11 @@ def coordinator(words: Sequence[str]) -> int:
         lives = Lives.parse(given.keep or os.environ.get("HELIOGRAPH_KEEP", "").split())
     except Refused as error:
         parser.error(f"invalid value for --keep: {error}")
+    try:
+        unnamed = parse_grant(given.default_scope, "--default-scope")
+        grants = Grants(unnamed, parse_grant(given.door_scope, "--door-scope"))
+    except Refused as error:
+        parser.error(str(error))
     # documents are read in a thread: it hands over to the event loop sooner than after 5 ms
     sys.setswitchinterval(0.001)
     gc.freeze()  # a collection then passes over what was imported, and takes milliseconds less
@@ -239,6 +260,7 @@ def coordinator(words: Sequence[str]) -> int:
         authority=Path(given.authority) if given.authority else None,
         authorities=Path(given.authorities) if given.authorities else None,
         login_seconds=login_seconds,
+        grants=grants,
         cloud_keys=Path(given.cloud_keys) if given.cloud_keys else None,
     )
     _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")

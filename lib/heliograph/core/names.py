@@ -49,6 +49,10 @@ def _check_digest(text: str) -> str:
 LABEL_SCHEMA = {"type": "string", "pattern": f"^{_LABEL.pattern}$", "maxLength": 63}
 DIGEST_SCHEMA = {"type": "string", "pattern": f"^{_DIGEST.pattern}$"}
 Label = Annotated[str, AfterValidator(check_label), WithJsonSchema(LABEL_SCHEMA)]
+LabelOrEmpty = Annotated[
+    str, AfterValidator(lambda text: text and check_label(text)),
+    WithJsonSchema({"type": "string", "pattern": f"^({_LABEL.pattern})?$", "maxLength": 63}),
+]  # fmt: skip
 Digest = Annotated[str, AfterValidator(_check_digest), WithJsonSchema(DIGEST_SCHEMA)]
 
 

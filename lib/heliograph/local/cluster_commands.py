@@ -18,7 +18,6 @@ from heliograph.edge_agent.confinement.site_policy import SitePolicy, written
 from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.enrolment import CLOUD_KEYS
 from heliograph.local.cluster_node import Node
-from heliograph.local.cluster_users import WORKER
 from heliograph.local.document_keys import DocumentKeys
 from heliograph.local.nats_server import SYSTEM_USER, Broker
 
@@ -131,7 +130,8 @@ class ClusterCommands:
         if "OMP_NUM_THREADS" not in os.environ:  # share the cores among the edges; by default each would use all
             environment["OMP_NUM_THREADS"] = str(max(1, usable_cores() // max(1, self.edges)))
         if node.name == CLOUD:
-            return environment | {"HELIOGRAPH_NODE": cloud, "HELIOGRAPH_WORKER_NODE": self.cloud.url(WORKER)}
+            return environment | {"HELIOGRAPH_NODE": cloud, "HELIOGRAPH_WORKER_NODE": self.cloud.url(),
+                                  "HELIOGRAPH_WORKER_ISSUER": str(self.cloud.worker_issuer)}  # fmt: skip
         if node.broker is None:
             return environment | {"HELIOGRAPH_NODE": node.external_broker}
         return environment | {

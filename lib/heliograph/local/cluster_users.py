@@ -20,9 +20,7 @@ COORDINATOR = "coordinator"
 """Name of the first coordinator."""
 OPERATOR = "operator"
 """Login of whoever runs the cluster."""
-WORKER = "worker-cloud"
-"""Login of the workers of the cloud's agent."""
-_RESERVED = (ANONYMOUS, NEWCOMER, COORDINATOR, SYSTEM_USER, WORKER)
+_RESERVED = (ANONYMOUS, NEWCOMER, COORDINATOR, SYSTEM_USER)
 
 
 def cloud_users(
@@ -42,8 +40,7 @@ def cloud_users(
     tokens = {OPERATOR: secret(), **logins}
     for name in tokens:
         check_user(name, names)
-    users = [User("coordinator", secret(), "coordinator"), User(OPERATOR, tokens.pop(OPERATOR), "operator"),
-             User(WORKER, secret(), "cloud-worker")]  # fmt: skip
+    users = [User("coordinator", secret(), "coordinator"), User(OPERATOR, tokens.pop(OPERATOR), "operator")]
     users += [User(name, token, "user") for name, token in tokens.items()]
     for name, token in participants.items():
         check_participant(name, names)

@@ -23,6 +23,7 @@ from heliograph.bus.contract.accounts import CORE, DOOR
 from heliograph.bus.contract.permissions import Permissions, Place, permissions
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
 from heliograph.bus.nats.authority import Authority, Login
+from heliograph.bus.nats.worker_issuer import WORKER_ISSUER
 from heliograph.core.child_process import dying_with_parent
 from heliograph.core.errors import HeliographError
 from heliograph.core.identity.credentials import UserCredentials
@@ -211,6 +212,11 @@ class Broker:
     def identity(self) -> Path:
         """The directory of the cloud's authority."""
         return self.directory / "identity"
+
+    @property
+    def worker_issuer(self) -> Path:
+        """The file by which the cloud's agent signs the logins of its workers."""
+        return self.identity / WORKER_ISSUER
 
     def password(self, user: str) -> str:
         """Return a user's password, in the cloud that for MQTT. Raise Refused if there is no such login."""

@@ -18,6 +18,7 @@ from heliograph.bus.contract.accounts import (
     door_template,
     imports_of,
 )
+from heliograph.bus.contract.launch_permissions import Launch, launch_permissions
 from heliograph.bus.contract.permissions import permissions
 from heliograph.bus.contract.registry import BUILT_IN
 from heliograph.bus.contract.topics import DEFAULT_ROOT, EDGE, Role
@@ -128,12 +129,30 @@ def test_permissions_name_the_user_by_the_servers_template() -> None:
             assert door_template(role).deny_publish
 
 
-@pytest.mark.parametrize("role", CORE_ROLES)
+@pytest.mark.parametrize("role", [role for role in CORE_ROLES if role != "cloud-worker"])
 def test_a_login_in_core_may_what_its_role_may(role: Role) -> None:
     found = permissions(role, "cloud", edge="cloud" if role == "agent" else "", login="alice")
     template = core_template(role)
     filled = tuple(each.replace("{{name()}}", "alice") for each in template.subscribe)
     assert (template.publish, filled) == (found.publish, found.subscribe)
+
+
+@pytest.mark.parametrize("root", [DEFAULT_ROOT, "tenants/a"])
+def test_a_launch_in_core_may_what_is_its_own(root: str) -> None:
+    template, launch = core_template("cloud-worker", root), Launch.of("w", "j", "u", "cloud")
+    names = {"{{name()}}": "worker-w", "{{tag(worker)}}": "w", "{{tag(job)}}": "j", "{{tag(uid)}}": "u"}
+
+    def filled(subjects: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(".".join(names.get(word, word) for word in each.split(".")) for each in subjects)
+
+    found = launch_permissions("cloud", launch, root)
+    assert (filled(template.publish), filled(template.subscribe)) == (found.publish, found.subscribe)
+    assert (template.deny_publish, template.answers) == (found.deny, True)
+    of_role = permissions("cloud-worker", "cloud", root)
+    for narrow, wide in ((found.publish, of_role.publish), (found.subscribe, of_role.subscribe)):
+        for each in narrow:
+            if not each.startswith(("$", "_INBOX.")):
+                assert any(matches(one, each) for one in wide), each
 
 
 def test_each_login_has_its_account() -> None:

@@ -60,7 +60,8 @@ def test_an_anonymous_login_has_exactly_these_permissions() -> None:
 
 def test_a_newcomer_asks_for_a_login_and_nothing_else() -> None:
     cloud, node = permissions("newcomer", "cloud"), permissions("newcomer", "node")
-    assert cloud.publish == ("heliograph.request.invitations.enroll", "heliograph.request.invitations.renew")
+    asking = {f"heliograph.request.{kind}.{verb}" for kind in ("invitations", "users") for verb in ("enroll", "renew")}
+    assert set(cloud.publish) == asking
     assert cloud.subscribe == ("_INBOX.newcomer.>",)
     assert (node.publish, node.subscribe) == ((), ())
 

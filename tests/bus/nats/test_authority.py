@@ -146,9 +146,7 @@ def test_a_newcomer_is_let_in_where_it_asks_for_a_login_alone(tmp_path: Path) ->
     claims, account = decode(answer["nats"]["jwt"], UserClaims), accounts_of(tmp_path)[ENROL]
     assert (claims.subject, claims.name, claims.issuer) == (GUEST, "newcomer", account.subject)
     assert claims.allowed == Allowed() and claims.connection_types == ("STANDARD", "WEBSOCKET")
-    assert account.allowed.publish == (
-        "heliograph.request.invitations.enroll", "heliograph.request.invitations.renew",
-    )  # fmt: skip
+    assert {each.rpartition(".")[2] for each in account.allowed.publish} == {"enroll", "renew"}
     assert account.allowed.subscribe == ("_INBOX.newcomer.>",)
 
 

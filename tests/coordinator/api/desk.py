@@ -15,6 +15,7 @@ from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus, KeyValue
 from heliograph.coordinator.api.request import Answer, Request
 from heliograph.coordinator.api.requests import Requests
+from heliograph.coordinator.authorization.rights import EVERYTHING, Rights
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import ControllerContext, InstalledFeatures
 from heliograph.coordinator.quotas import Quotas
@@ -52,11 +53,15 @@ class Desk:
         self._requests = Requests(store, InstalledFeatures(context), self.lock, self._changed, self._removed, world,
                                   quotas, epoch=3)  # fmt: skip
 
-    async def ask(self, resource: str, verb: str, document: dict[str, Any], caller: str = "someone") -> Any:
-        return await self.ask_raw(resource, verb, dict(document), caller)
+    async def ask(
+        self, resource: str, verb: str, document: dict[str, Any], caller: str = "someone", rights: Rights = EVERYTHING
+    ) -> Any:
+        return await self.ask_raw(resource, verb, dict(document), caller, rights)
 
-    async def ask_raw(self, resource: str, verb: str, body: Any, caller: str = "someone") -> Any:
-        request = Request(resource, verb, body, f"request/{resource}/{verb}", caller)
+    async def ask_raw(
+        self, resource: str, verb: str, body: Any, caller: str = "someone", rights: Rights = EVERYTHING
+    ) -> Any:
+        request = Request(resource, verb, body, f"request/{resource}/{verb}", caller, rights)
         return (await self.answer(request)).get("result")
 
     async def answer(self, request: Request) -> dict[str, Any]:
@@ -66,10 +71,11 @@ class Desk:
         return reply
 
     async def page(self, verb: str, **body: Any) -> dict[str, Any]:
-        return await self.answer(Request("models", verb, body, f"request/models/{verb}"))
+        return await self.answer(Request("models", verb, body, f"request/models/{verb}", rights=EVERYTHING))
 
     async def list_models(self, spend: Callable[[int], None]) -> Any:
-        return await self._requests.handle(Request("models", "list", {}, "request/models/list", spend=spend))
+        request = Request("models", "list", {}, "request/models/list", rights=EVERYTHING, spend=spend)
+        return await self._requests.handle(request)
 
     def lock(self, plural: str, name: str) -> asyncio.Lock:
         return self.locks.setdefault(f"{plural}/{name}", asyncio.Lock())

@@ -300,11 +300,13 @@ async def test_a_retained_request_at_the_embedded_door_is_done_once_and_not_kept
     assert [subject for subject in subjects if not subject.startswith("$MQTT.rmsgs.heliograph.status.")] == []
 
 
-async def test_any_client_with_a_login_has_garbage_collected_and_a_wrong_word_changes_nothing(
+async def test_an_operator_has_garbage_collected_and_a_wrong_word_changes_nothing(
     cloud: Any, foreign: ForeignClient
 ) -> None:
     nothing = {"dry_run": True, "items": [], "size": 0, "more": False, "notes": []}
-    assert await foreign.ask("request/models/collect", {"dry_run": True}) == {"ok": True, "result": nothing}
+    assert await cloud.client.models.ask("collect", dry_run=True) == nothing
+    reply = await foreign.ask("request/models/collect", {"dry_run": True})
+    assert (reply["error"]["code"], reply["error"]["field"]) == ("forbidden", "scope")
     assert (await cloud.client.models.collect())["items"] == []
     for body, field in (({"dryrun": True}, "dryrun"), ({"dry_run": "please"}, "dry_run"), ({"name": "m"}, "name")):
         reply = await foreign.ask("request/models/collect", body)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliograph.bus.contract.enrolment_requests import Enroll, Renew, enrolment_bytes, renewal_bytes
+from heliograph.bus.contract.permissions import agent_of
 from heliograph.bus.contract.resources.base import Metadata
 from heliograph.bus.contract.resources.invitation import Invitation, InvitationSpec
 from heliograph.coordinator.identity.admission import CLOCKS_DIFFER, admit, renewing
@@ -118,7 +119,7 @@ def test_a_group_enrols_as_many_nodes_as_it_says(numbers: list[int], nodes: int)
 
 def test_a_login_is_renewed_by_its_own_key_even_after_it_expired() -> None:
     known = {"edge-7": EDGE.public}
-    assert renewing(renews(login()), issuer_of, known, NOW) == "edge-7"
+    assert renewing(renews(login()), agent_of, issuer_of, known, NOW) == "edge-7"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_a_login_is_renewed_by_its_own_key_even_after_it_expired() -> None:
 )
 def test_no_other_login_is_renewed(asked: Renew, code: str) -> None:
     with pytest.raises(Refused) as refused:
-        renewing(asked, issuer_of, {"edge-7": EDGE.public}, NOW)
+        renewing(asked, agent_of, issuer_of, {"edge-7": EDGE.public}, NOW)
     assert refused.value.code == code
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import typer
 
 _WORK = ("jobs", "services", "incremental-jobs", "pair-jobs")
-_BUILT_IN = (*_WORK, "edges", "models", "datasets", "algorithms", "labels", "invitations", "quarantines")
+_BUILT_IN = (*_WORK, "edges", "models", "datasets", "algorithms", "labels", "invitations", "users", "quarantines")
 KINDS = f"{', '.join(_BUILT_IN)}, or a feature's resources"
 PATIENCE = 1.0
 """Seconds that a completion waits for the cluster: whoever pressed the key waits with it."""

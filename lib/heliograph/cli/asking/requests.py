@@ -42,8 +42,12 @@ def ask(server: str | None, what: Callable[[AsyncClient], Awaitable[T]]) -> T:
     import asyncio
 
     from heliograph.client import AsyncClient
+    from heliograph.core.world import World
+    from heliograph.server import locate
+    from heliograph.user_enrolment import renew_if_due
 
     async def main() -> T:
+        await renew_if_due(locate(server), World())
         client = AsyncClient(server, timeout=REQUEST_TIMEOUT, connect_timeout=CONNECT_TIMEOUT)
         async with client:
             return await what(client)

@@ -86,6 +86,20 @@ def _invitation_row(document: Document, now: float) -> list[Cell]:
     ]
 
 
+def _user_row(document: Document, now: float) -> list[Cell]:
+    spec, status = document.get("spec", {}), status_of(document)
+    invitation = spec.get("invitation") or {}
+    open_still = invitation.get("key", "") != status.get("invitedBy", "") and invitation.get("expires", 0) > now
+    return [
+        name_of(document),
+        some_of([f"{each['scope']}@{each.get('project', 'default')}" for each in spec.get("grants", ())]),
+        age(status.get("enrolled", ""), now),
+        status.get("key", "")[:12],
+        "invited" if open_still else "",
+        age_of(document, now),
+    ]
+
+
 def _quarantine_row(document: Document, now: float) -> list[Cell]:
     spec = document.get("spec", {})
     return [
@@ -127,4 +141,5 @@ DATASETS = Presentation(
 )
 ALGORITHMS = Presentation("NAME EDGES PARAMETERS PACKAGE SIGNED DESCRIPTION NOTE", _algorithm_row)
 INVITATIONS = Presentation("NAME NODES ENROLLED AGE EXPIRES", _invitation_row)
+USERS = Presentation("NAME SCOPES ENROLLED KEY NOTE AGE", _user_row)
 QUARANTINES = Presentation("NAME DOCUMENT SIZE SINCE REASON", _quarantine_row)

@@ -31,6 +31,9 @@ def invite(
     nodes: Annotated[
         int, typer.Option(min=1, max=10_000, metavar="N", help="How many may enrol; of several each takes NAME-…")
     ] = 1,
+    project: Annotated[
+        str, typer.Option(metavar="PROJECT", help="The project that the nodes serve. Default: all projects.")
+    ] = "",
     address: Annotated[
         str | None, typer.Option(metavar="URL", help="nats:// or tls:// URL of the broker for the nodes. Default: the"
                                  " one that this command uses.")
@@ -45,7 +48,8 @@ def invite(
     from heliograph.invitations import invite as make
 
     name = label_in(name, "edges")
-    token = ask(server, lambda client: make(client, name, seconds=60 * minutes, nodes=nodes, address=address))
+    token = ask(server, lambda client: make(client, name, seconds=60 * minutes, nodes=nodes, project=project,
+                                           address=address))
     say(token.text())
     if ConnectionUrl.parse(token.server).stays_here:
         print(f"it leads to {token.server}: for a node on another machine, name the broker by --address",

@@ -1,4 +1,4 @@
-"""``enroll``: a node makes its key and gets its login, by an invitation."""
+"""``enroll``: a node or a user makes its key and gets its login, by an invitation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heliograph.cli.usage import examples, misused
 
 def register(main: typer.Typer) -> None:
     main.command(
-        help="Enrol this node by an invitation: make its key, and get its login.",
+        help="Enrol this node, or you as a user, by an invitation: make the key, and get the login.",
         epilog=examples("heliograph enroll heliograph-invitation.…",
                         "heliograph enroll heliograph-invitation.… --name hall-3"),
     )(enroll)  # fmt: skip
@@ -24,7 +24,7 @@ def enroll(
         str | None, typer.Option(metavar="EDGE", help="Name of this edge, where the invitation is for several.")
     ] = None,
     state: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The agent's --state directory. Default: the agent's own.")
+        Path | None, typer.Option(metavar="DIR", help="The agent's --state directory, or the user's. Default: its own.")
     ] = None,
 ) -> None:
     import asyncio
@@ -35,9 +35,15 @@ def enroll(
     from heliograph.core.names import LABEL_RULE, is_label
     from heliograph.core.world import World
     from heliograph.enrolment import enroll as make
-    from heliograph.server import identity_directory
+    from heliograph.server import VARIABLE, identity_directory, login_directory
+    from heliograph.user_enrolment import enroll_user
 
     invitation = InvitationToken.parse(sys.stdin.read(MOST_CHARACTERS + 1) if token == "-" else token)
+    if invitation.kind == "user":
+        file = asyncio.run(enroll_user(invitation, state or login_directory(invitation.name), World()))
+        say(f"user/{invitation.name} enrolled; its login lies in {file.parent}")
+        say(f"use it: export {VARIABLE}={file}")
+        return
     edge = name or invitation.name
     if not is_label(edge):
         raise misused("--name", expected=LABEL_RULE, got=edge)

@@ -96,16 +96,22 @@ class Import:
 
 @dataclass(frozen=True)
 class Allowed:
-    """Subjects that a user may publish and subscribe to; without any allowed one, all that are not denied."""
+    """Subjects that a user may publish and subscribe to; without any allowed one, all that are not denied.
+
+    Attributes:
+        answers: whether it may answer each message that it gets once, wherever the message asks for the answer.
+    """
 
     publish: tuple[str, ...] = ()
     subscribe: tuple[str, ...] = ()
     deny_publish: tuple[str, ...] = ()
     deny_subscribe: tuple[str, ...] = ()
+    answers: bool = False
 
     def tree(self) -> dict[str, Any]:
         return {"pub": _listed(allow=self.publish, deny=self.deny_publish),
-                "sub": _listed(allow=self.subscribe, deny=self.deny_subscribe)}  # fmt: skip
+                "sub": _listed(allow=self.subscribe, deny=self.deny_subscribe),
+                **({"resp": {"max": 1, "ttl": 0}} if self.answers else {})}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""The token that a person carries from the cloud to a node: where the cloud is, how to know it, and a key that enrols.
+"""The token that a person carries from the cloud to a node, or to a user: where the cloud is, how to know it, and a key
+that enrols.
 
 The key's private half lies in the token alone: the cloud keeps the public one. Whoever has the token before it expires
-can enrol a node in its name.
+can enrol in its name.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass, field
+from typing import Literal
 
 from heliograph.core.errors import Refused
 from heliograph.core.identity.nkeys import KeyPair
@@ -17,6 +19,7 @@ from heliograph.core.names import is_label
 
 MOST_CHARACTERS = 8192
 _BEGIN = "heliograph-invitation."
+_KINDS = ("edge", "user")
 _FIELDS = {"server": str, "authorities": str, "name": str, "expires": int, "seed": str}
 
 
@@ -31,6 +34,7 @@ class InvitationToken:
         name: the invitation's name.
         expires: seconds since 1970.
         key: signs the enrolment.
+        kind: whether an edge enrols by it or a user.
     """
 
     server: str
@@ -38,11 +42,12 @@ class InvitationToken:
     name: str
     expires: int
     key: KeyPair = field(repr=False)
+    kind: Literal["edge", "user"] = "edge"
 
     def text(self) -> str:
         """Return the token as one word."""
         tree = {"server": self.server, "authorities": self.authorities, "name": self.name, "expires": self.expires,
-                "seed": self.key.seed}  # fmt: skip
+                "seed": self.key.seed, "kind": self.kind}  # fmt: skip
         packed = json.dumps(tree, separators=(",", ":")).encode()
         return _BEGIN + base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
@@ -59,10 +64,13 @@ class InvitationToken:
             raise _refused("the whole token", "a part of one, or a changed one") from None
         if not isinstance(tree, dict) or any(type(tree.get(name)) is not kind for name, kind in _FIELDS.items()):
             raise _refused(f"a token with {', '.join(_FIELDS)}", "another one")
+        kind = tree.get("kind", "edge")
+        if kind not in _KINDS:
+            raise _refused(f"an invitation for {' or '.join(_KINDS)}", "another one")
         if not is_label(tree["name"]):
             raise _refused("the name of an invitation", "something else")
         key = KeyPair.from_seed(tree["seed"], "invitation")
-        return cls(tree["server"], tree["authorities"], tree["name"], tree["expires"], key)
+        return cls(tree["server"], tree["authorities"], tree["name"], tree["expires"], key, kind)
 
 
 def _refused(expected: str, got: str) -> Refused:

@@ -188,7 +188,8 @@ def _limits(read: _Reader) -> dict[str, Any]:
 
 def _allowed(read: _Reader) -> Allowed:
     publish, subscribe = read.inner("pub"), read.inner("sub")
-    return Allowed(publish.texts("allow"), subscribe.texts("allow"), publish.texts("deny"), subscribe.texts("deny"))
+    return Allowed(publish.texts("allow"), subscribe.texts("allow"), publish.texts("deny"), subscribe.texts("deny"),
+                   read.inner("resp").number("max") != 0)  # fmt: skip
 
 
 _BODIES: dict[str, Callable[[_Reader], dict[str, Any]]] = {"operator": _operator, "account": _account, "user": _user}

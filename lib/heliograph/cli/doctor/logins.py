@@ -14,8 +14,8 @@ from heliograph.server import enrolled_directories
 
 SOON = 0.25
 """Part of a login's life that is left when it should have been renewed: agents do so at half of it."""
-_MEND = ("Start the node's agent, which renews it, and read its output; commands renew their user's. If it was revoked, "
-         "enrol again: heliograph enroll INVITATION.")  # fmt: skip
+_MEND = ("Start the node's agent, which renews it, and read its output; commands renew their user's. If it was"
+         " revoked, enrol again: heliograph enroll INVITATION.")  # fmt: skip
 
 
 class LoginsCheck:

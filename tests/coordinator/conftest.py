@@ -136,7 +136,7 @@ async def cloud(tmp_path_factory: Any) -> AsyncIterator[Cloud]:
     cluster = LocalCluster(tmp_path_factory.mktemp("cloud"), list(EDGES), logins=USERS, participants=PARTICIPANTS)
     buses: list[Bus] = []
     try:
-        await cluster.broker.start()
+        await cluster.start_broker()
         await cluster.start_coordinator()
         await cluster.start_agent("cloud")
         await cluster.wait_ready()

@@ -96,7 +96,7 @@ async def test_the_founding_document_runs_once_all_its_resources_exist(tmp_path:
     datasets = {name: {"dataset0": regression(name, 30 + number, number)} for number, name in enumerate(names)}
     cluster = LocalCluster(tmp_path / "cluster", names, datasets=datasets, code=(f"/code={code}",))
     try:
-        await cluster.broker.start()
+        await cluster.start_broker()
         await cluster.start_coordinator()
         await cluster.start_agent("cloud")
         await cluster.wait_ready()

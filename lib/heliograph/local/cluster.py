@@ -194,9 +194,7 @@ class LocalCluster:
         Raise HeliographError with the last lines of a process that is not.
         """
         self._log.open()
-        self._own_edges.find_reset()
-        for node in self.nodes.values():
-            make_private(node.directory)
+        make_private(self.directory)
         shutil.rmtree(self._commands.starts, ignore_errors=True)  # packages may have been installed since
         brokers = list(self.node_brokers.values())
         room = await self.world.in_thread(disk_room.measure, self.directory, len(brokers))
@@ -206,9 +204,7 @@ class LocalCluster:
         if self.tls is not None:
             await self.tls.start()
             self._watching.append(asyncio.create_task(self.tls.keep(self.reload_certificates)))
-        await self.world.in_thread(self._own_edges.enroll)
-        await self.broker.start()
-        self._own_edges.write_addresses()
+        await self.start_broker()
         if self.mosquitto is not None:
             await self.mosquitto.start()
         for name in self._relayed:
@@ -220,6 +216,15 @@ class LocalCluster:
         await self.wait_ready()
         if self._supervision is not None:
             self._supervise(self._supervision, brokers)
+
+    async def start_broker(self) -> None:
+        """Start the cloud's broker alone, which lets the cluster's edges in; ``start`` does it too."""
+        self._own_edges.find_reset()
+        for node in self.nodes.values():
+            make_private(node.directory)
+        await self.world.in_thread(self._own_edges.enroll)
+        await self.broker.start()
+        self._own_edges.write_addresses()
 
     def _supervise(self, supervision: Supervision, brokers: Sequence[Broker]) -> None:
         """Start what ends by itself again from now on, and watch the disk."""

@@ -131,7 +131,7 @@ async def test_quotas_are_settings_and_hold_over_a_restart(tmp_path: Path) -> No
         return ["env", f"HELIOGRAPH_QUOTAS={settings}", sys.executable, "-m", "heliograph.cli.main"]
 
     cluster = LocalCluster(tmp_path, [], program=program)
-    await cluster.broker.start()
+    await cluster.start_broker()
     try:
         await cluster.start_coordinator()
         await cluster.wait_ready()

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -20,14 +21,15 @@ from heliograph.core.failures import sentence_of
 from heliograph.core.tasks import Background, Flag
 from heliograph.core.world import World
 from heliograph.edge_agent.dataset_contents import DatasetContents
-from heliograph.edge_agent.datasets import index, resolve
-from heliograph.edge_agent.datasets.csv_look import Header
-from heliograph.edge_agent.datasets.indexing import failed
 from heliograph.edge_agent.datasets.known_files import KnownFiles
-from heliograph.edge_agent.datasets.reading import Advance
 from heliograph.edge_agent.datasets.stamp import Stamp, stamp_of
-from heliograph.edge_agent.datasets.unusable import Interrupted
+from heliograph.edge_agent.datasets.unusable import Interrupted, failed
+from heliograph.edge_agent.datasets.urls import resolve
 from heliograph.edge_agent.launcher import Launcher, LaunchFailed
+
+if TYPE_CHECKING:
+    from heliograph.edge_agent.datasets.csv_look import Header
+    from heliograph.edge_agent.datasets.reading import Advance
 
 RETRY_OFFERS = 10.0
 """Seconds until the launcher is asked for the workers' offers again."""
@@ -251,7 +253,7 @@ class Inventory:
         self._indexed[name] = await self._world.in_thread(stamp_of, path)
         try:
             found: DatasetIndex = await self._world.in_thread(
-                index, name, path, spec.format, spec.header, roots, self._progress_of(name, path, stop), spec.label,
+                _indexed, name, path, spec.format, spec.header, roots, self._progress_of(name, path, stop), spec.label,
                 self._tells_labels, self._known, stop.is_set,
             )  # fmt: skip
         except Interrupted:
@@ -294,3 +296,10 @@ class Inventory:
         if found.name in self._own.files or found.name in self._wanted:
             self.datasets[found.name] = found
             self._changed()
+
+
+def _indexed(*how: Any) -> DatasetIndex:
+    """Return the index of a file. The readers of all forms of files are loaded for the first one, in its thread."""
+    from heliograph.edge_agent.datasets.indexing import index
+
+    return index(*how)

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 from heliograph.bus.contract import buckets
 from heliograph.bus.contract.event import Event, encode, from_tree, is_event, parse
-from heliograph.bus.contract.payloads import Annotation, Desired, EdgeQueue, Generation, HardSample, LabelTask
+from heliograph.bus.contract.payloads import Desired, EdgeQueue, Generation, LabelTask
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import LabelQueue, LabelQueueStatus, Metadata, dump, refusal_of
-from heliograph.bus.contract.resources.label_queue import LabelSchema
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import HARD_SAMPLE, LABEL, LABEL_TASK, REQUEST, Topic
 from heliograph.bus.port import Port
@@ -31,12 +30,12 @@ from heliograph.edge_agent.deleted_queues import DeletedQueues
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.label_store import JournalBucket
-from heliograph.incremental.labelled import labelled_sample
-from heliograph.incremental.shards import LabelledSample
-from heliograph.labelling.numbers import agreement_of, status_of
-from heliograph.labelling.samples import predictions_of, sample_of
-from heliograph.labelling.task_index import TaskIndex, packed
-from heliograph.labelling.task_queue import TaskQueue
+
+if TYPE_CHECKING:  # the rest is loaded with the first queue: few nodes have any
+    from heliograph.bus.contract.payloads import Annotation, HardSample
+    from heliograph.bus.contract.resources import LabelSchema
+    from heliograph.incremental.shards import LabelledSample
+    from heliograph.labelling.task_queue import TaskQueue
 
 TELL_EVERY = 60.0
 """Seconds after which ended leases are looked for though nobody asks."""
@@ -130,6 +129,8 @@ class EdgeLabelling:
 
     async def labelled(self, name: str, tasks: Sequence[str], classes: Sequence[str]) -> list[LabelledSample]:
         """Return these tasks' samples with their labels; those that are gone, or that no model learns, are left out."""
+        from heliograph.incremental.labelled import labelled_sample
+
         queue = self._queues.get(name)
         index = {each: place for place, each in enumerate(classes)}
         found = []
@@ -174,6 +175,9 @@ class EdgeLabelling:
         self._looks_for_deleted = self._follows is not follows  # another document came meanwhile
 
     def _opened(self, name: str, wanted: EdgeQueue) -> TaskQueue:
+        from heliograph.labelling.task_index import TaskIndex
+        from heliograph.labelling.task_queue import TaskQueue
+
         index = TaskIndex(name, wanted.uid, wanted.spec, self._tasks, self._samples, self._world, self._on_change)
         queue = TaskQueue(name, wanted.uid, index, self._world, self._publish)
         for line in queue.load(self._tasks.stored(f"{wanted.uid}.")):
@@ -188,6 +192,9 @@ class EdgeLabelling:
 
     def _make(self, queue: TaskQueue, hard: HardSample) -> None:
         """Journal the event of a new task, with the documents that make it, where there is a new one."""
+        from heliograph.labelling.samples import predictions_of, sample_of
+        from heliograph.labelling.task_index import packed
+
         sample = sample_of(hard)
         if sample is None:
             queue.leave_out()
@@ -276,6 +283,8 @@ class EdgeLabelling:
 
     def _resource(self, name: str) -> LabelQueue:
         """Return a queue of this node as its resource, with this node's counts."""
+        from heliograph.labelling.numbers import agreement_of, status_of
+
         queue = self._queues[name]
         labels = [each.labels for each in queue.index.summaries.values() if each.labels]
         found = agreement_of(labels, queue.spec.label_schema)

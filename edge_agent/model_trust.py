@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from heliograph.bus.contract.model_statement import check_signature
 from heliograph.bus.contract.payloads import Desired, InferTask, ServingTask, WorkerTask
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.core.errors import Refused
@@ -73,6 +72,8 @@ class ModelTrust:
         which = f"model {model.digest[:12]}"
         if signature is None:
             return f"{which} has no signature, and this agent serves signed models alone (--model-keys)"
+        from heliograph.bus.contract.model_statement import check_signature  # loaded for the first signed model
+
         try:
             check_signature(signature, model, self._trusted)
         except Refused as error:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from heliograph import __version__
 from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.connect import connect
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import payloads, topics
 from heliograph.bus.contract.event import Event
-from heliograph.bus.contract.payloads import AggregateTask, NodeCapacity, Report, WorkerReport, WorkerTask
+from heliograph.bus.contract.payloads import NodeCapacity, Report, WorkerReport
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port
@@ -60,6 +60,7 @@ from heliograph.edge_agent.uploads import Uploads
 from heliograph.edge_agent.worker_reports import refusals, worker_reports
 
 if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import WorkerTask
     from heliograph.edge_agent.edge_loops import EdgeLoops
 
 
@@ -285,7 +286,7 @@ class Agent:
     def _round_secret(self, task: WorkerTask) -> bytes:
         """Return the secret of the key by which a job's aggregation worker signs its rounds: the same at each start, so
         that it knows the rounds again that it has closed before a crash."""
-        if self.config.edge_signer is None or not isinstance(task, AggregateTask):
+        if self.config.edge_signer is None or not isinstance(task, payloads.AggregateTask):
             return b""
         return self.config.edge_signer.derived_secret(f"rounds of {task.job_uid}")
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from heliograph.bus.contract.payloads import DatasetTask, Offer, PairTask, WorkerTask
+from heliograph.bus.contract import payloads
+from heliograph.bus.contract.payloads import Offer
 from heliograph.bus.contract.resources import DatasetIndex, DatasetSpec
 from heliograph.bus.contract.resources.dataset import DatasetContent
 from heliograph.core.errors import HeliographError, Refused
@@ -28,6 +29,7 @@ from heliograph.edge_agent.datasets.urls import resolve
 from heliograph.edge_agent.launcher import Launcher, LaunchFailed
 
 if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import WorkerTask
     from heliograph.edge_agent.datasets.csv_look import Header
     from heliograph.edge_agent.datasets.reading import Advance
 
@@ -141,8 +143,8 @@ class Inventory:
 
     def files_of(self, task: WorkerTask) -> tuple[Path, ...]:
         """Return the files and directories of a task's data sets, as far as they are here."""
-        names = [task.dataset or ""] if isinstance(task, DatasetTask) else []
-        names += task.further_datasets.values() if isinstance(task, PairTask) else ()
+        names = [task.dataset or ""] if isinstance(task, payloads.DatasetTask) else []
+        names += task.further_datasets.values() if isinstance(task, payloads.PairTask) else ()
         return tuple(self.files[name] for name in names if name in self.files)
 
     def release(self, used: Collection[str]) -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from heliograph.bus.contract import buckets
+from heliograph.bus.contract import buckets, payloads, resources
 from heliograph.bus.contract.event import Event, encode, from_tree, is_event, parse
-from heliograph.bus.contract.payloads import Desired, EdgeQueue, Generation, LabelTask
+from heliograph.bus.contract.payloads import Desired, Generation
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.resources import LabelQueue, LabelQueueStatus, Metadata, dump, refusal_of
+from heliograph.bus.contract.resources import Metadata, dump, refusal_of
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import HARD_SAMPLE, LABEL, LABEL_TASK, REQUEST, Topic
 from heliograph.bus.port import Port
@@ -32,8 +32,8 @@ from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.label_store import JournalBucket
 
 if TYPE_CHECKING:  # the rest is loaded with the first queue: few nodes have any
-    from heliograph.bus.contract.payloads import Annotation, HardSample
-    from heliograph.bus.contract.resources import LabelSchema
+    from heliograph.bus.contract.payloads import Annotation, EdgeQueue, HardSample, LabelTask
+    from heliograph.bus.contract.resources import LabelQueue, LabelSchema
     from heliograph.incremental.shards import LabelledSample
     from heliograph.labelling.task_queue import TaskQueue
 
@@ -201,7 +201,7 @@ class EdgeLabelling:
             return
         schema = queue.spec.label_schema
         data = sample.data.model_copy(update={"edge": self._edge})
-        task = LabelTask(
+        task = payloads.LabelTask(
             job=queue.job, queue_uid=queue.uid, task=sample.digest, edge=self._edge, data=data,
             schema_version=schema.version, overlap=queue.spec.overlap, predictions=predictions_of(hard, schema),
             created=self._world.timestamp(),
@@ -231,9 +231,9 @@ class EdgeLabelling:
         event = self._node.event(topic, payload, address)
         return NewEvent(address, encode(event), topic.lane, documents=documents or {}, on_commit=on_commit)
 
-    async def _publish(self, payloads: Sequence[LabelTask] | Sequence[Annotation]) -> None:
-        for each in payloads:
-            await self._journal.append(self._event(LABEL_TASK if isinstance(each, LabelTask) else LABEL, each))
+    async def _publish(self, told: Sequence[LabelTask] | Sequence[Annotation]) -> None:
+        for each in told:
+            await self._journal.append(self._event(LABEL_TASK if isinstance(each, payloads.LabelTask) else LABEL, each))
 
     async def _answer(self, message: Message) -> None:
         """Answer a request. Raise Refused where it names no reply address."""
@@ -264,7 +264,7 @@ class EdgeLabelling:
         if verb == "get":
             self._found(document.get("name"))
             return dump(self._resource(str(document["name"])))
-        own = declared().features[LabelQueue.plural].own_verbs
+        own = declared().features[resources.LabelQueue.plural].own_verbs
         if verb not in own:
             raise Refused("unknown-verb", field="verb", expected=f"one of get, list, {', '.join(own)}", got=verb,
                           hint="Send other requests to the cloud.")  # fmt: skip
@@ -289,8 +289,8 @@ class EdgeLabelling:
         labels = [each.labels for each in queue.index.summaries.values() if each.labels]
         found = agreement_of(labels, queue.spec.label_schema)
         queue.index.let_in(self._world.now())
-        status = status_of(queue, found, LabelQueueStatus(), self._world.timestamp())
-        return LabelQueue(metadata=Metadata(name=name, uid=queue.uid), spec=queue.spec, status=status)
+        status = status_of(queue, found, resources.LabelQueueStatus(), self._world.timestamp())
+        return resources.LabelQueue(metadata=Metadata(name=name, uid=queue.uid), spec=queue.spec, status=status)
 
 
 def _data(payload: BaseModel) -> dict[str, Any]:

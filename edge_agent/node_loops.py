@@ -6,15 +6,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from heliograph.bus.contract.event import Event
-from heliograph.bus.contract.payloads import Desired, LoopReport, WorkerTask
+from heliograph.bus.contract.payloads import Desired
 from heliograph.bus.contract.topics import Topic
 from heliograph.core.tasks import Flag
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
-from heliograph.edge_agent.loop_store import LoopStore
 
 if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import LoopReport, WorkerTask
     from heliograph.edge_agent.edge_loops import EdgeLoops
+
+
+LOOPS = "loop/"
+"""Prefix of the loops' documents in the journal."""
 
 
 class NodeLoops:
@@ -28,7 +32,7 @@ class NodeLoops:
         self._make = make
         self._made = Flag()
         self._loops: EdgeLoops | None = None
-        if LoopStore(journal).names():  # at once: the files that they need would be deleted
+        if any(journal.documents(LOOPS)):  # at once: the files that they need would be deleted
             self._load()
 
     def follow(self, desired: Desired, is_present: bool) -> None:

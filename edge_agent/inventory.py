@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from heliograph.bus.contract import payloads
+from heliograph.bus.contract import payloads, resources
 from heliograph.bus.contract.payloads import Offer
-from heliograph.bus.contract.resources import DatasetIndex, DatasetSpec
-from heliograph.bus.contract.resources.dataset import DatasetContent
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import sentence_of
 from heliograph.core.tasks import Background, Flag
@@ -30,6 +28,8 @@ from heliograph.edge_agent.launcher import Launcher, LaunchFailed
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.payloads import WorkerTask
+    from heliograph.bus.contract.resources import DatasetIndex, DatasetSpec
+    from heliograph.bus.contract.resources.dataset import DatasetContent
     from heliograph.edge_agent.datasets.csv_look import Header
     from heliograph.edge_agent.datasets.reading import Advance
 
@@ -196,7 +196,7 @@ class Inventory:
     def _read_as(self, name: str) -> tuple[DatasetSpec, Sequence[Path]]:
         """Return how a data set's file is read, and the roots that the files of a directory have to lie below."""
         if name in self._own.files or name not in self._wanted:
-            return DatasetSpec(header=self._own.headers.get(name), label=self._own.labels.get(name)), ()
+            return resources.DatasetSpec(header=self._own.headers.get(name), label=self._own.labels.get(name)), ()
         spec = self._wanted[name]
         return spec, self._roots if spec.content is None else (self.files[name].parent,)
 

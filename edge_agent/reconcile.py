@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from heliograph.bus.contract import payloads
-from heliograph.bus.contract.resources import DatasetIndex
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.edge_agent.admission import UNKNOWN, Admission, Capacity, admit
 from heliograph.edge_agent.code_roots import Code, CodeRoot, locate
@@ -17,6 +16,7 @@ from heliograph.edge_agent.package_allowance import Forbidden
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.payloads import PackageSpec, ScriptSpec, WorkerTask
+    from heliograph.bus.contract.resources import DatasetIndex
 
 State = Literal["starting", "ready", "backing-off", "stopping", "failed", "finished"]
 """``failed`` and ``finished``: the process has ended, and the worker is not started again for its task."""

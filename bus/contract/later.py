@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from functools import cached_property
 from types import GenericAlias
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
-from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from heliograph.core.lazy import Reference
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
+    from pydantic.json_schema import JsonSchemaValue
 
 
 class Later:
@@ -25,18 +27,24 @@ class Later:
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
-        return TypeAdapter(self.type)
+        return _adapter_of(self.type)
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self._validated)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         # by itself a model would be described in place, not by its name
-        within: TypeAdapter[Any] = TypeAdapter(GenericAlias(list, (self.type,)))
-        return dict(handler(within.core_schema)["items"])
+        within: Any = GenericAlias(list, (self.type,))
+        return dict(handler(_adapter_of(within).core_schema)["items"])
 
     def _validated(self, given: object) -> object:
         return self._adapter.validate_python(given, extra="ignore")  # as in every part of a payload
+
+
+def _adapter_of(type: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter  # only a part that comes needs it
+
+    return TypeAdapter(type)
 
 
 def parts_of(annotation: Any) -> tuple[Any, ...]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from heliograph.bus.contract.resources.dataset import DatasetIndex
+from typing import TYPE_CHECKING
+
+from heliograph.bus.contract import resources
 from heliograph.core.text import encodable
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.resources import DatasetIndex
 
 
 class Unusable(Exception):
@@ -16,4 +21,4 @@ class Interrupted(Exception):
 
 def failed(name: str, error: str) -> DatasetIndex:
     """Return the index of a data set that cannot be read."""
-    return DatasetIndex(name=name, error=encodable(error)[:1000])
+    return resources.DatasetIndex(name=name, error=encodable(error)[:1000])

@@ -14,14 +14,13 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from heliograph.bus.contract import payloads
+from heliograph.bus.contract import payloads, resources
 from heliograph.bus.contract.later import Later
 from heliograph.bus.contract.parameter_schema import check_schema
 from heliograph.bus.contract.payloads.base import Count, EdgeName, Payload, Text
 from heliograph.bus.contract.payloads.task_reading import UnsupportedTask, read_tasks
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.bus.contract.resources.base import ShortText
-from heliograph.bus.contract.resources.dataset import DatasetIndex, DatasetSpec
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import Digest, Label, is_label
 
@@ -29,8 +28,11 @@ if TYPE_CHECKING:
     from heliograph.bus.contract.payloads.labels import EdgeQueue
     from heliograph.bus.contract.payloads.learning import EdgeLoop, LoopReport
     from heliograph.bus.contract.payloads.worker_tasks import WorkerTask, WorkerTaskBase
+    from heliograph.bus.contract.resources.dataset import DatasetIndex, DatasetSpec
 else:
-    _PAYLOADS = "heliograph.bus.contract.payloads"
+    _PAYLOADS, _RESOURCES = "heliograph.bus.contract.payloads", "heliograph.bus.contract.resources"
+    DatasetSpec = Annotated[Any, Later(_RESOURCES, "DatasetSpec")]
+    DatasetIndex = Annotated[Any, Later(_RESOURCES, "DatasetIndex")]
     WorkerTask = Annotated[Any, Later(_PAYLOADS, "WorkerTask")]
     EdgeQueue = Annotated[Any, Later(_PAYLOADS, "EdgeQueue")]
     EdgeLoop = Annotated[Any, Later(_PAYLOADS, "EdgeLoop")]
@@ -102,10 +104,10 @@ def _readable(given: Mapping[str, Any]) -> dict[str, Any]:
         readable, others = dict(datasets), []
         for name in filter(is_label, datasets):
             try:
-                readable[name] = DatasetSpec.model_validate(datasets[name], extra="ignore")
+                readable[name] = resources.DatasetSpec.model_validate(datasets[name], extra="ignore")
             except ValidationError as error:
                 del readable[name]
-                others.append(DatasetIndex(name=name, error=refusal_of(error).sentence()[:1000]))
+                others.append(resources.DatasetIndex(name=name, error=refusal_of(error).sentence()[:1000]))
         document |= {"datasets": readable, "unsupported_datasets": tuple(others)}
     for field, others_field, name_of_kind in _KEPT_AS_THEY_ARE:
         if isinstance(parts := given.get(field), Mapping):

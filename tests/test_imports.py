@@ -58,12 +58,12 @@ def test_an_agent_without_tasks_loads_nothing_for_them() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    payloads = {f"bus.contract.payloads.{name}"
-                for name in ("worker_tasks", "task_parts", "labels", "learning", "pairs", "rounds", "inference")}  # fmt: skip
-    resources = {f"bus.contract.resources.{name}"
-                 for name in ("dataset", "label_queue", "model", "federated_task", "incremental_learning_job")}  # fmt: skip
+    of_payloads = ("worker_tasks", "task_parts", "labels", "learning", "pairs", "rounds", "inference")
+    of_resources = ("dataset", "label_queue", "model", "federated_task", "incremental_learning_job")
+    contract = {f"bus.contract.payloads.{name}" for name in of_payloads}
+    contract |= {f"bus.contract.resources.{name}" for name in of_resources}
     readers = {"edge_agent.datasets.indexing", "bus.contract.onnx_file", "bus.contract.tflite_file"}
-    assert loaded.isdisjoint(payloads | resources | readers | {"edge_agent.edge_loops", "labelling", "incremental"})
+    assert loaded.isdisjoint(contract | readers | {"edge_agent.edge_loops", "labelling", "incremental"})
 
 
 def test_a_topic_among_others_loads_no_payload() -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from heliograph.bus.contract.payloads import LoopReport, WorkerTask
     from heliograph.edge_agent.edge_loops import EdgeLoops
 
-
 LOOPS = "loop/"
 """Prefix of the loops' documents in the journal."""
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from heliograph.bus.contract.payloads import WorkerAsk, WorkerTask
+from heliograph.bus.contract import payloads
 from heliograph.bus.contract.resources.node_resources import shown_bytes
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import WorkerAsk, WorkerTask
 
 NAMED = 4
 """Workers that a reason names, at most."""
-_NOTHING = WorkerAsk()
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def admit(
         return found
     node = _Node(capacity, [*_held(running, wanted)])
     for place, task in enumerate((*now, *then)):
-        ask = task.asks or _NOTHING
+        ask = task.asks or payloads.WorkerAsk()
         if (lack := _beyond(ask, capacity)) is not None:
             found.waiting[task.worker] = Waiting(f"{lack}: it can never start here", never=True)
             continue
@@ -234,7 +236,7 @@ def _held(running: Mapping[str, Holder], wanted: Mapping[str, WorkerTask]) -> It
         if known is None or not (known.asks or present.gpus):
             continue
         ending = task is None or present.state == "stopping"
-        yield _Held(name, known.job, known.asks or _NOTHING, present.gpus, ending, not known.is_due)
+        yield _Held(name, known.job, known.asks or payloads.WorkerAsk(), present.gpus, ending, not known.is_due)
 
 
 def _asks(task: WorkerTask) -> bool:
@@ -251,7 +253,7 @@ def _beyond(ask: WorkerAsk, capacity: Capacity) -> str | None:
 
 
 def _order(task: WorkerTask) -> tuple[int, str, str]:
-    ask = task.asks or _NOTHING
+    ask = task.asks or payloads.WorkerAsk()
     return -ask.priority, ask.since, task.worker
 
 

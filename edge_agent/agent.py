@@ -7,14 +7,14 @@ import base64
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heliograph import __version__
 from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.connect import connect
-from heliograph.bus.contract import topics
+from heliograph.bus.contract import payloads, topics
 from heliograph.bus.contract.event import Event
-from heliograph.bus.contract.payloads import AggregateTask, NodeCapacity, Report, WorkerReport, WorkerTask
+from heliograph.bus.contract.payloads import NodeCapacity, Report, WorkerReport
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port
@@ -32,7 +32,6 @@ from heliograph.edge_agent.code_digest import code_digest_of
 from heliograph.edge_agent.dataset_contents import DatasetContents
 from heliograph.edge_agent.datasets.known_files import KnownFiles
 from heliograph.edge_agent.desired_document import DesiredDocument
-from heliograph.edge_agent.edge_loops import EdgeLoops
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway, launched
 from heliograph.edge_agent.held_uploads import HeldUploads
@@ -42,11 +41,11 @@ from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.labelling import EdgeLabelling
 from heliograph.edge_agent.launcher import BUS, Launcher
 from heliograph.edge_agent.login_renewal import LoginRenewal
-from heliograph.edge_agent.loop_files import LoopFiles
 from heliograph.edge_agent.model_prefetcher import ModelPrefetcher
 from heliograph.edge_agent.model_store import ModelStore
 from heliograph.edge_agent.model_trust import MAX_REASON, ModelTrust
 from heliograph.edge_agent.node_log import NodeLog
+from heliograph.edge_agent.node_loops import NodeLoops
 from heliograph.edge_agent.node_room import NodeRoom
 from heliograph.edge_agent.offload_relay import OffloadRelay
 from heliograph.edge_agent.package_allowance import AllowedPackages
@@ -61,6 +60,10 @@ from heliograph.edge_agent.upload_sender import UploadSender
 from heliograph.edge_agent.uploads import Uploads
 from heliograph.edge_agent.worker_logins import WorkerLogins
 from heliograph.edge_agent.worker_reports import refusals, worker_reports
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import WorkerTask
+    from heliograph.edge_agent.edge_loops import EdgeLoops
 
 
 class Agent:
@@ -131,10 +134,7 @@ class Agent:
             self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event,
             self._on_anomaly, self._hold_back,
         )  # fmt: skip
-        self._loops = EdgeLoops(
-            self._journal, self._labelling, LoopFiles(models, launcher, world), world,
-            self._worker_reports, self._wake, self._failures,
-        )  # fmt: skip
+        self._loops = NodeLoops(self._journal, self._edge_loops)
         self._uploads = Uploads(launcher, self._held, self._cloud, self._edge, world, self._failures)
         self._upload_sender = UploadSender(self._cloud, self._edge, self._held.find, self._failures)
         self._forwarder = Forwarder(
@@ -229,6 +229,14 @@ class Agent:
             self._reporter.due()
             await self._changed.wait()
 
+    def _edge_loops(self) -> EdgeLoops:
+        from heliograph.edge_agent.edge_loops import EdgeLoops
+        from heliograph.edge_agent.loop_files import LoopFiles
+
+        files = LoopFiles(self.config.state / "models", self._launcher, self._world)
+        return EdgeLoops(self._journal, self._labelling, files, self._world, self._worker_reports, self._wake,
+                         self._failures)  # fmt: skip
+
     def _resynced(self) -> bool:
         if self._node.bus.durable:  # NATS delivers at most once: a worker may have missed its task
             self._supervisor.forget_assignments()
@@ -284,7 +292,7 @@ class Agent:
     def _round_secret(self, task: WorkerTask) -> bytes:
         """Return the secret of the key by which a job's aggregation worker signs its rounds: the same at each start, so
         that it knows the rounds again that it has closed before a crash."""
-        if self.config.edge_signer is None or not isinstance(task, AggregateTask):
+        if self.config.edge_signer is None or not isinstance(task, payloads.AggregateTask):
             return b""
         return self.config.edge_signer.derived_secret(f"rounds of {task.job_uid}")
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heliograph.bus.connection_url import INSECURE, ConnectionUrl
 from heliograph.bus.contract.topics import DEFAULT_ROOT
@@ -14,9 +15,11 @@ from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import Refused
 from heliograph.edge_agent.admission import UNKNOWN, Capacity
 from heliograph.edge_agent.code_roots import CodeRoot
-from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.edge_agent.journal import QUOTA
 from heliograph.edge_agent.pinned_keys import PinnedKeys
+
+if TYPE_CHECKING:
+    from heliograph.edge_agent.datasets.csv_look import Header
 
 
 @dataclass(frozen=True)

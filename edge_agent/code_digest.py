@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from heliograph.bus.contract.payloads import ScriptTask, WorkerTask
+from heliograph.bus.contract import payloads
 from heliograph.edge_agent.code_roots import Code
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import WorkerTask
 
 MOST_FILES = 1000
 """Python files below a script's directory, at most: a directory with more of them is no project."""
@@ -24,7 +28,7 @@ def code_digest_of(task: WorkerTask, code: Code | None) -> str:
     script and of the Python files below the directory that it imports from, sorted by path; of the script's line alone
     where there are too many.
     """
-    if isinstance(task, ScriptTask) and task.package is not None:
+    if isinstance(task, payloads.ScriptTask) and task.package is not None:
         return task.package.digest
     if code is None or code.directory is None:
         return ""

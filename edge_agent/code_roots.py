@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from heliograph.bus.contract.payloads import ScriptSpec
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import ScriptSpec
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,19 @@ import errno
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.contract.buckets import DATASETS
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.resources.dataset import DatasetContent
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_digest, is_label
 from heliograph.core.world import World
 from heliograph.edge_agent.datasets.tar_members import members
 from heliograph.edge_agent.datasets.unusable import Unusable
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.resources.dataset import DatasetContent
 
 MAX_FILES = 2_000_000
 _BLOB, _UNPACKING = "blob", "unpacking"

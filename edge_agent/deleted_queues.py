@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from heliograph.bus.contract.payloads import Annotation
 from heliograph.edge_agent.label_store import JournalBucket
-from heliograph.labelling.label_store import Publish
-from heliograph.labelling.task_index import TOLD
-from heliograph.labelling.task_state import TaskState
+
+if TYPE_CHECKING:  # the rest is loaded for the first deleted queue
+    from heliograph.bus.contract.payloads import Annotation
+    from heliograph.labelling.label_store import Publish
+    from heliograph.labelling.task_state import TaskState
 
 
 class DeletedQueues:
@@ -47,6 +49,8 @@ class DeletedQueues:
         return True
 
     async def _forget(self, uid: str) -> None:
+        from heliograph.labelling.task_index import TOLD
+
         told = f"{uid}.{TOLD}"
         tasks = [key for key in await self._tasks.keys(f"{uid}.") if key != told]
         await self._publish_untold(told, tasks)
@@ -70,6 +74,8 @@ class DeletedQueues:
 
     async def _state(self, key: str) -> TaskState | None:
         """Return a stored task; None where it is damaged, or is no task."""
+        from heliograph.labelling.task_state import TaskState
+
         entry = await self._tasks.get(key)
         try:
             return TaskState.from_json(entry.value) if entry is not None else None

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from heliograph.bus.contract import registry, topics
+from heliograph.bus.contract import payloads, registry, topics
 from heliograph.bus.contract.event import Event, decode, encode, from_tree, is_event, parse
-from heliograph.bus.contract.payloads import Ack, ServingTask
+from heliograph.bus.contract.payloads import Ack
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port, check_signed
 from heliograph.bus.transport import Message, require_live
@@ -162,7 +162,7 @@ class Gateway:
         worker = launched(self._workers, name if edge == self._edge else "", message.topic, event.source)
         check_signed(event, message, worker.secret, f"{name}'s launch")
         job = worker.task.job
-        bound = worker.task.inference.hard_samples_to if isinstance(worker.task, ServingTask) else None
+        bound = worker.task.inference.hard_samples_to if isinstance(worker.task, payloads.ServingTask) else None
         for field, own in (("job", (job, bound)), ("service", (job,)), ("worker", (name,))):
             if params.get(field, own[0]) not in own:
                 raise Refused(f"wrong-{field}", topic=message.topic, field=field, expected=str(own[0]),

@@ -9,25 +9,29 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from heliograph.bus.contract.payloads import DatasetTask, Offer, PairTask, WorkerTask
-from heliograph.bus.contract.resources import DatasetIndex, DatasetSpec
-from heliograph.bus.contract.resources.dataset import DatasetContent
+from heliograph.bus.contract import payloads, resources
+from heliograph.bus.contract.payloads import Offer
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import sentence_of
 from heliograph.core.tasks import Background, Flag
 from heliograph.core.world import World
 from heliograph.edge_agent.dataset_contents import DatasetContents
-from heliograph.edge_agent.datasets import index, resolve
-from heliograph.edge_agent.datasets.csv_look import Header
-from heliograph.edge_agent.datasets.indexing import failed
 from heliograph.edge_agent.datasets.known_files import KnownFiles
-from heliograph.edge_agent.datasets.reading import Advance
 from heliograph.edge_agent.datasets.stamp import Stamp, stamp_of
-from heliograph.edge_agent.datasets.unusable import Interrupted
+from heliograph.edge_agent.datasets.unusable import Interrupted, failed
+from heliograph.edge_agent.datasets.urls import resolve
 from heliograph.edge_agent.launcher import Launcher, LaunchFailed
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import WorkerTask
+    from heliograph.bus.contract.resources import DatasetIndex, DatasetSpec
+    from heliograph.bus.contract.resources.dataset import DatasetContent
+    from heliograph.edge_agent.datasets.csv_look import Header
+    from heliograph.edge_agent.datasets.reading import Advance
 
 RETRY_OFFERS = 10.0
 """Seconds until the launcher is asked for the workers' offers again."""
@@ -139,8 +143,8 @@ class Inventory:
 
     def files_of(self, task: WorkerTask) -> tuple[Path, ...]:
         """Return the files and directories of a task's data sets, as far as they are here."""
-        names = [task.dataset or ""] if isinstance(task, DatasetTask) else []
-        names += task.further_datasets.values() if isinstance(task, PairTask) else ()
+        names = [task.dataset or ""] if isinstance(task, payloads.DatasetTask) else []
+        names += task.further_datasets.values() if isinstance(task, payloads.PairTask) else ()
         return tuple(self.files[name] for name in names if name in self.files)
 
     def release(self, used: Collection[str]) -> None:
@@ -192,7 +196,7 @@ class Inventory:
     def _read_as(self, name: str) -> tuple[DatasetSpec, Sequence[Path]]:
         """Return how a data set's file is read, and the roots that the files of a directory have to lie below."""
         if name in self._own.files or name not in self._wanted:
-            return DatasetSpec(header=self._own.headers.get(name), label=self._own.labels.get(name)), ()
+            return resources.DatasetSpec(header=self._own.headers.get(name), label=self._own.labels.get(name)), ()
         spec = self._wanted[name]
         return spec, self._roots if spec.content is None else (self.files[name].parent,)
 
@@ -251,7 +255,7 @@ class Inventory:
         self._indexed[name] = await self._world.in_thread(stamp_of, path)
         try:
             found: DatasetIndex = await self._world.in_thread(
-                index, name, path, spec.format, spec.header, roots, self._progress_of(name, path, stop), spec.label,
+                _indexed, name, path, spec.format, spec.header, roots, self._progress_of(name, path, stop), spec.label,
                 self._tells_labels, self._known, stop.is_set,
             )  # fmt: skip
         except Interrupted:
@@ -294,3 +298,10 @@ class Inventory:
         if found.name in self._own.files or found.name in self._wanted:
             self.datasets[found.name] = found
             self._changed()
+
+
+def _indexed(*how: Any) -> DatasetIndex:
+    """Return the index of a file. The readers of all forms of files are loaded for the first one, in its thread."""
+    from heliograph.edge_agent.datasets.indexing import index
+
+    return index(*how)

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from heliograph.bus.contract import buckets
+from heliograph.bus.contract import buckets, payloads, resources
 from heliograph.bus.contract.event import Event, encode, from_tree, is_event, parse
-from heliograph.bus.contract.payloads import Annotation, Desired, EdgeQueue, Generation, HardSample, LabelTask
+from heliograph.bus.contract.payloads import Desired, Generation
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.resources import LabelQueue, LabelQueueStatus, Metadata, dump, refusal_of
-from heliograph.bus.contract.resources.label_queue import LabelSchema
+from heliograph.bus.contract.resources import Metadata, dump, refusal_of
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import HARD_SAMPLE, LABEL, LABEL_TASK, REQUEST, Topic
 from heliograph.bus.port import Port
@@ -31,12 +30,12 @@ from heliograph.edge_agent.deleted_queues import DeletedQueues
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.label_store import JournalBucket
-from heliograph.incremental.labelled import labelled_sample
-from heliograph.incremental.shards import LabelledSample
-from heliograph.labelling.numbers import agreement_of, status_of
-from heliograph.labelling.samples import predictions_of, sample_of
-from heliograph.labelling.task_index import TaskIndex, packed
-from heliograph.labelling.task_queue import TaskQueue
+
+if TYPE_CHECKING:  # the rest is loaded with the first queue: few nodes have any
+    from heliograph.bus.contract.payloads import Annotation, EdgeQueue, HardSample, LabelTask
+    from heliograph.bus.contract.resources import LabelQueue, LabelSchema
+    from heliograph.incremental.shards import LabelledSample
+    from heliograph.labelling.task_queue import TaskQueue
 
 TELL_EVERY = 60.0
 """Seconds after which ended leases are looked for though nobody asks."""
@@ -130,6 +129,8 @@ class EdgeLabelling:
 
     async def labelled(self, name: str, tasks: Sequence[str], classes: Sequence[str]) -> list[LabelledSample]:
         """Return these tasks' samples with their labels; those that are gone, or that no model learns, are left out."""
+        from heliograph.incremental.labelled import labelled_sample
+
         queue = self._queues.get(name)
         index = {each: place for place, each in enumerate(classes)}
         found = []
@@ -174,6 +175,9 @@ class EdgeLabelling:
         self._looks_for_deleted = self._follows is not follows  # another document came meanwhile
 
     def _opened(self, name: str, wanted: EdgeQueue) -> TaskQueue:
+        from heliograph.labelling.task_index import TaskIndex
+        from heliograph.labelling.task_queue import TaskQueue
+
         index = TaskIndex(name, wanted.uid, wanted.spec, self._tasks, self._samples, self._world, self._on_change)
         queue = TaskQueue(name, wanted.uid, index, self._world, self._publish)
         for line in queue.load(self._tasks.stored(f"{wanted.uid}.")):
@@ -188,13 +192,16 @@ class EdgeLabelling:
 
     def _make(self, queue: TaskQueue, hard: HardSample) -> None:
         """Journal the event of a new task, with the documents that make it, where there is a new one."""
+        from heliograph.labelling.samples import predictions_of, sample_of
+        from heliograph.labelling.task_index import packed
+
         sample = sample_of(hard)
         if sample is None:
             queue.leave_out()
             return
         schema = queue.spec.label_schema
         data = sample.data.model_copy(update={"edge": self._edge})
-        task = LabelTask(
+        task = payloads.LabelTask(
             job=queue.job, queue_uid=queue.uid, task=sample.digest, edge=self._edge, data=data,
             schema_version=schema.version, overlap=queue.spec.overlap, predictions=predictions_of(hard, schema),
             created=self._world.timestamp(),
@@ -224,9 +231,9 @@ class EdgeLabelling:
         event = self._node.event(topic, payload, address)
         return NewEvent(address, encode(event), topic.lane, documents=documents or {}, on_commit=on_commit)
 
-    async def _publish(self, payloads: Sequence[LabelTask] | Sequence[Annotation]) -> None:
-        for each in payloads:
-            await self._journal.append(self._event(LABEL_TASK if isinstance(each, LabelTask) else LABEL, each))
+    async def _publish(self, told: Sequence[LabelTask] | Sequence[Annotation]) -> None:
+        for each in told:
+            await self._journal.append(self._event(LABEL_TASK if isinstance(each, payloads.LabelTask) else LABEL, each))
 
     async def _answer(self, message: Message) -> None:
         """Answer a request. Raise Refused where it names no reply address."""
@@ -257,7 +264,7 @@ class EdgeLabelling:
         if verb == "get":
             self._found(document.get("name"))
             return dump(self._resource(str(document["name"])))
-        own = declared().features[LabelQueue.plural].own_verbs
+        own = declared().features[resources.LabelQueue.plural].own_verbs
         if verb not in own:
             raise Refused("unknown-verb", field="verb", expected=f"one of get, list, {', '.join(own)}", got=verb,
                           hint="Send other requests to the cloud.")  # fmt: skip
@@ -276,12 +283,14 @@ class EdgeLabelling:
 
     def _resource(self, name: str) -> LabelQueue:
         """Return a queue of this node as its resource, with this node's counts."""
+        from heliograph.labelling.numbers import agreement_of, status_of
+
         queue = self._queues[name]
         labels = [each.labels for each in queue.index.summaries.values() if each.labels]
         found = agreement_of(labels, queue.spec.label_schema)
         queue.index.let_in(self._world.now())
-        status = status_of(queue, found, LabelQueueStatus(), self._world.timestamp())
-        return LabelQueue(metadata=Metadata(name=name, uid=queue.uid), spec=queue.spec, status=status)
+        status = status_of(queue, found, resources.LabelQueueStatus(), self._world.timestamp())
+        return resources.LabelQueue(metadata=Metadata(name=name, uid=queue.uid), spec=queue.spec, status=status)
 
 
 def _data(payload: BaseModel) -> dict[str, Any]:

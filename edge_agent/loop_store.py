@@ -10,9 +10,10 @@ from heliograph.bus.contract.payloads.base import Payload, Text
 from heliograph.bus.contract.resources import LearningRound, LoopState
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.node_loops import LOOPS
 
 ROUNDS_KEPT = 10
-_LOOPS, _IDS, _UNUSABLE, INBOX = "loop/", "loop-ids/", "loop-unusable/", "loop-inbox/"
+_IDS, _UNUSABLE, INBOX = "loop-ids/", "loop-unusable/", "loop-inbox/"
 _ID_BYTES = 32
 MOST_UNUSABLE = 10_000
 """Unusable samples that are kept of a loop: the newest. An older one is read once more after a restart."""
@@ -45,18 +46,18 @@ class LoopStore:
 
     def names(self) -> list[str]:
         """Return the names of the loops."""
-        return [key.removeprefix(_LOOPS) for key, _ in self._journal.documents(_LOOPS)]
+        return [key.removeprefix(LOOPS) for key, _ in self._journal.documents(LOOPS)]
 
     def load(self, name: str) -> StoredLoop | None:
         """Return a loop; None where there is none, or it is damaged: then it begins anew."""
-        value = self._journal.load(f"{_LOOPS}{name}")
+        value = self._journal.load(f"{LOOPS}{name}")
         try:
             return StoredLoop.from_json(value) if value else None
         except ValidationError:
             return None
 
     async def save(self, name: str, stored: StoredLoop) -> None:
-        await self._journal.save(f"{_LOOPS}{name}", stored.model_dump_json(exclude_defaults=True).encode())
+        await self._journal.save(f"{LOOPS}{name}", stored.model_dump_json(exclude_defaults=True).encode())
 
     def used(self, uid: str, next_shard: int) -> set[str]:
         """Return the samples that are in the shards of a loop that it names, or has named."""
@@ -93,7 +94,7 @@ class LoopStore:
 
     async def forget(self, name: str, uid: str) -> None:
         """Delete a loop whose job is gone."""
-        await self._journal.delete(f"{_LOOPS}{name}")
+        await self._journal.delete(f"{LOOPS}{name}")
         await self._journal.delete(f"{_UNUSABLE}{uid}")
         for prefix in (f"{_IDS}{uid}/", f"{INBOX}{name}/"):
             for key, _ in [*self._journal.documents(prefix)]:

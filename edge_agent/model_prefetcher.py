@@ -6,12 +6,16 @@ The cloud tells each node that takes part, and only of models that are too large
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING
 
-from heliograph.bus.contract.payloads import ModelReady, WorkerTask
+from heliograph.bus.contract.payloads import ModelReady
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import MODEL_READY
 from heliograph.bus.port import Port
 from heliograph.core.errors import Refused
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import WorkerTask
 
 
 class ModelPrefetcher:

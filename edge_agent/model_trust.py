@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from heliograph.bus.contract.model_statement import check_signature
-from heliograph.bus.contract.payloads import Desired, InferTask, ServingTask, WorkerTask
+from heliograph.bus.contract import payloads
+from heliograph.bus.contract.payloads import Desired
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.core.errors import Refused
 from heliograph.core.signing import Envelope
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import WorkerTask
 
 FINDINGS_KEPT = 256
 """Findings about models that are remembered: a node's desired document is decided on again and again."""
@@ -38,7 +42,7 @@ class ModelTrust:
         if not self._trusted:
             return ""
         task = self._from_elsewhere(task)
-        if not isinstance(task, ServingTask) or task.model is None:
+        if not isinstance(task, payloads.ServingTask) or task.model is None:
             return ""
         return self._finding(task.model, task.signature)
 
@@ -52,7 +56,7 @@ class ModelTrust:
 
     def _with_refusal(self, task: WorkerTask) -> WorkerTask:
         checked = self._from_elsewhere(task)
-        if not isinstance(task, InferTask) or not isinstance(checked, InferTask):
+        if not isinstance(task, payloads.InferTask) or not isinstance(checked, payloads.InferTask):
             return task
         if task.candidate is None or checked.candidate is None:
             return task
@@ -73,6 +77,8 @@ class ModelTrust:
         which = f"model {model.digest[:12]}"
         if signature is None:
             return f"{which} has no signature, and this agent serves signed models alone (--model-keys)"
+        from heliograph.bus.contract.model_statement import check_signature  # loaded for the first signed model
+
         try:
             check_signature(signature, model, self._trusted)
         except Refused as error:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heliograph.bus.contract.package_signature import check_signature, claims_trusted
-from heliograph.bus.contract.payloads import PackageSpec
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_digest
 from heliograph.core.world import World
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import PackageSpec
 
 LOOK = 2.0
 """Seconds between two looks at the file."""

@@ -12,16 +12,19 @@ import os
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.contract.buckets import PACKAGES
-from heliograph.bus.contract.payloads import PackageSpec
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_digest
 from heliograph.core.world import World
 from heliograph.edge_agent.blob_cache import BlobCache
 from heliograph.edge_agent.code_roots import Code
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import PackageSpec
 
 KEPT_BYTES = 256 << 20
 """Bytes of packages that no task names, at most; those that were used last stay."""

@@ -6,14 +6,17 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from heliograph.bus.contract.payloads import DatasetTask, PackageSpec, ScriptSpec, ScriptTask, ServingTask, WorkerTask
-from heliograph.bus.contract.resources import DatasetIndex
+from heliograph.bus.contract import payloads
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.edge_agent.admission import UNKNOWN, Admission, Capacity, admit
 from heliograph.edge_agent.code_roots import Code, CodeRoot, locate
 from heliograph.edge_agent.package_allowance import Forbidden
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import PackageSpec, ScriptSpec, WorkerTask
+    from heliograph.bus.contract.resources import DatasetIndex
 
 State = Literal["starting", "ready", "backing-off", "stopping", "failed", "finished"]
 """``failed`` and ``finished``: the process has ended, and the worker is not started again for its task."""
@@ -161,7 +164,7 @@ def decide(
         present, package = running.get(task.worker), packages.get(task.worker)
         if hold := holds.get(task.worker) or _queued(task, admission):
             actions.append(hold)
-        if package is not None and _awaits_package(package) and isinstance(task, ScriptTask):
+        if package is not None and _awaits_package(package) and isinstance(task, payloads.ScriptTask):
             if task.package is not None and not package.refused:
                 actions.append(FetchPackage(task.package))
             continue
@@ -249,7 +252,7 @@ def _begins_again(present: Running, task: WorkerTask) -> bool:
 
 
 def _what_runs(task: WorkerTask) -> object:
-    if isinstance(task, DatasetTask):
+    if isinstance(task, payloads.DatasetTask):
         package = (task.package.digest, task.package.arguments) if task.package is not None else None
         return task.script, package, task.parameters, task.datasets
     return task.revision
@@ -289,9 +292,9 @@ def _hold(
             return Hold(task, package.barred.reason, package.barred.final)
         if package.problem and not runs:
             return Hold(task, package.problem, package.refused)
-    elif isinstance(task, ServingTask) and task.served is not None:
+    elif isinstance(task, payloads.ServingTask) and task.served is not None:
         return None  # no code of the user's
-    elif isinstance(task, ScriptTask) and not runs and (hold := _script_hold(task, task.script, code_roots)):
+    elif isinstance(task, payloads.ScriptTask) and not runs and (hold := _script_hold(task, task.script, code_roots)):
         return hold
     for name in task.datasets:
         index = datasets.get(name)

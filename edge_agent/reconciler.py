@@ -5,18 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import TYPE_CHECKING
 
-from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import (
-    Assignment,
-    DatasetTask,
-    Desired,
-    PairTask,
-    ScriptSpec,
-    ScriptTask,
-    TrainTask,
-    WorkerTask,
-)
+from heliograph.bus.contract import payloads, topics
+from heliograph.bus.contract.payloads import Desired
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.port import Port
 from heliograph.core.errors import HeliographError, Refused
@@ -43,6 +35,9 @@ from heliograph.edge_agent.reconcile import (
 from heliograph.edge_agent.supervised_worker import Worker
 from heliograph.edge_agent.supervisor import Supervisor
 from heliograph.edge_agent.task_code import TaskCode
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import Assignment, ScriptSpec, WorkerTask
 
 _Effect = Fetch | FetchPackage | Launch | Assign | Stop | Evict | Hurry
 ASSIGN_RETRY = 1.0
@@ -119,7 +114,7 @@ class Reconciler:
         needed = {ref.digest for task in used for ref in task.files}
         self._models.keep_only(needed | self._prefetcher.expected | set(self._kept()))
         self._packages.keep_only(
-            {task.package.digest for task in used if isinstance(task, ScriptTask) and task.package is not None}
+            {task.package.digest for task in used if isinstance(task, payloads.ScriptTask) and task.package is not None}
         )
         self._inventory.release({name for task in used for name in task.datasets})
 
@@ -143,21 +138,21 @@ class Reconciler:
         worker.task = task  # what it asks of the node counts until it has ended
         worker.assigned = task = work_of(task)
         path_for, datasets = partial(self._files.path_for, task.worker), self._inventory
-        if isinstance(task, ScriptTask) and (task.script is not None or task.package is not None):
+        if isinstance(task, payloads.ScriptTask) and (task.script is not None or task.package is not None):
             task = task.model_copy(update={"script": self._script_for(worker, task, task.script), "package": None})
         places = {ref.digest: path_for(self._models.path(ref)) for ref in task.files}
 
         def place(ref: WeightsRef | None) -> str:
             return places.get(ref.digest, "") if ref is not None else ""
 
-        dataset = (task.dataset or "") if isinstance(task, DatasetTask) else ""
-        further = task.further_datasets if isinstance(task, PairTask) else {}
-        assignment = Assignment(
+        dataset = (task.dataset or "") if isinstance(task, payloads.DatasetTask) else ""
+        further = task.further_datasets if isinstance(task, payloads.PairTask) else {}
+        assignment = payloads.Assignment(
             number=next(self._assignments),
             task=task,
             edge=self._edge,
             model_file=place(task.loaded),
-            down_file=place(task.down) if isinstance(task, TrainTask) and task.down is not None else None,
+            down_file=place(task.down) if isinstance(task, payloads.TrainTask) and task.down is not None else None,
             dataset_file=path_for(datasets.files[dataset]) if dataset in datasets.files else "",
             dataset_files={role: path_for(datasets.files[name]) for role, name in further.items()
                            if name in datasets.files},
@@ -175,8 +170,8 @@ class Reconciler:
             return None
         path_for = partial(self._files.path_for, worker.task.worker)
         boot_file = path_for(code.boot_file)
-        if isinstance(task, ScriptTask) and task.package is not None:
-            return ScriptSpec(boot_file=boot_file, arguments=task.package.arguments)
+        if isinstance(task, payloads.ScriptTask) and task.package is not None:
+            return payloads.ScriptSpec(boot_file=boot_file, arguments=task.package.arguments)
         if named is None:
             return None
         directory = path_for(code.directory) if named.directory else ""

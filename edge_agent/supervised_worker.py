@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from heliograph.bus.contract.payloads import DatasetTask, WorkerTask
+from heliograph.bus.contract import payloads
 from heliograph.core.tasks import Flag
 from heliograph.edge_agent.launcher import RunningWorker
 from heliograph.edge_agent.reconcile import Running, State
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import WorkerTask
 
 REPEATED = 3
 """Times that a script fails alike in one round before it is started again in the next round only."""
@@ -64,7 +68,7 @@ class Worker:
     def fails_for_good(self) -> bool:
         """Return whether another start in this round does not mend the failure. A service has no rounds and no end: it
         is started again for ever."""
-        return self.failed and (self.final or self.alike >= REPEATED) and isinstance(self.task, DatasetTask)
+        return self.failed and (self.final or self.alike >= REPEATED) and isinstance(self.task, payloads.DatasetTask)
 
     def last_words(self) -> str:
         """Return the failure that the script reported, or else its last line."""

@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from heliograph.bus.contract.payloads import InferTask, ScriptTask, WorkerState, WorkerTask
+from heliograph.bus.contract import payloads
+from heliograph.bus.contract.payloads import WorkerState
 from heliograph.core.tasks import cancel_and_wait, wait_for
 from heliograph.core.telemetry import WORKERS_LAUNCHED
 from heliograph.core.world import World
@@ -20,6 +21,9 @@ from heliograph.edge_agent.node_capacity import visible_gpus
 from heliograph.edge_agent.reconcile import State
 from heliograph.edge_agent.supervised_worker import Worker
 from heliograph.edge_agent.worker_logins import WorkerLogins
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import WorkerTask
 
 BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before the first, second, … start again; the last one repeats."""
@@ -146,7 +150,7 @@ class Supervisor:
     def services(self) -> set[str]:
         """Return the services whose workers answer on this node."""
         ready = [each.task for each in self.workers.values() if each.state == "ready"]
-        return {task.job for task in ready if isinstance(task, InferTask)}
+        return {task.job for task in ready if isinstance(task, payloads.InferTask)}
 
     def _forget(self, name: str) -> None:
         self.workers.pop(name, None)
@@ -271,7 +275,7 @@ class Supervisor:
             {**self._environment, **visible_gpus(worker.gpus)}, self._models, self._code(task), task.job,
             self._working_directory(task), self._data(task), login,
         )  # fmt: skip
-        if isinstance(task, ScriptTask):
+        if isinstance(task, payloads.ScriptTask):
             worker.code = await self._world.in_thread(self._code_digest, task)
         try:
             handle = worker.handle = await self._launcher.launch(request)

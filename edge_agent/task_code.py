@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from heliograph.bus.contract.payloads import PackageSpec, ScriptTask, WorkerTask
+from heliograph.bus.contract import payloads
 from heliograph.edge_agent.code_roots import Code, CodeRoot, locate
 from heliograph.edge_agent.package_allowance import AllowedPackages
 from heliograph.edge_agent.package_store import PackageStore
 from heliograph.edge_agent.reconcile import PackageState
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import PackageSpec, WorkerTask
 
 
 class TaskCode:
@@ -27,7 +31,7 @@ class TaskCode:
 
     def of(self, task: WorkerTask) -> Code | None:
         """Return the code of a task; None where it has none here."""
-        if not isinstance(task, ScriptTask):
+        if not isinstance(task, payloads.ScriptTask):
             return None
         if task.package is not None:
             return self._packages.code(task.package)
@@ -35,7 +39,7 @@ class TaskCode:
 
     def directories(self, task: WorkerTask) -> tuple[Path, ...]:
         """Return the directories below which the code of a task's worker may lie: a package is alone."""
-        if isinstance(task, ScriptTask) and task.package is not None:
+        if isinstance(task, payloads.ScriptTask) and task.package is not None:
             code = self._packages.code(task.package)
             return (code.working_directory,) if code is not None and code.working_directory is not None else ()
         return self._directories
@@ -45,7 +49,7 @@ class TaskCode:
         return {
             task.worker: self._state(task.package)
             for task in tasks
-            if isinstance(task, ScriptTask) and task.package is not None
+            if isinstance(task, payloads.ScriptTask) and task.package is not None
         }
 
     def _state(self, package: PackageSpec) -> PackageState:

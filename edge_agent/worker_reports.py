@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from heliograph import __version__
-from heliograph.bus.contract.payloads import UnsupportedTask, WorkerReport, WorkerTask
+from heliograph.bus.contract.payloads import UnsupportedTask, WorkerReport
 from heliograph.edge_agent.reconcile import Hold
 from heliograph.edge_agent.supervised_worker import Worker
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import WorkerTask
 
 MAX_DETAIL = 4096
 """Characters of a reason, at most."""

@@ -45,3 +45,32 @@ def test_a_client_and_a_worker_start_without_the_kinds_of_jobs(module: str) -> N
     jobs = {"federated_task", "joint_inference_service", "incremental_learning_job", "pair_training_job",
             "triggers", "job_requests"}  # fmt: skip
     assert jobs.isdisjoint(done.stdout.split())
+
+
+def test_an_agent_without_tasks_loads_nothing_for_them() -> None:
+    """An idle agent fits a small machine: what tasks, data sets, queues and loops need comes with the first of them."""
+    code = (
+        "import sys, heliograph.edge_agent.agent\n"
+        "from heliograph.bus.contract.topics import REPORT, TASK\n"
+        "TASK.validate({'edge': 'edge-1', 'generation': {'epoch': 1, 'n': 1}, 'tasks': []}, '')\n"
+        "REPORT.validate({'edge': 'edge-1', 'observed': {'epoch': 1, 'n': 1}}, '')\n"
+        "print(*(name.removeprefix('heliograph.') for name in sys.modules if name.startswith('heliograph.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    of_payloads = ("worker_tasks", "task_parts", "labels", "learning", "pairs", "rounds", "inference")
+    of_resources = ("dataset", "label_queue", "model", "federated_task", "incremental_learning_job")
+    contract = {f"bus.contract.payloads.{name}" for name in of_payloads}
+    contract |= {f"bus.contract.resources.{name}" for name in of_resources}
+    readers = {"edge_agent.datasets.indexing", "bus.contract.onnx_file", "bus.contract.tflite_file"}
+    assert loaded.isdisjoint(contract | readers | {"edge_agent.edge_loops", "labelling", "incremental"})
+
+
+def test_a_topic_among_others_loads_no_payload() -> None:
+    code = (
+        "import sys; from heliograph.bus.contract.topics import CANDIDATE, PAIR_RESULT, TASK; "
+        "assert TASK in {TASK: 1} and TASK not in (CANDIDATE, PAIR_RESULT); "
+        "print(*(name for name in sys.modules if '.contract.payloads.' in name))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

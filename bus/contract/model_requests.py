@@ -7,10 +7,10 @@ from pydantic import AfterValidator, Field, model_validator
 from heliograph.bus.contract.request_bodies import Change, Named, RequestBody
 from heliograph.bus.contract.resources.base import Document, ShortText, WeightsRef
 from heliograph.bus.contract.resources.canary import Canary
+from heliograph.bus.contract.resources.dataset_use import DatasetUse
 from heliograph.bus.contract.resources.model import (
     CHAMPION,
     MAX_TENSORS,
-    DatasetUse,
     ModelLabels,
     ModelVersion,
     TensorSchema,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 
+from heliograph.bus.contract.later import parts_of
 from heliograph.core.errors import Refused
 
 
@@ -27,7 +28,7 @@ def models_of(roots: Iterable[type[BaseModel]]) -> dict[str, type[BaseModel]]:
             both = found[annotation.__name__], annotation
             got = " and ".join(f"{each.__module__}.{each.__qualname__}" for each in both)
             raise Refused("exists", field=annotation.__name__, expected="one model of that name", got=got)
-        for part in get_args(annotation):
+        for part in parts_of(annotation):
             visit(part)
 
     for root in roots:

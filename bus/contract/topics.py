@@ -61,7 +61,7 @@ class Stream:
     append_only: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is declared once, and comparing its fields would load the payload's class
 class Topic(Declaration, Generic[P]):
     """One declared topic.
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache, lru_cache
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
+
+from heliograph.bus.contract.later import parts_of
 
 Version = tuple[int, int]
 FLOOR: Version = (0, 2)
@@ -83,7 +85,7 @@ def _inside(annotation: Any, reader: Version, above: frozenset[type[BaseModel]])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _left_out(annotation, reader, above)
     parts: dict[str, Any] = {}
-    for each in get_args(annotation):
+    for each in parts_of(annotation):
         parts = _merged(parts, _inside(each, reader, above) or {})
     if parts and getattr(annotation, "__origin__", None) in (list, tuple, dict):
         return {"__all__": parts}
@@ -104,5 +106,5 @@ def _versions(annotation: Any, above: frozenset[type]) -> Iterator[Version]:
                 yield since_of(field)
                 yield from _versions(field.annotation, above | {annotation})
         return
-    for each in get_args(annotation):
+    for each in parts_of(annotation):
         yield from _versions(each, above)

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heliograph.bus.contract.onnx_file import read_onnx
 from heliograph.bus.contract.resources.base import WeightsFormat, WeightsRef
-from heliograph.bus.contract.tflite_file import read_tflite
 from heliograph.core.errors import Refused
 
 INLINE = 256 * 1024
@@ -128,8 +126,12 @@ def check_content(data: memoryview, format: WeightsFormat, name: str) -> None:
         case "safetensors":
             read_header(data, name)
         case "onnx":
+            from heliograph.bus.contract.onnx_file import read_onnx  # each reader is loaded for its first file
+
             read_onnx(data, name)
         case "tflite":
+            from heliograph.bus.contract.tflite_file import read_tflite
+
             read_tflite(data, name)
 
 

@@ -40,7 +40,10 @@ class HeliographClient(aiomqtt.Client):
     def _connect_socket(self) -> socket.socket:
         """Connect without binding to an address first, as the library does: a confined worker may not."""
         client = self._client
-        return socket.create_connection((client._host, client._port), client._connect_timeout)
+        host: Any = client._host
+        if host.isascii():
+            host = host.encode()  # of a text Python makes the same by tables of Unicode, which stay in memory
+        return socket.create_connection((host, client._port), client._connect_timeout)
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         """Hand over a message whatever its topic is. The library raises where it is no UTF-8 or has a wildcard, which a

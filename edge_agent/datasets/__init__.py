@@ -5,7 +5,14 @@ A module for each form of file: ``csv_look`` and ``csv_file``, ``npy_header`` an
 allocated, nothing is unpickled or evaluated.
 """
 
-from heliograph.edge_agent.datasets.indexing import index
-from heliograph.edge_agent.datasets.urls import resolve
+from typing import TYPE_CHECKING
+
+from heliograph.core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from heliograph.edge_agent.datasets.indexing import index
+    from heliograph.edge_agent.datasets.urls import resolve
 
 __all__ = ["index", "resolve"]
+
+__getattr__ = lazy_names(__name__, {"indexing": "index", "urls": "resolve"})

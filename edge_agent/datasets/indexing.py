@@ -15,7 +15,7 @@ from heliograph.edge_agent.datasets.known_files import KnownFiles, KnownVersion
 from heliograph.edge_agent.datasets.manifest import growth, version_of
 from heliograph.edge_agent.datasets.reading import Advance, ReadAs, Reading
 from heliograph.edge_agent.datasets.source import FORMATS
-from heliograph.edge_agent.datasets.unusable import Unusable
+from heliograph.edge_agent.datasets.unusable import Unusable, failed
 
 MAX_TEXT = 128 * 1024
 """Characters of all column names and types that are told: the index travels inside the agent's report."""
@@ -76,11 +76,6 @@ def index(
         grown=[GrownFile.model_validate(each) for each in newest.grown], new_samples=newest.new_samples,
         labels={encodable(key): count for key, count in found.labels.items()},
     )  # fmt: skip
-
-
-def failed(name: str, error: str) -> DatasetIndex:
-    """Return the index of a data set that cannot be read."""
-    return DatasetIndex(name=name, error=encodable(error)[:1000])
 
 
 def _newest(reading: Reading, found: FoundData, version: str) -> KnownVersion:

@@ -14,10 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from os import stat_result
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heliograph.core.world import World
-from heliograph.edge_agent.datasets.manifest import FileEntry
+
+if TYPE_CHECKING:
+    from heliograph.edge_agent.datasets.manifest import FileEntry
 
 SETTLED = 2.0
 """Seconds after a file's last change until its content counts as known."""
@@ -106,7 +108,11 @@ class KnownFiles:
         with self._lock:
             row = self._row("SELECT size, sha256, samples FROM manifests WHERE dataset = ? AND path = ?", dataset,
                             _text(path))  # fmt: skip
-        return FileEntry(path, *row) if row is not None else None
+        if row is None:
+            return None
+        from heliograph.edge_agent.datasets.manifest import FileEntry  # loaded with the readers of files
+
+        return FileEntry(path, *row)
 
     def count(self, dataset: str) -> int:
         """Return the number of files of the newest version."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from heliograph.core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads.assignment import Assignment
     from heliograph.bus.contract.payloads.audit import AuditRecord
     from heliograph.bus.contract.payloads.base import (
         MAX_COUNT,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from heliograph.bus.contract.payloads.learning import Candidate, EdgeLoop, LoopReport, VerdictReport
     from heliograph.bus.contract.payloads.node import (
         Ack,
-        Assignment,
         Claim,
         LogRecord,
         Reply,
@@ -177,8 +177,9 @@ _HOMES = {
     "inference": "DeepAnswer HardSample InferenceAnswer InferenceRequest InferenceStats VersionStats",
     "labels": "Annotation EdgeQueue LabelTask Prediction Region Result SampleData",
     "learning": "Candidate EdgeLoop LoopReport VerdictReport",
+    "assignment": "Assignment",
     "audit": "AuditRecord",
-    "node": "Ack Assignment Claim LogRecord Reply WorkerState",
+    "node": "Ack Claim LogRecord Reply WorkerState",
     "pairs": "PairResult",
     "participation": "PART JobEnded Participation UploadState WeightsPart",
     "rounds": "Aggregation Evaluation ModelUpdate UncountedUpdate",

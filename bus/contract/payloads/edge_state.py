@@ -1,7 +1,7 @@
 """The state of an edge: desired by the coordinator, reported by its agent."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -14,17 +14,29 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from heliograph.bus.contract import payloads, resources
+from heliograph.bus.contract.later import Later
 from heliograph.bus.contract.parameter_schema import check_schema
 from heliograph.bus.contract.payloads.base import Count, EdgeName, Payload, Text
-from heliograph.bus.contract.payloads.labels import EdgeQueue
-from heliograph.bus.contract.payloads.learning import EdgeLoop, LoopReport
 from heliograph.bus.contract.payloads.task_reading import UnsupportedTask, read_tasks
-from heliograph.bus.contract.payloads.worker_tasks import ROLES, WorkerTask, WorkerTaskBase
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.bus.contract.resources.base import ShortText
-from heliograph.bus.contract.resources.dataset import DatasetIndex, DatasetSpec
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import Digest, Label, is_label
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads.labels import EdgeQueue
+    from heliograph.bus.contract.payloads.learning import EdgeLoop, LoopReport
+    from heliograph.bus.contract.payloads.worker_tasks import WorkerTask, WorkerTaskBase
+    from heliograph.bus.contract.resources.dataset import DatasetIndex, DatasetSpec
+else:
+    _PAYLOADS, _RESOURCES = "heliograph.bus.contract.payloads", "heliograph.bus.contract.resources"
+    DatasetSpec = Annotated[Any, Later(_RESOURCES, "DatasetSpec")]
+    DatasetIndex = Annotated[Any, Later(_RESOURCES, "DatasetIndex")]
+    WorkerTask = Annotated[Any, Later(_PAYLOADS, "WorkerTask")]
+    EdgeQueue = Annotated[Any, Later(_PAYLOADS, "EdgeQueue")]
+    EdgeLoop = Annotated[Any, Later(_PAYLOADS, "EdgeLoop")]
+    LoopReport = Annotated[Any, Later(_PAYLOADS, "LoopReport")]
 
 
 class Generation(Payload):
@@ -94,13 +106,14 @@ def _readable(given: Mapping[str, Any]) -> dict[str, Any]:
         readable, others = dict(datasets), []
         for name in filter(is_label, datasets):
             try:
-                readable[name] = DatasetSpec.model_validate(datasets[name], extra="ignore")
+                readable[name] = resources.DatasetSpec.model_validate(datasets[name], extra="ignore")
             except ValidationError as error:
                 del readable[name]
-                others.append(DatasetIndex(name=name, error=refusal_of(error).sentence()[:1000]))
+                others.append(resources.DatasetIndex(name=name, error=refusal_of(error).sentence()[:1000]))
         document |= {"datasets": readable, "unsupported_datasets": tuple(others)}
-    for field, others_field, kind in _KEPT_AS_THEY_ARE:
+    for field, others_field, name_of_kind in _KEPT_AS_THEY_ARE:
         if isinstance(parts := given.get(field), Mapping):
+            kind: type[Payload] = getattr(payloads, name_of_kind)
             legible, unknown = dict(parts), []
             for name in filter(is_label, parts):
                 try:
@@ -112,11 +125,11 @@ def _readable(given: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-_KEPT_AS_THEY_ARE: tuple[tuple[str, str, type[Payload]], ...] = (
-    ("label_queues", "unsupported_queues", EdgeQueue),
-    ("loops", "unsupported_loops", EdgeLoop),
+_KEPT_AS_THEY_ARE = (
+    ("label_queues", "unsupported_queues", "EdgeQueue"),
+    ("loops", "unsupported_loops", "EdgeLoop"),
 )
-"""Parts of the document of which an unreadable one stays as it is on the edge: field, field of the others, class."""
+"""Parts of the document of which an unreadable one stays as it is on the edge: field, field of the others, class's name."""
 
 
 PublicKey = Annotated[str, StringConstraints(pattern="^([A-Za-z0-9_-]{43})?$")]
@@ -152,8 +165,10 @@ class WorkerReport(Payload):
     queued: bool = added("0.2", False)
     key: PublicKey = added("0.2", "")
 
-    def runs(self, task: type[WorkerTaskBase]) -> bool:
+    def runs(self, task: "type[WorkerTaskBase]") -> bool:
         """Return whether the worker's role is of that class; a role of a later version is of no class."""
+        from heliograph.bus.contract.payloads.worker_tasks import ROLES
+
         role = ROLES.get(self.role)
         return role is not None and issubclass(role, task)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pydantic import ValidationError
 
-from heliograph.bus.contract.payloads.worker_tasks import ROLES, WorkerTask, WorkerTaskBase
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_label
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads.worker_tasks import WorkerTask
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,17 @@ def read_tasks(given: Sequence[object]) -> tuple[list[WorkerTask], list[Unsuppor
 
 def _read_task(given: object) -> WorkerTask:
     """Return the task. Raises Refused naming the wrong field."""
+    from heliograph.bus.contract.payloads.worker_tasks import ROLES, WorkerTaskBase  # loaded for the first task
+
     if isinstance(given, WorkerTaskBase):
-        return cast(WorkerTask, given)
+        return cast("WorkerTask", given)
     if not isinstance(given, Mapping):
         raise Refused("invalid", expected="a task mapping", got=given)
     role = given.get("role")
     if not isinstance(role, str) or role not in ROLES:
         raise Refused("invalid", field="role", expected=" or ".join(ROLES), got=role)
     try:
-        return cast(WorkerTask, ROLES[role].model_validate(given, extra="ignore"))
+        return cast("WorkerTask", ROLES[role].model_validate(given, extra="ignore"))
     except ValidationError as error:
         raise refusal_of(error) from None
 

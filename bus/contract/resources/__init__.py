@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from heliograph.bus.contract.resources.algorithm import Algorithm, AlgorithmPackage, PackageManifest, PinnedPackage
     from heliograph.bus.contract.resources.base import API_VERSION, Condition, Metadata, Resource, WeightsRef, condition
     from heliograph.bus.contract.resources.dataset import Dataset, DatasetIndex, DatasetSpec
+    from heliograph.bus.contract.resources.dataset_use import DatasetUse
     from heliograph.bus.contract.resources.edge import Edge
+    from heliograph.bus.contract.resources.edge_selection import EdgeSelection
     from heliograph.bus.contract.resources.federated_task import (
         ENDED,
         HISTORY,
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from heliograph.bus.contract.resources.invitation import Invitation, InvitationSpec, InvitationStatus
     from heliograph.bus.contract.resources.joint_inference_service import (
         MOST_REPLICAS,
-        EdgeSelection,
         InferenceScript,
         JointInferenceService,
         JointInferenceServiceSpec,
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
     from heliograph.bus.contract.resources.model import (
         CHAMPION,
         AliasMove,
-        DatasetUse,
         Model,
         ModelLabels,
         ModelSpec,
@@ -184,7 +184,9 @@ _HOMES = {
     "algorithm": "Algorithm AlgorithmPackage PackageManifest PinnedPackage",
     "base": "API_VERSION Condition Metadata Resource WeightsRef condition",
     "dataset": "Dataset DatasetIndex DatasetSpec",
+    "dataset_use": "DatasetUse",
     "edge": "Edge",
+    "edge_selection": "EdgeSelection",
     "federated_task":
         "ENDED HISTORY JOINED NAMED WATCHED FederatedTask FederatedTaskStatus JoinedParticipant "
         "Participants RoundRecord TrainingWorker UncountedRecord",
@@ -194,11 +196,11 @@ _HOMES = {
     "learning_tasks": "GateRule ShardRef",
     "invitation": "Invitation InvitationSpec InvitationStatus",
     "joint_inference_service":
-        "MOST_REPLICAS EdgeSelection InferenceScript JointInferenceService JointInferenceServiceSpec "
+        "MOST_REPLICAS InferenceScript JointInferenceService JointInferenceServiceSpec "
         "JointInferenceServiceStatus ServiceNumbers",
     "label_queue": "LabelQueue LabelQueueSpec LabelQueueStatus LabelSchema",
     "model":
-        "CHAMPION AliasMove DatasetUse Model ModelLabels ModelSpec ModelVersion TensorSchema aliased "
+        "CHAMPION AliasMove Model ModelLabels ModelSpec ModelVersion TensorSchema aliased "
         "latest resolve resolve_all",
     "pair_plan": "SIDES Objective PairFigures PairPlan SelectionFigures Side",
     "pair_training_job": "PAIR_ENDED PairTrainingJob PairTrainingJobStatus TrainedModel",

@@ -14,12 +14,12 @@ from heliograph.bus.contract.resources.base import (
     ShortText,
 )
 from heliograph.bus.contract.resources.canary import Canary
-from heliograph.bus.contract.resources.federated_task import WorkerSpec
-from heliograph.bus.contract.resources.joint_inference_service import EdgeSelection
+from heliograph.bus.contract.resources.edge_selection import EdgeSelection
 from heliograph.bus.contract.resources.learning_progress import EdgeLearning, LearningRound, LoopState
 from heliograph.bus.contract.resources.learning_tasks import MOST_MODELS, GateRule
 from heliograph.bus.contract.resources.node_resources import Priority
 from heliograph.bus.contract.resources.triggers import Triggers
+from heliograph.bus.contract.resources.worker_spec import WorkerSpec
 from heliograph.core.names import CLOUD, Label
 
 LearningPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Stopped"]

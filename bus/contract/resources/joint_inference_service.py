@@ -10,12 +10,12 @@ from heliograph.bus.contract.resources.base import (
     Condition,
     Document,
     Parameter,
-    PartOrAll,
     Reference,
     Resource,
     RunsCode,
     ShortText,
 )
+from heliograph.bus.contract.resources.edge_selection import EdgeSelection
 from heliograph.bus.contract.resources.node_resources import Priority, WorkerResources
 from heliograph.bus.contract.resources.triggers import Detector
 from heliograph.bus.contract.versions import added
@@ -92,19 +92,6 @@ class OffloadBudget(Document):
 
     requests_per_second: Annotated[float, Field(gt=0, le=1e9)] | None = None
     bytes_per_second: Annotated[float, Field(gt=0, le=1e12)] | None = None
-
-
-class EdgeSelection(PartOrAll):
-    """The edges of a service: ``{names: [edge-1, edge-2]}``, or ``{all: true}`` with every edge that joins later.
-
-    A list of names and ``all``, the forms of release 0.1, are valid too.
-    """
-
-    part: ClassVar[str] = "names"
-    part_type: ClassVar[type] = list
-    forms: ClassVar[str] = "{names: [EDGE, ...]} or {all: true}"
-
-    names: Annotated[list[Label], Field(min_length=1, max_length=10_000, fail_fast=True)] | None = None
 
 
 class JointInferenceServiceSpec(Document):

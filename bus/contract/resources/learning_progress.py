@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from heliograph.bus.contract.resources.base import Document, ShortText, WeightsRef
+from heliograph.bus.contract.resources.dataset_use import DatasetUse
 from heliograph.bus.contract.resources.label_queue import MAX_CLASSES, ClassName
 from heliograph.bus.contract.resources.learning_tasks import MOST_MODELS, ShardRef
-from heliograph.bus.contract.resources.model import DatasetUse
 from heliograph.core.names import Digest, Label
 
 Step = Literal["waiting", "training", "trained", "evaluating", "evaluated", "canary", "watching"]

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from heliograph.bus.contract.resources.base import Condition, Document, Resource, ShortText, WeightsRef
+from heliograph.bus.contract.resources.dataset_use import DatasetUse
 from heliograph.bus.contract.resources.rollout import Rollout
 from heliograph.bus.contract.versions import added
 from heliograph.core.errors import Refused
@@ -72,19 +73,6 @@ class ModelSpec(Document):
             except Refused as error:
                 raise ValueError(str(error)) from None
         return given
-
-
-class DatasetUse(Document):
-    """The version of a data set that an edge had when a model was trained on it, or measured with it.
-
-    Attributes:
-        version: digest of the version, as the edge's index tells; empty where its agent reports none.
-    """
-
-    name: Label
-    edge: Label
-    version: str = ""
-    samples: int = 0
 
 
 class ModelVersion(Document):

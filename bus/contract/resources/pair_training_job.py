@@ -15,9 +15,8 @@ from heliograph.bus.contract.resources.base import (
     ShortText,
     WeightsRef,
 )
-from heliograph.bus.contract.resources.federated_task import WorkerSpec
+from heliograph.bus.contract.resources.dataset_use import DatasetUse
 from heliograph.bus.contract.resources.joint_inference_service import HardSampleRule, JointInferenceServiceSpec
-from heliograph.bus.contract.resources.model import DatasetUse
 from heliograph.bus.contract.resources.node_resources import Priority
 from heliograph.bus.contract.resources.pair_plan import (
     Objective,
@@ -27,6 +26,7 @@ from heliograph.bus.contract.resources.pair_plan import (
     SelectionFigures,
     Side,
 )
+from heliograph.bus.contract.resources.worker_spec import WorkerSpec
 from heliograph.core.names import CLOUD, Digest, Label
 
 PairPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Stopped"]

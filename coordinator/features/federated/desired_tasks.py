@@ -17,7 +17,7 @@ from heliograph.bus.contract.payloads import (
 )
 from heliograph.bus.contract.resources import FederatedTask
 from heliograph.bus.contract.resources.base import Scalar
-from heliograph.bus.contract.resources.federated_task import WorkerSpec
+from heliograph.bus.contract.resources.worker_spec import WorkerSpec
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View

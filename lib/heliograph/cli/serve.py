@@ -103,7 +103,6 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.edge_agent.pinned_keys import PinnedKeys
     from heliograph.edge_agent.process_launcher import ProcessLauncher
     from heliograph.edge_agent.start_permits import StartPermits
-    from heliograph.enrolment import CLOUD_KEYS, Enrolment
     from heliograph.server import Server, check_url, identity_directory, state_home
 
     if not is_label(given.name):
@@ -113,6 +112,8 @@ def agent(words: Sequence[str]) -> int:
         parser.directory("--code", root.directory)
     state = (given.state or state_home() / "agents" / given.name).resolve()
     if not given.cloud:
+        from heliograph.enrolment import CLOUD_KEYS, Enrolment
+
         enrolled = Enrolment.read(identity_directory(given.name, given.state))
         if enrolled is None or enrolled.edge != given.name:
             parser.error("missing option --cloud, and this node has not enrolled: heliograph enroll INVITATION")

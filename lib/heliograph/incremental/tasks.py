@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from heliograph.bus.contract.payloads import LearnTask, PackageSpec, ScriptSpec, WorkerAsk
 from heliograph.bus.contract.resources import IncrementalLearningJobSpec, LoopState, ShardRef
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.resources.federated_task import WorkerSpec
 from heliograph.bus.contract.resources.incremental_learning_job import EvaluationRule, LearnedModel
+from heliograph.bus.contract.resources.worker_spec import WorkerSpec
 from heliograph.core.names import join_labels
 from heliograph.incremental import loop_shards
 

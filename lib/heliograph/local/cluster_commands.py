@@ -108,7 +108,8 @@ class ClusterCommands:
             return environment | {"HELIOGRAPH_NODE": node.external_broker}
         return environment | {
             "HELIOGRAPH_NODE": node.broker.url("agent", "mqtt"),
-            "HELIOGRAPH_WORKER_NODE": node.broker.url("worker", "mqtt"),
+            "HELIOGRAPH_WORKER_NODE": node.broker.url(scheme="mqtt"),
+            "HELIOGRAPH_WORKER_ISSUER": str(node.broker.worker_issuer),
         }
 
     def _agent_arguments(self, node: Node) -> list[str]:

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from heliograph.bus.connect import connect
-from heliograph.bus.transport import Bus
+from heliograph.bus.connection_url import ConnectionUrl
+from heliograph.bus.mqtt.bus import MqttBus
 from heliograph.core.errors import Refused, Unreachable
 from heliograph.core.world import World
 
@@ -26,7 +26,7 @@ _THERE = ("client already exists", "role already exists")
 class DynamicSecurity:
     """Sends commands to the plugin."""
 
-    def __init__(self, bus: Bus, answers: AsyncIterator[Any], world: World) -> None:
+    def __init__(self, bus: MqttBus, answers: AsyncIterator[Any], world: World) -> None:
         self._bus = bus
         self._answers = answers
         self._world = world
@@ -67,8 +67,8 @@ class DynamicSecurity:
             async with asyncio.timeout(_TIMEOUT):
                 answer = await self._answer(mark)
         except TimeoutError:
-            raise Unreachable(f"{self._bus.url.partition(':')[0]} broker: its dynamic security does not answer; is the "
-                              "plugin loaded, and may this login administer it?") from None  # fmt: skip
+            raise Unreachable(f"{self._bus.connection.url.shown}: its dynamic security does not answer; is the plugin "
+                              "loaded?") from None  # fmt: skip
         why = answer.get("error")
         if isinstance(why, str) and not (lacking and why.lower() in _NOT_THERE):
             code = "exists" if why.lower() in _THERE else "invalid"
@@ -88,9 +88,10 @@ class DynamicSecurity:
 
 @asynccontextmanager
 async def dynamic_security(url: str, world: World) -> AsyncIterator[DynamicSecurity]:
-    """Yield the dynamic security of a broker. Raise Refused where the login may not administer it, Unreachable where the
-    broker does not answer."""
-    async with connect(url, root=_ROOT, world=world, name="devices") as bus:
+    """Yield the dynamic security of a broker. Raise Refused where the login may not administer it, Unreachable where
+    the broker does not answer."""
+    ConnectionUrl.parse(url).require_protection()
+    async with MqttBus(url, _ROOT, world, "devices") as bus:
         await bus.link.wait_up(_TIMEOUT)
         try:
             async with bus.subscribe(f"{_TOPIC}/response") as answers:

@@ -29,8 +29,8 @@ def register(main: typer.Typer) -> None:
     app.command(help="Take a device's login away: its connection ends.",
                 epilog=examples("heliograph device remove camera --broker admin.url"))(remove)  # fmt: skip
     app.command(
-        help="Write the settings of mosquitto's dynamic security, with logins for its administrator and the agent; print"
-        " the lines for mosquitto.conf.",
+        help="Write the settings of mosquitto's dynamic security, with logins for its administrator and the agent;"
+        " print the lines for mosquitto.conf.",
         epilog=examples("heliograph device setup /etc/mosquitto/devices >> /etc/mosquitto/conf.d/devices.conf"),
     )(setup)  # fmt: skip
     main.add_typer(app, name="device")

@@ -28,7 +28,7 @@ PUBLISHED = ("edge/edge-1/up/model-update/street", "edge/edge-1/up/inference-sta
              "edge/edge-1/up/hard-sample/another-job", "event/worker/street-infer", "reply/camera/1",
              "inference/street/offload/street-infer/1", "inference/another/request")  # fmt: skip
 READ = ("event/assignment/street-infer", "ack/worker/street-infer", "inference/street/request",
-        "inference/street/answer/edge-1/street-infer/+")  # fmt: skip
+        "inference/street/answer/+/street-infer/+")  # fmt: skip
 FORBIDDEN = ("edge/edge-1/up/model-update/other", "edge/edge-2/up/model-update/street", "event/worker/other-infer",
              "event/assignment/street-infer", "ack/worker/street-infer", "ack/camera", "event/telemetry/edge-1/camera",
              "edge/edge-1/up/inference-stats/street/other-infer")  # fmt: skip

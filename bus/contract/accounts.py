@@ -11,11 +11,15 @@ what it may read of streams, is what its account imports. So a new topic needs n
 - ``ENROL`` is that of nodes without a login, which may ask for one and nothing else.
 - ``GUESTS`` is where clients without a token land until the auth callout has decided about them.
 - ``SYS`` is the server's: presence.
+
+A node's broker has one account, ``NODE``, in which permissions keep its users apart: they come by MQTT, which has no
+reply subject that a client could forge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from heliograph.bus.contract.launch_permissions import Launch, launch_permissions
 from heliograph.bus.contract.permissions import Permissions, permissions
@@ -26,18 +30,27 @@ from heliograph.core.identity.claims import Allowed, Export, Import
 from heliograph.core.names import CLOUD
 
 CORE, DOOR, ENROL, GUESTS, SYSTEM = "CORE", "DOOR", "ENROL", "GUESTS", "SYS"
+NODE = "NODE"
+NODE_ROLES: tuple[Role, ...] = ("anonymous", "user", "operator", "coordinator", "agent", "worker")
+"""Roles with a login on a node's broker."""
 CORE_ROLES: tuple[Role, ...] = ("coordinator", "operator", "cloud-worker", "worker", "agent")
 """Roles whose logins on NATS are in CORE; of the agents that of the cloud alone."""
 DOOR_ROLES: tuple[Role, ...] = ("coordinator", "operator", "user", "participant", "anonymous")
 """Roles with a login at the MQTT door."""
 EDGE_TAG = "edge"
-"""Name of the tag of a participant's token at the door that holds the participant's name."""
+"""Name of the tag with the participant's name in its token at the door, and with the node's in that of a worker."""
 WORKER_TAG, JOB_TAG, UID_TAG = "worker", "job", "uid"
 """Names of the tags of a worker's token with its name, and its job's name and uid."""
 _OWN: tuple[Role, ...] = ("agent", "user", "participant")
 """Roles whose logins have an account of their own each."""
 _NAME, _EDGE, _WORKER, _JOB, _UID = "their-name", "their-edge", "their-worker", "their-job", "their-uid"
 """Names in whose place a wildcard, or a template of the server, is put."""
+_LAUNCH = Launch(_WORKER, _JOB, _UID, _EDGE, _NAME)
+_OF_LAUNCH = {_NAME: "{{name()}}"} | {
+    name: f"{{{{tag({tag})}}}}"
+    for name, tag in ((_WORKER, WORKER_TAG), (_JOB, JOB_TAG), (_UID, UID_TAG), (_EDGE, EDGE_TAG))
+}
+"""What the server puts in place of the names of a launch."""
 _READS = "$JS.API.DIRECT.GET."
 _INBOX = "_INBOX."
 
@@ -93,12 +106,19 @@ def core_template(role: Role, root: str = DEFAULT_ROOT) -> Allowed:
     """Return what the users of a role may do in CORE; the server puts the name of each into it, and of a worker what
     its tags name."""
     if role == "cloud-worker":
-        launch = Launch(_WORKER, _JOB, _UID, CLOUD, _NAME)
-        tags = {_WORKER: WORKER_TAG, _JOB: JOB_TAG, _UID: UID_TAG}
-        named = {_NAME: "{{name()}}"} | {name: f"{{{{tag({tag})}}}}" for name, tag in tags.items()}
-        return _allowed(_filled(launch_permissions("cloud", launch, root), named))
+        return _allowed(_filled(launch_permissions("cloud", replace(_LAUNCH, edge=CLOUD), root), _OF_LAUNCH))
     found = permissions(role, "cloud", root, CLOUD if role == "agent" else "", _NAME)
     return _allowed(_filled(found, {_NAME: "{{name()}}"}))
+
+
+def node_template(role: Role, root: str = DEFAULT_ROOT) -> Allowed:
+    """Return what the users of a role may do on a node's broker; the server puts the name of each into it."""
+    return _allowed(_filled(permissions(role, "node", root, login=_NAME), {_NAME: "{{name()}}"}))
+
+
+def node_launch_template(root: str = DEFAULT_ROOT) -> Allowed:
+    """Return what a launch of a worker may do on its node's broker; the server puts into it what its tags name."""
+    return _allowed(_filled(launch_permissions("node", _LAUNCH, root), _OF_LAUNCH))
 
 
 def allowed_of(role: Role, root: str = DEFAULT_ROOT, *, login: str = "", edge: str = "") -> Allowed:

@@ -53,12 +53,12 @@ def launch_permissions(place: Place, launch: Launch, root: str = DEFAULT_ROOT) -
     topics = [topic for topic in declared().topics if carries(topic, place)]
     publish = [_subject(subjects, topic, _told(topic, launch)) for topic in topics if role in topic.publishers]
     heard = [topic for topic in topics if role in topic.subscribers]
-    subscribe = [_subject(subjects, topic, _heard(topic, place, launch)) for topic in heard]
+    subscribe = [_subject(subjects, topic, _heard(launch)) for topic in heard]
     if place == "node":
         return Permissions(tuple(publish), tuple(subscribe))
     of_streams = [topic for topic in heard if topic.stream is not None]
     publish += _jetstream(subjects, launch, [
-        (subjects.stream_name(topic.stream_name), _subject(subjects, topic, _heard(topic, place, launch)))
+        (subjects.stream_name(topic.stream_name), _subject(subjects, topic, _heard(launch)))
         for topic in of_streams
     ])  # fmt: skip
     subscribe.append(f"{inbox_of(launch.login)}.>")
@@ -79,10 +79,10 @@ def _told(topic: Topic[Any], launch: Launch) -> dict[str, str]:
     return found
 
 
-def _heard(topic: Topic[Any], place: Place, launch: Launch) -> dict[str, str]:
-    """Return the names in the addresses that a worker subscribes to: in the cloud it hears all edges of its job."""
-    found = {"worker": launch.worker, "job": launch.job, "service": launch.job, "client": launch.worker}
-    return found if place == "cloud" else found | {"edge": launch.edge}
+def _heard(launch: Launch) -> dict[str, str]:
+    """Return the names in the addresses that a worker subscribes to: it hears all edges of its job. A node's broker
+    carries its own edge alone."""
+    return {"worker": launch.worker, "job": launch.job, "service": launch.job, "client": launch.worker}
 
 
 def _subject(subjects: Subjects, topic: Topic[Any], names: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The key by which the cloud's agent signs the login of each launch: it lets into one account, as a worker alone.
+"""The key by which an agent signs the login of each launch: it lets into one account, as a worker alone.
 
     worker-issuer.json      {"account": …, "key": …}, in the authority's directory, for the agent's user alone
 
@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from heliograph.bus.contract.accounts import JOB_TAG, UID_TAG, WORKER_TAG
+from heliograph.bus.contract.accounts import EDGE_TAG, JOB_TAG, UID_TAG, WORKER_TAG
 from heliograph.bus.contract.launch_permissions import Launch
 from heliograph.core.errors import Refused
 from heliograph.core.identity.claims import UserClaims
@@ -58,7 +58,7 @@ class WorkerIssuer:
 
     def issue(self, launch: Launch, key: KeyPair, now: float, expires: int) -> UserCredentials:
         """Return a login of a launch that is good until ``expires``, in seconds since 1970."""
-        names = {WORKER_TAG: launch.worker, JOB_TAG: launch.job, UID_TAG: launch.job_uid}
+        names = {WORKER_TAG: launch.worker, JOB_TAG: launch.job, UID_TAG: launch.job_uid, EDGE_TAG: launch.edge}
         tags = tuple(f"{name}:{value}" for name, value in names.items())
         claims = UserClaims(subject=key.public, name=launch.login, expires=expires, account=self.account, tags=tags)
         return UserCredentials(encode(claims, self.key, now), claims, key)

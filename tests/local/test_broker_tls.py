@@ -282,8 +282,10 @@ async def test_insecure_must_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_broker_beyond_loopback_has_quotas_and_no_anonymous_clients(tmp_path: Path) -> None:
     tls = _tls(_certificates(tmp_path / "tls"))
-    tree = json.loads(Broker(tmp_path, "node", USERS, host="0.0.0.0", tls=tls).config())
-    assert "no_auth_user" not in tree
+    broker = Broker(tmp_path, "node", USERS, host="0.0.0.0", tls=tls)
+    broker.issue_logins()
+    tree = json.loads(broker.config())
+    assert not {"no_auth_user", "default_sentinel"} & tree.keys()
     assert min(tree[name] for name in ("max_connections", "max_subscriptions", "max_payload", "max_pending")) > 0
     assert tree["tls"]["connection_rate_limit"] > 0
     assert tree["tls"]["handshake_first"] is True

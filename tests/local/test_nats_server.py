@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_the_limits_leave_room_for_ten_thousand_edges(tmp_path: Path) -> None:
 
 
 async def test_streams_of_an_earlier_version_are_those_of_the_accounts_now(tmp_path: Path) -> None:
-    """Before 0.2 all were in one account, as they are on a node's broker."""
+    """Before 0.2 all were in one account, as they are on a node's broker, and it had a fixed name."""
     event, status = "edge/edge-1/up/report", "status/jobs/one"
     async with running(Broker(tmp_path, "node", USERS)) as broker:
         async with connect(broker.url("coordinator")) as cloud, connect(broker.url("coordinator", "mqtt")) as door:
@@ -113,6 +114,9 @@ async def test_streams_of_an_earlier_version_are_those_of_the_accounts_now(tmp_p
             await cloud.publish(event, b"before")
             await door.link.wait_up(HANGS)
             await door.publish(status, b"kept", retain=True)
+    (account,) = [path for path in (tmp_path / "store" / "jetstream").iterdir() if path.name.startswith("A")]
+    account.rename(account.with_name("HELIOGRAPH"))
+    shutil.rmtree(broker.identity)
     for expected in (b"before", b"after"):  # the second start moves nothing
         async with running(Broker(tmp_path, "cloud", USERS)) as broker:
             async with connect(broker.url("coordinator")) as cloud, connect(broker.url("coordinator", "mqtt")) as door:

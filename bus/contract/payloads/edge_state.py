@@ -129,7 +129,8 @@ _KEPT_AS_THEY_ARE = (
     ("label_queues", "unsupported_queues", "EdgeQueue"),
     ("loops", "unsupported_loops", "EdgeLoop"),
 )
-"""Parts of the document of which an unreadable one stays as it is on the edge: field, field of the others, class's name."""
+"""Parts of the document of which an unreadable one stays as it is on the edge: field, field of the others, name of the
+class."""
 
 
 PublicKey = Annotated[str, StringConstraints(pattern="^([A-Za-z0-9_-]{43})?$")]

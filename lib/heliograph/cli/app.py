@@ -15,7 +15,7 @@ from heliograph.cli.catalog import algorithms, datasets, gate, gc, model_command
 from heliograph.cli.doctor import command as doctor
 from heliograph.cli.events import events
 from heliograph.cli.help import completion, help_command
-from heliograph.cli.identity import edge_commands, enroll_command, user_commands
+from heliograph.cli.identity import device_commands, edge_commands, enroll_command, user_commands
 from heliograph.cli.jobs import incremental_jobs, jobs, join, pair_jobs, worker
 from heliograph.cli.label import label, studio
 from heliograph.cli.local import clusters, init, simulate
@@ -28,7 +28,7 @@ app = typer.Typer(name="heliograph", pretty_exceptions_enable=False, rich_markup
 _COMMANDS = (
     clusters, init, run_command, simulate, get, describe, verbs, events, worker, jobs, incremental_jobs, pair_jobs,
     join, datasets, models, model_commands, model_rollout, algorithms, label, studio, gate, gc, topics,
-    trace, audit, doctor, edge_commands, user_commands, enroll_command, completion,
+    trace, audit, doctor, edge_commands, user_commands, enroll_command, device_commands, completion,
     help_command,
 )  # fmt: skip
 for module in _COMMANDS:

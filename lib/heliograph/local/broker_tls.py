@@ -14,9 +14,6 @@ HANDSHAKE_SECONDS = 5
 LOGIN_SECONDS = 3
 CONNECTIONS_PER_SECOND = 200
 """New connections that nats-server takes in a second: a handshake costs half a millisecond of its CPU."""
-_LETS_ANYBODY_IN = "no_auth_user"
-"""Option by which a broker of users and passwords takes clients without a login. One in operator mode asks the
-coordinator, which lets none in from another machine."""
 _ANY = ("0.0.0.0", "::")
 
 
@@ -52,10 +49,8 @@ class BrokerTls:
 
 
 def protected(tree: Mapping[str, object], tls: BrokerTls | None) -> dict[str, object]:
-    """Return nats-server's configuration with TLS on each of its listeners, and without anonymous clients where other
-    machines reach it."""
-    here = is_loopback(str(tree["host"]))
-    found = {name: value for name, value in tree.items() if here or name != _LETS_ANYBODY_IN}
+    """Return nats-server's configuration with TLS on each of its listeners."""
+    found = dict(tree)
     if tls is None:
         return found
     block = tls.of_nats_server()

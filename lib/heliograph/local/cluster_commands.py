@@ -136,7 +136,8 @@ class ClusterCommands:
             return environment | {"HELIOGRAPH_NODE": node.external_broker}
         return environment | {
             "HELIOGRAPH_NODE": node.broker.url("agent", "mqtt"),
-            "HELIOGRAPH_WORKER_NODE": node.broker.url("worker", "mqtt"),
+            "HELIOGRAPH_WORKER_NODE": node.broker.url(scheme="mqtt"),
+            "HELIOGRAPH_WORKER_ISSUER": str(node.broker.worker_issuer),
         }
 
     def _obeyed(self, node: Node) -> Path:

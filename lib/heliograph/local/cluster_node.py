@@ -47,7 +47,7 @@ class Node:
     def give_broker(self, secret: Callable[[], str], world: World, ping_interval: str) -> None:
         """Give the node a broker of its own, unless it is the cloud's or uses one that there is."""
         if self.name != CLOUD and not self.external_broker:
-            users = (User("agent", secret(), "agent"), User("worker", secret(), "worker"))
+            users = (User("agent", secret(), "agent"),)  # each launch of a worker has a login of its own
             self.broker = Broker(self.directory / "broker", "node", users, name=self.name, world=world,
                                  ping_interval=ping_interval)  # fmt: skip
 

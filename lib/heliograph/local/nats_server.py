@@ -1,7 +1,7 @@
 """The embedded broker: nats-server from its wheel, with JetStream, MQTT and roles from the registry.
 
-In the cloud it runs in operator mode: logins are keys with tokens, in accounts apart from each other (``authority``). A
-node's broker has users with passwords.
+It runs in operator mode: logins are tokens. In the cloud they have keys, and are in accounts apart from each other
+(``authority``); a node's broker has one account (``node_authority``).
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from heliograph.bus.connection_url import with_credentials
-from heliograph.bus.contract.accounts import CORE, DOOR
-from heliograph.bus.contract.permissions import Permissions, Place, permissions
+from heliograph.bus.connection_url import is_loopback, with_credentials
+from heliograph.bus.contract.accounts import CORE, DOOR, NODE
+from heliograph.bus.contract.permissions import Place
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
 from heliograph.bus.nats.authority import Authority, Login
+from heliograph.bus.nats.node_authority import NodeAuthority
 from heliograph.bus.nats.worker_issuer import WORKER_ISSUER
 from heliograph.core.child_process import dying_with_parent
 from heliograph.core.errors import HeliographError
@@ -57,7 +58,7 @@ class User:
     """A broker login. An agent's ``name`` is ``agent-<edge>``: the coordinator reads presence from it.
 
     Attributes:
-        password: on a node's broker; in the cloud a key, which the broker makes, takes its place.
+        password: at mosquitto's door; at this broker a token takes its place.
     """
 
     name: str
@@ -95,7 +96,6 @@ class Broker:
     websocket: bool = False
     websocket_origins: tuple[str, ...] = ()
     websocket_port: int = 0
-    system_password: str = ""
     ping_interval: str = PING_INTERVAL
     store_bytes: int = 0
     tls: BrokerTls | None = None
@@ -104,14 +104,13 @@ class Broker:
     @property
     def authority(self) -> Authority:
         """The keys of the cloud's broker."""
-        assert self._authority is not None
+        assert isinstance(self._authority, Authority)
         return self._authority
 
     @cached_property
-    def _authority(self) -> Authority | None:
-        """The keys of the cloud's broker; None for a node's, whose users have passwords."""
+    def _authority(self) -> Authority | NodeAuthority:
         if self.place == "node":
-            return None
+            return NodeAuthority(self.identity, self.world, self.root)
         return Authority(self.identity, self.world, self.root, SYSTEM_USER)
 
     async def start(self) -> None:
@@ -120,7 +119,6 @@ class Broker:
         require_protected(self.host, self.tls, bool(self.users))
         make_private(self.directory)
         await self.world.in_thread(self.issue_logins)
-        self.system_password = self.system_password or self.world.new_id()
         chosen = not self.port  # keep given and earlier ports: clients know them
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -144,11 +142,10 @@ class Broker:
         raise HeliographError(f"nats-server did not start in {self.directory}:\n{tail}")
 
     def issue_logins(self) -> None:
-        """Write the logins of the cloud's broker, and give its accounts what an earlier version has stored. ``start``
-        does it too. A node's broker has passwords instead."""
-        if self._authority is not None:
-            self._authority.issue([Login(user.name, user.role, user.edge) for user in self.users])
-            earlier_store.adopt(self.directory / "store", *map(self._authority.account_key, (CORE, DOOR)))
+        """Write the logins, and give the accounts what an earlier version has stored. ``start`` does it too."""
+        self._authority.issue([Login(user.name, user.role, user.edge) for user in self.users])
+        accounts = (CORE, DOOR) if self.place == "cloud" else (NODE, NODE)
+        earlier_store.adopt(self.directory / "store", *map(self._authority.account_key, accounts))
 
     async def stop(self) -> None:
         if self.process is not None and self.process.returncode is None:
@@ -167,19 +164,18 @@ class Broker:
             os.kill(self.process.pid, signal.SIGHUP)
 
     def url(self, user: str = "", scheme: Literal["nats", "mqtt"] = "nats") -> str:
-        """Return the URL with a user's login, for processes of this machine: in the cloud the path of its file, on a
-        node user and password."""
-        url = self._own_url(user if self._authority is None else "", scheme)
-        return url if self._authority is None or not user else with_credentials(url, self.login_file(user, scheme))
+        """Return the URL with the path of the file of a user's login, for processes of this machine."""
+        url = self._own_url("", scheme)
+        return with_credentials(url, self.login_file(user, scheme)) if user else url
 
     def url_with_password(self, user: str) -> str:
         """Return the MQTT URL with user and password, for programs of this machine that read no file."""
         return self._own_url(user, "mqtt")
 
     def public_url(self, user: str = "", scheme: Literal["nats", "mqtt"] = "nats") -> str:
-        """Return the URL with a user's password, for other machines too; it names no files of this one. For NATS in the
-        cloud there is no password: who logs in has a file."""
-        return self._url(user if self._authority is None or scheme == "mqtt" else "", scheme, self.public_host)
+        """Return the URL with a user's password, for other machines too; it names no files of this one. For NATS there
+        is no password: who logs in has a file."""
+        return self._url(user if scheme == "mqtt" else "", scheme, self.public_host)
 
     @property
     def websocket_url(self) -> str:
@@ -204,27 +200,24 @@ class Broker:
         return with_credentials(self.url(), self.login_file(user, "mqtt"))
 
     def login_file(self, user: str, scheme: Literal["nats", "mqtt"] = "nats") -> Path:
-        """Return the file of a user's login in the cloud, for NATS or for MQTT."""
-        assert self._authority is not None
-        return self._authority.credentials(user) if scheme == "nats" else self._authority.door_credentials(user)
+        """Return the file of a user's login, for NATS or for MQTT."""
+        if scheme == "nats" or isinstance(self._authority, NodeAuthority):
+            return self._authority.credentials(user)
+        return self._authority.door_credentials(user)
 
     @property
     def identity(self) -> Path:
-        """The directory of the cloud's authority."""
+        """The directory of the broker's authority."""
         return self.directory / "identity"
 
     @property
     def worker_issuer(self) -> Path:
-        """The file by which the cloud's agent signs the logins of its workers."""
+        """The file by which an agent signs the logins of its workers."""
         return self.identity / WORKER_ISSUER
 
     def password(self, user: str) -> str:
-        """Return a user's password, in the cloud that for MQTT. Raise Refused if there is no such login."""
-        if self._authority is not None:
-            return UserCredentials.read(self.login_file(user, "mqtt")).token
-        if user == SYSTEM_USER:
-            return self.system_password
-        return {each.name: each.password for each in self.users}.get(user, "")
+        """Return a user's password for MQTT. Raise Refused if there is no such login."""
+        return UserCredentials.read(self.login_file(user, "mqtt")).token
 
     @property
     def config_file(self) -> Path:
@@ -259,7 +252,7 @@ class Broker:
             "jetstream": {"store_dir": str(self.directory / "store"), "sync_interval": "always",
                           **({"max_file_store": self.store_bytes} if self.store_bytes else {})},
             "mqtt": {"host": self.host, "port": self.mqtt_port, "max_ack_pending": 4096},
-            **(self._users_options() if self._authority is None else self._authority.server_options()),
+            **self._logins_options(),
         }
         if self.websocket:
             origins = {"allowed_origins": list(self.websocket_origins)} if self.websocket_origins else {}
@@ -267,23 +260,12 @@ class Broker:
                                  "same_origin": not origins}  # fmt: skip
         return json.dumps(protected(tree, self.tls), indent=1)
 
-    def _users_options(self) -> dict[str, Any]:
-        """Return the options with the users of a node's broker."""
-        users = [
-            {"user": user.name, "password": user.password, "permissions": _as_config(self._allowed(user))}
-            for user in (*self.users, User("anonymous", "", "anonymous"))
-        ]
-        return {
-            "accounts": {
-                "HELIOGRAPH": {"jetstream": "enabled", "users": users},
-                "SYS": {"users": [{"user": SYSTEM_USER, "password": self.system_password}]},
-            },
-            "system_account": "SYS",
-            "no_auth_user": "anonymous",
-        }
-
-    def _allowed(self, user: User) -> Permissions:
-        return permissions(user.role, self.place, self.root, user.edge, user.name)
+    def _logins_options(self) -> Mapping[str, Any]:
+        """Return the options about logins. A node's broker lets clients of its own machine in without one; the cloud's
+        asks the coordinator."""
+        if isinstance(self._authority, NodeAuthority):
+            return self._authority.server_options(anonymous=is_loopback(self.host))
+        return self._authority.server_options()
 
     async def _ready(self) -> bool:
         assert self.process is not None
@@ -324,8 +306,3 @@ def _listens(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _as_config(allowed: Permissions) -> Mapping[str, object]:
-    publish = {"deny": list(allowed.deny)} | ({"allow": list(allowed.publish)} if allowed.publish else {})
-    return {"publish": publish, "subscribe": {"allow": list(allowed.subscribe)}}

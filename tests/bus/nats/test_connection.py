@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from heliograph.bus.connect import connect
+from heliograph.bus.connection_url import with_credentials
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError
 from heliograph.local.nats_server import Broker, User
+from heliograph.local.relay import Relay
 from tests.bus.bad_connections import LOOPS, badly_served, relayed, reset, run
 from tests.bus.meeting import EVENT
 from tests.patience import HANGS
@@ -58,10 +60,11 @@ def test_a_client_connects_after_connections_that_end_during_the_handshake(
     loop: str, end: Callable[[socket.socket], None], before: bool, tmp_path: Path
 ) -> None:
     async def main() -> None:
-        async with relayed(broker_in(tmp_path)) as relay:
+        broker = broker_in(tmp_path)
+        async with relayed(broker) as relay:
             if not before:
                 await relay.stop()
-            async with connect(f"nats://coordinator:x@127.0.0.1:{relay.port}") as bus:
+            async with connect(through(relay, broker)) as bus:
                 if before:
                     await answers(bus)
                     await relay.stop()
@@ -79,7 +82,7 @@ def test_a_connection_that_the_network_has_forgotten_is_replaced(loop: str, tmp_
 
     async def main() -> None:
         broker = broker_in(tmp_path)
-        async with relayed(broker) as relay, connect(f"nats://coordinator:x@127.0.0.1:{relay.port}") as bus:
+        async with relayed(broker) as relay, connect(through(relay, broker)) as bus:
             await bus.link.wait_up(HANGS)
             relay.cut("blackhole")
             lost = [asyncio.create_task(bus.publish(EVENT, b"0" * 1_000_000)) for _ in range(40)]
@@ -104,3 +107,7 @@ async def answers(bus: Bus) -> None:
 
 def broker_in(directory: Path) -> Broker:
     return Broker(directory / "broker", "node", (User("coordinator", "x", "coordinator"),))
+
+
+def through(relay: Relay, broker: Broker) -> str:
+    return with_credentials(f"nats://127.0.0.1:{relay.port}", broker.login_file("coordinator"))

@@ -1,0 +1,111 @@
+"""``device add``, ``list``, ``remove`` and ``setup``: devices of a node whose mosquitto has dynamic security."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heliograph.cli.usage import examples, misused, without_command
+
+app = typer.Typer(help="Give devices logins at this node's mosquitto, 2.0 or later.", invoke_without_command=True)
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the device, a DNS label.")]
+BrokerOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL|FILE", help="mqtt:// URL of the broker with the administrator's login, or a file with it,"
+                 " as 'setup' writes. Default: HELIOGRAPH_DEVICE_ADMIN."),
+]  # fmt: skip
+_VARIABLE = "HELIOGRAPH_DEVICE_ADMIN"
+
+
+def register(main: typer.Typer) -> None:
+    app.callback()(without_command)
+    app.command(help="Make a device's login, which publishes as that device alone, and write it into a file.",
+                epilog=examples("heliograph device add camera --broker admin.url"))(add)  # fmt: skip
+    app.command("list", help="Name the devices that have a login.",
+                epilog=examples("heliograph device list --broker admin.url"))(list_devices)  # fmt: skip
+    app.command(help="Take a device's login away: its connection ends.",
+                epilog=examples("heliograph device remove camera --broker admin.url"))(remove)  # fmt: skip
+    app.command(
+        help="Write the settings of mosquitto's dynamic security, with logins for its administrator and the agent;"
+        " print the lines for mosquitto.conf.",
+        epilog=examples("heliograph device setup /etc/mosquitto/devices >> /etc/mosquitto/conf.d/devices.conf"),
+    )(setup)  # fmt: skip
+    main.add_typer(app, name="device")
+
+
+def add(name: NameArgument, broker: BrokerOption = None) -> None:
+    import asyncio
+
+    from heliograph.cli.printing.output import say
+    from heliograph.core.world import World
+    from heliograph.devices import add as make
+
+    file = asyncio.run(make(_url(broker), name, _directory(), World()))
+    say(f"device/{name} added; its URL with its login lies in {file}")
+
+
+def list_devices(broker: BrokerOption = None) -> None:
+    import asyncio
+
+    from heliograph.cli.printing.output import say
+    from heliograph.core.world import World
+    from heliograph.devices import names
+
+    for name in asyncio.run(names(_url(broker), World())):
+        say(name)
+
+
+def remove(name: NameArgument, broker: BrokerOption = None) -> None:
+    import asyncio
+
+    from heliograph.cli.printing.output import say
+    from heliograph.core.world import World
+    from heliograph.devices import remove as take
+
+    asyncio.run(take(_url(broker), name, _directory(), World()))
+    say(f"device/{name} removed")
+
+
+def setup(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the settings and the two logins come.")],
+    broker: Annotated[
+        str, typer.Option(metavar="URL", help="URL by which this node reaches its mosquitto.")
+    ] = "mqtt://127.0.0.1:1883",
+    plugin: Annotated[
+        str, typer.Option(metavar="FILE", help="The plugin.")
+    ] = "/usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so",
+) -> None:  # fmt: skip
+    import sys
+
+    from heliograph.bus.connection_url import MQTT
+    from heliograph.core.world import World
+    from heliograph.devices import write_settings
+    from heliograph.server import check_url
+
+    if (directory / "dynamic-security.json").exists():
+        raise misused("DIR", expected="a directory without dynamic-security.json", got=str(directory))
+    sys.stdout.write(write_settings(directory, check_url(broker, "--broker", *MQTT), plugin, World()))
+
+
+def _url(given: str | None) -> str:
+    from heliograph.bus.connection_url import MQTT
+    from heliograph.server import check_url
+
+    text = given or os.environ.get(_VARIABLE, "")
+    if not text:
+        raise misused("--broker", expected="the URL of the broker, or a file with it", got="nothing")
+    if "://" not in text:
+        try:
+            text = Path(text).read_text().strip()
+        except OSError as error:
+            raise misused("--broker", expected="a readable file", got=f"{given}: {error.strerror}") from None
+    return check_url(text, "--broker", *MQTT)
+
+
+def _directory() -> Path:
+    from heliograph.server import state_home
+
+    return state_home() / "devices"

@@ -1,0 +1,95 @@
+"""Logins of a node's devices, where its broker is a mosquitto with dynamic security; run by the node's operator."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from heliograph.bus.connection_url import without_login
+from heliograph.bus.contract.device_permissions import device_topics
+from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.bus.mqtt.dynamic_security import dynamic_security
+from heliograph.core.names import require_label
+from heliograph.core.private_files import make_private, write_private
+from heliograph.core.world import World
+
+ADMIN, AGENT = "admin", "agent"
+PLUGIN = "mosquitto_dynamic_security.so"
+_ROLE = "device-"
+_SETTINGS = "dynamic-security.json"
+_ITERATIONS = 20_000
+"""Of PBKDF2, for each password, which are 128 random bits."""
+
+
+async def add(broker: str, name: str, directory: Path, world: World, root: str = DEFAULT_ROOT) -> Path:
+    """Make a device's login at the broker, and write its URL into a file; return the file.
+
+    Args:
+        broker: URL with a login that administers dynamic security.
+        directory: where the file comes.
+
+    Raise Refused if the name is no DNS label, or somebody has it.
+    """
+    publish, subscribe = device_topics(name, root)
+    password = world.new_secret().hex()[:32]
+    async with dynamic_security(broker, world) as security:
+        await security.add(name, password, f"{_ROLE}{name}", publish, subscribe)
+    file = make_private(directory) / f"{name}.url"
+    write_private(file, f"{_with_login(broker, name, password)}\n")
+    return file
+
+
+async def remove(broker: str, name: str, directory: Path, world: World) -> None:
+    """Take a device's login away: its connection ends. Raise Refused if it has none."""
+    require_label(name, "device")
+    async with dynamic_security(broker, world) as security:
+        await security.remove(name, f"{_ROLE}{name}")
+    (directory / f"{name}.url").unlink(missing_ok=True)
+
+
+async def names(broker: str, world: World) -> list[str]:
+    """Return the names of the devices that have a login."""
+    async with dynamic_security(broker, world) as security:
+        return [role.removeprefix(_ROLE) for role in await security.roles() if role.startswith(_ROLE)]
+
+
+def write_settings(directory: Path, broker: str, plugin: str, world: World, root: str = DEFAULT_ROOT) -> str:
+    """Write the plugin's file with logins for the administrator and the agent, and the URLs of both; return the lines
+    of mosquitto.conf that load it.
+
+    Args:
+        broker: URL by which this node reaches its mosquitto, without a login.
+    """
+    passwords = {name: world.new_secret().hex()[:32] for name in (ADMIN, AGENT)}
+    rights = {ADMIN: "$CONTROL/dynamic-security/#", AGENT: f"{root}/#"}
+    tree = {
+        "clients": [_client(name, password, world) for name, password in passwords.items()],
+        "roles": [{"rolename": name, "acls": _all_of(pattern)} for name, pattern in rights.items()],
+        "defaultACLAccess": {"publishClientSend": False, "publishClientReceive": True, "subscribe": False,
+                             "unsubscribe": True},
+    }  # fmt: skip
+    settings = make_private(directory) / _SETTINGS
+    write_private(settings, json.dumps(tree, indent=1))
+    for name, password in passwords.items():
+        write_private(directory / f"{name}.url", f"{_with_login(broker, name, password)}\n")
+    return f"allow_anonymous false\nplugin {plugin}\nplugin_opt_config_file {settings.resolve()}\n"
+
+
+def _client(name: str, password: str, world: World) -> dict[str, object]:
+    salt = world.new_secret()[:12]
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
+    return {"username": name, "password": base64.b64encode(digest).decode(), "salt": base64.b64encode(salt).decode(),
+            "iterations": _ITERATIONS, "roles": [{"rolename": name}]}  # fmt: skip
+
+
+def _all_of(pattern: str) -> list[dict[str, object]]:
+    kinds = ("publishClientSend", "publishClientReceive", "subscribePattern")
+    return [{"acltype": kind, "topic": pattern, "allow": True} for kind in kinds]
+
+
+def _with_login(broker: str, name: str, password: str) -> str:
+    parts = urlsplit(without_login(broker))
+    return parts._replace(netloc=f"{name}:{password}@{parts.netloc}").geturl()

@@ -1,0 +1,49 @@
+"""``heliograph device`` on a real mosquitto: what it prints, and what it writes."""
+
+from __future__ import annotations
+
+import getpass
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.local.nats_server import free_ports
+
+pytestmark = pytest.mark.mosquitto
+PLUGIN = Path("/usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so")
+
+
+async def test_devices_get_logins_and_lose_them(
+    alone: Any, mosquitto: Callable[..., Awaitable[Any]], tmp_path: Path
+) -> None:
+    if not PLUGIN.exists():
+        pytest.skip("mosquitto's dynamic security is not installed")
+    (port,) = free_ports(1)
+    directory, broker = tmp_path / "settings", f"mqtt://127.0.0.1:{port}"
+    ready = await alone("device", "setup", str(directory), "--broker", broker, "--plugin", str(PLUGIN))
+    assert ready.code == 0, ready.err
+    assert {stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()} == {0o600}
+    await mosquitto(f"user {getpass.getuser()}", f"listener {port} 127.0.0.1", *ready.out.splitlines())
+
+    where = {"HELIOGRAPH_DEVICE_ADMIN": str(directory / "admin.url"), "XDG_STATE_HOME": str(tmp_path)}
+    file = tmp_path / "heliograph" / "devices" / "camera.url"
+    added = await alone("device", "add", "camera", **where)
+    assert (added.code, added.out) == (0, f"device/camera added; its URL with its login lies in {file}\n")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.read_text().startswith("mqtt://camera:")
+    assert (await alone("device", "list", **where)).out == "camera\n"
+    again = await alone("device", "add", "camera", **where)
+    assert again.code != 0
+    assert "exists" in again.err
+    assert (await alone("device", "remove", "camera", **where)).out == "device/camera removed\n"
+    assert ((await alone("device", "list", **where)).out, file.exists()) == ("", False)
+
+
+async def test_without_a_broker_the_command_says_what_to_give(alone: Any, tmp_path: Path) -> None:
+    ran = await alone("device", "list")
+    assert ran.code == 2
+    assert "invalid value for --broker: expected the URL of the broker, or a file with it, got nothing" in ran.err
+    assert (await alone("device", "list", "--broker", str(tmp_path / "none"))).code == 2

@@ -12,9 +12,8 @@ from typing import Literal, NoReturn
 
 COMMANDS = {"agent": "Run an edge's agent, or the cloud's if named cloud.", "coordinator": "Run the coordinator."}
 _EXAMPLES = {
-    "agent": "HELIOGRAPH_CLOUD=tls://agent-edge-1:SECRET@cloud:4222 \\\n  heliograph agent --name edge-1 "
-    "--node mqtt://127.0.0.1:1883 --code /code",
-    "coordinator": "HELIOGRAPH_NATS=tls://coordinator:SECRET@cloud:4222 heliograph coordinator",
+    "agent": "heliograph agent --name edge-1 --node mqtt://127.0.0.1:1883 --code /code",
+    "coordinator": "(set -a; . cloud/environment/coordinator.env; exec heliograph coordinator)",
 }
 
 

@@ -223,7 +223,7 @@ def coordinator(words: Sequence[str]) -> int:
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
     from heliograph.coordinator.garbage.lives import Lives
     from heliograph.coordinator.quotas import Quotas
-    from heliograph.core.ed25519_signer import Ed25519Signer
+    from heliograph.core.ed25519_signer import Ed25519Signer, public_keys
     from heliograph.core.world import World
     from heliograph.server import Server, check_url
 
@@ -246,6 +246,8 @@ def coordinator(words: Sequence[str]) -> int:
     login_seconds = int(given.login_seconds) if given.login_seconds.isdigit() else 0
     if not 2 <= login_seconds <= 10 * 365 * 86_400:
         parser.error(f"invalid value for --login-seconds: expected 2 to 315360000, got {shorten(given.login_seconds)}")
+    if given.cloud_keys:
+        public_keys(Path(given.cloud_keys))  # refused before anything connects; it is read again at each login
     doors = given.door or os.environ.get("HELIOGRAPH_DOORS", "").split()
     config = CoordinatorConfig(
         nats=check_url(given.nats, "--nats", *NATS),

@@ -125,6 +125,8 @@ def _say_changes(cloud: CloudDirectory, made: Made, document_key: str | None) ->
         say(f"the broker's configuration has changed: sudo systemctl restart {BROKER}")
     elif made.renewed:
         say(f"let the broker read them: sudo systemctl reload {BROKER}")
+    elif cloud.tls is None and document_key is None:
+        say("nothing has changed")
     if document_key == "next":
         say("the next key is made; nodes learn of it as their logins are renewed. After a day: --document-key sign")
     elif document_key is not None:

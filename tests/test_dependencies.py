@@ -95,6 +95,7 @@ UNBOUNDED = {
     "ruff": "a tool of ours; constraints.txt pins it",
     "setuptools": "a major for each removal; we use its build backend alone",
     "types-pyyaml": "stubs; constraints.txt pins them",
+    "uv": "a tool of ours; constraints.txt pins it",
     "uvloop": "a loop of asyncio's own interface, optional where it is imported",
 }
 """Dependencies without an upper bound, each with the reason."""

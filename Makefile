@@ -15,7 +15,7 @@ EDGES ?= 20 50 100
 # integration often do, each process would compile ours again: a quarter of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: traces demo demo-incremental test test-fast test-long test-mixed test-frameworks quality split-mnist check bench many-edges chaos fuzz fuzz-input topics exit-codes locks format clean
+.PHONY: traces demo demo-incremental test test-fast test-long test-mixed test-frameworks proofs quality split-mnist check bench many-edges chaos fuzz fuzz-input topics exit-codes locks advisories format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
@@ -57,9 +57,19 @@ test-frameworks: .venv/.frameworks  ## run the tests that need PyTorch and Tenso
 	    $(addprefix tests/field/,test_asking_a_model.py test_checking_a_script.py test_models_that_do_not_average.py \
 	    test_tensors_of_all_kinds.py) $(ARGS)
 
+# Fuzzing and test-mixed need one core each. PyTorch and TensorFlow come last: no other proof is to find them installed.
+proofs: export HELIOGRAPH_REQUIRE_MOSQUITTO := 1
+proofs: .venv/.dev  ## pass what takes longer than .ci/run has time for: test-long, test-mixed, fuzz, chaos, test-frameworks; needs the whole history
+	$(MAKE) test-long
+	fuzzed=$$(mktemp); nice $(MAKE) fuzz SEEDS=120 >"$$fuzzed" 2>&1 & fuzz=$$!; trap 'kill "$$fuzz" 2>/dev/null || true' EXIT; \
+	    $(MAKE) test-mixed || exit 1; \
+	    passed=0; wait "$$fuzz" || passed=$$?; cat "$$fuzzed"; trap - EXIT; exit "$$passed"
+	$(MAKE) chaos SEED=1 MINUTES=1
+	$(MAKE) test-frameworks
+
 check: .venv/.dev  ## check lint, types and the imports between packages
 	$(BIN)/ruff check .
-	$(BIN)/mypy -p heliograph -p benchmarks
+	$(BIN)/mypy -p heliograph -p benchmarks -p upkeep
 	$(BIN)/lint-imports --no-cache
 
 bench: .venv/.dev  ## measure Heliograph and its peers; fail if a target is missed or a figure is worse
@@ -94,6 +104,9 @@ locks: .venv/.dev  ## lock what `demo` and `dev` install: pyproject.toml and con
 	    | $(BIN)/uv pip compile pyproject.toml - --extra $$set -c constraints.txt --universal --python-version 3.11 \
 	        --generate-hashes --no-header --quiet --no-config -o locks/$$set.txt $${PIP_INDEX_URL:+--default-index "$$PIP_INDEX_URL"} || exit 1; \
 	done
+
+advisories: .venv/.dev  ## compare the pinned versions with public advisories; asks a service
+	$(BIN)/python -m upkeep.advisories $(ARGS)
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix .

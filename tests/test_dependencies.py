@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OURS = {"heliograph", "benchmarks", "tests"}
+OURS = {"heliograph", "benchmarks", "tests", "upkeep"}
 HOMES = packages_distributions()
 UNINSTALLED = {
     "PIL": "pillow",
@@ -154,7 +154,7 @@ def test_each_import_of_the_package_is_declared_by_the_base_or_its_extra() -> No
 
 
 @pytest.mark.parametrize(("folder", "extras"), [
-    ("benchmarks", ["dev"]), ("tests", ["dev", "data", "torch", "tensorflow", "examples"]),
+    ("benchmarks", ["dev"]), ("upkeep", ["dev"]), ("tests", ["dev", "data", "torch", "tensorflow", "examples"]),
     ("examples", ["tensorflow", "examples"]),
 ])  # fmt: skip
 def test_folders_beside_the_package_import_only_distributions_of_their_extras(folder: str, extras: list[str]) -> None:

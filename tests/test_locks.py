@@ -80,7 +80,7 @@ def test_make_installs_each_lock_and_no_other() -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_lock_holds_the_versions_of_the_constraints(name: str) -> None:
-    pins = {
+    pins: dict[str, str] = {
         canonicalize_name(each.name): str(each.specifier).removeprefix("==")
         for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
         for each in [Requirement(line)]

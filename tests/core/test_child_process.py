@@ -44,8 +44,8 @@ def test_a_child_ends_with_its_parent(when: str) -> None:
 
 async def test_an_ended_child_is_not_waited_for_although_its_group_has_others() -> None:
     leaving = "import os, signal\nif os.fork() == 0: signal.pause()"
-    child = subprocess.Popen([sys.executable, "-c", leaving], start_new_session=True)
-    child.wait()
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", leaving, start_new_session=True)
+    await child.wait()
     try:
         async with asyncio.timeout(HANGS):
             await wait_for_exit(child.pid)

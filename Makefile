@@ -1,8 +1,10 @@
-# Everything is installed into .venv from constraints.txt; nothing outside this folder is touched.
+# Everything is installed into .venv, at the versions of constraints.txt; nothing outside this folder is touched.
 
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -c constraints.txt
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar on
+# pip has no hash to compare for a folder: the package itself is installed apart from what it needs
+EDITABLE := $(INSTALL) --no-deps --no-build-isolation -e .
 SEED ?= 1
 SECONDS ?= 120
 MINUTES ?= 1.5
@@ -13,7 +15,7 @@ EDGES ?= 20 50 100
 # integration often do, each process would compile ours again: a quarter of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: traces demo demo-incremental test test-fast test-long test-mixed test-frameworks quality split-mnist check bench many-edges chaos fuzz fuzz-input topics exit-codes format clean
+.PHONY: traces demo demo-incremental test test-fast test-long test-mixed test-frameworks proofs quality split-mnist check bench many-edges chaos fuzz fuzz-input topics exit-codes locks advisories format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
@@ -55,9 +57,19 @@ test-frameworks: .venv/.frameworks  ## run the tests that need PyTorch and Tenso
 	    $(addprefix tests/field/,test_asking_a_model.py test_checking_a_script.py test_models_that_do_not_average.py \
 	    test_tensors_of_all_kinds.py) $(ARGS)
 
+# Fuzzing and test-mixed need one core each. PyTorch and TensorFlow come last: no other proof is to find them installed.
+proofs: export HELIOGRAPH_REQUIRE_MOSQUITTO := 1
+proofs: .venv/.dev  ## pass what takes longer than .ci/run has time for: test-long, test-mixed, fuzz, chaos, test-frameworks; needs the whole history
+	$(MAKE) test-long
+	fuzzed=$$(mktemp); nice $(MAKE) fuzz SEEDS=120 >"$$fuzzed" 2>&1 & fuzz=$$!; trap 'kill "$$fuzz" 2>/dev/null || true' EXIT; \
+	    $(MAKE) test-mixed || exit 1; \
+	    passed=0; wait "$$fuzz" || passed=$$?; cat "$$fuzzed"; trap - EXIT; exit "$$passed"
+	$(MAKE) chaos SEED=1 MINUTES=1
+	$(MAKE) test-frameworks
+
 check: .venv/.dev  ## check lint, types and the imports between packages
 	$(BIN)/ruff check .
-	$(BIN)/mypy -p heliograph -p benchmarks
+	$(BIN)/mypy -p heliograph -p benchmarks -p upkeep
 	$(BIN)/lint-imports --no-cache
 
 bench: .venv/.dev  ## measure Heliograph and its peers; fail if a target is missed or a figure is worse
@@ -85,6 +97,17 @@ exit-codes: .venv/.dev  ## write the pages in docs/exit-codes again
 	$(BIN)/heliograph help exit-codes --markdown > docs/exit-codes/README.md
 	for code in 0 1 2 3 4 5 6 7 130; do $(BIN)/heliograph help $$code --markdown > docs/exit-codes/$$code.md; done
 
+# each set with what the package itself is built with; uv knows no variable of pip
+locks: .venv/.dev  ## lock what `demo` and `dev` install: pyproject.toml and constraints.txt, with the hash of each file
+	for set in demo dev; do \
+	    $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	    | $(BIN)/uv pip compile pyproject.toml - --extra $$set -c constraints.txt --universal --python-version 3.11 \
+	        --generate-hashes --no-header --quiet --no-config -o locks/$$set.txt $${PIP_INDEX_URL:+--default-index "$$PIP_INDEX_URL"} || exit 1; \
+	done
+
+advisories: .venv/.dev  ## compare the pinned versions with public advisories; asks a service
+	$(BIN)/python -m upkeep.advisories $(ARGS)
+
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
 
@@ -97,18 +120,20 @@ clean:
 	@echo "making .venv"
 	@$(PYTHON) -m venv .venv
 
-.venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
+.venv/.demo: pyproject.toml locks/demo.txt | .venv/bin/python
 	@echo "installing heliograph and the demo's packages (numpy, scikit-learn): about 150 MB"
-	$(INSTALL) -e ".[demo]"
+	$(INSTALL) --require-hashes -r locks/demo.txt
+	$(EDITABLE)
 	@touch $@
 
-.venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
+.venv/.dev: pyproject.toml locks/dev.txt | .venv/bin/python
 	@echo "installing heliograph with its development tools"
-	$(INSTALL) -e ".[dev]"
+	$(INSTALL) --require-hashes -r locks/dev.txt
+	$(EDITABLE)
 	@touch $@ .venv/.demo
 
 .venv/.frameworks: pyproject.toml constraints.txt | .venv/.dev
 	@echo "installing PyTorch and TensorFlow: about 2 GB, and several more if pip finds no CPU build of PyTorch"
 	@echo "and what examples and extras need (Lightning, Transformers, PEFT, XGBoost, pandas, River, MLflow): about 250 MB"
-	$(INSTALL) -e ".[torch,tensorflow,examples,image,onnx,tflite,drift,mlflow]"
+	$(INSTALL) -c constraints.txt -e ".[torch,tensorflow,examples,image,onnx,tflite,drift,mlflow]"
 	@touch $@

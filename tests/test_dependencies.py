@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OURS = {"heliograph", "benchmarks", "tests"}
+OURS = {"heliograph", "benchmarks", "tests", "upkeep"}
 HOMES = packages_distributions()
 UNINSTALLED = {
     "PIL": "pillow",
@@ -95,6 +95,7 @@ UNBOUNDED = {
     "ruff": "a tool of ours; constraints.txt pins it",
     "setuptools": "a major for each removal; we use its build backend alone",
     "types-pyyaml": "stubs; constraints.txt pins them",
+    "uv": "a tool of ours; constraints.txt pins it",
     "uvloop": "a loop of asyncio's own interface, optional where it is imported",
 }
 """Dependencies without an upper bound, each with the reason."""
@@ -153,7 +154,7 @@ def test_each_import_of_the_package_is_declared_by_the_base_or_its_extra() -> No
 
 
 @pytest.mark.parametrize(("folder", "extras"), [
-    ("benchmarks", ["dev"]), ("tests", ["dev", "data", "torch", "tensorflow", "examples"]),
+    ("benchmarks", ["dev"]), ("upkeep", ["dev"]), ("tests", ["dev", "data", "torch", "tensorflow", "examples"]),
     ("examples", ["tensorflow", "examples"]),
 ])  # fmt: skip
 def test_folders_beside_the_package_import_only_distributions_of_their_extras(folder: str, extras: list[str]) -> None:

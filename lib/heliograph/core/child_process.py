@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -18,6 +19,9 @@ PERMIT = "HELIOGRAPH_START_PERMIT"
 SAFE_PATH = ("-P",)
 """Option of a Python process of ours: its working directory holds files that messages brought, so it is no place to
 import from."""
+
+_ENDED = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
+"""What the kernel says of a process that has ended; the latter two while its process group has others."""
 
 
 def dying_with_parent(by: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
@@ -41,8 +45,10 @@ async def wait_for_exit(pid: int) -> None:
     waits for the output's end too. Return at once where it has ended before."""
     try:
         process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
+    except OSError as error:
+        if error.errno in _ENDED:
+            return
+        raise
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(process, ended.set)

@@ -84,7 +84,8 @@ def test_the_version(typed: Any) -> None:
         ("events jobs", "expected jobs/NAME, got jobs"),
         ("worker models/one", "expected edges/NAME or jobs/NAME or services/NAME, got models/one"),
         ("describe pods", "expected jobs or services or"),
-        ("doctor --check frob", "value for --check: expected one of broker, node, coordinator, edges, clock, logins, certificates, disk, "),
+        ("doctor --check frob", "value for --check: expected one of broker, node, coordinator, edges, clock, logins, "
+         "certificates, disk, "),
         ("completion tcsh", "'tcsh' is not one of 'bash', 'zsh', 'fish', 'powershell', 'pwsh'"),
         ("apply", "missing option '--file' / '-f'. Try 'heliograph apply --help'."),
         ("watch models/one", "expected jobs/NAME or services/NAME or incremental-jobs/NAME or pair-jobs/NAME, got "

@@ -35,8 +35,8 @@ NATS_ONLY = pytest.mark.parametrize("kind", ["nats"])
 
 @dataclass
 class TlsBroker(Broker):
-    """A nats-server with TLS on both ports; with ``verify`` it requires client certificates. One that is not ``first``
-    speaks first in clear text, as nats-server's defaults have it."""
+    """A foreign nats-server with TLS on both ports, and a user with a password; with ``verify`` it requires client
+    certificates. One that is not ``first`` speaks first in clear text, as nats-server's defaults have it."""
 
     ca: Path = Path()
     certificate: Path = Path()
@@ -45,7 +45,9 @@ class TlsBroker(Broker):
     first: bool = True
 
     def config(self) -> str:
-        tree = json.loads(super().config())
+        ours = ("operator", "system_account", "resolver", "resolver_preload", "default_sentinel")
+        tree = {name: value for name, value in json.loads(super().config()).items() if name not in ours}
+        tree["authorization"] = {"users": [{"user": "coordinator", "password": "of-coordinator"}]}
         files = {"ca_file": str(self.ca), "cert_file": str(self.certificate), "key_file": str(self.key)}
         tree["tls"] = files | {"verify": self.verify, "handshake_first": self.first}
         tree["mqtt"]["tls"] = files | {"verify": self.verify}

@@ -44,7 +44,7 @@ def test_a_login_names_its_launch_and_is_renewed_at_half_of_its_life() -> None:
     assert [each.claims.expires for each in begun] == [LIFETIME, 1.5 * LIFETIME, 2 * LIFETIME]
     assert {each.claims.subject for each in begun} == {begun[0].claims.subject}
     assert begun[0].claims.name == "worker-job-worker"
-    assert set(begun[0].claims.tags) == {"worker:job-worker", "job:job", "uid:u"}
+    assert set(begun[0].claims.tags) == {"worker:job-worker", "job:job", "uid:u", "edge:cloud"}
     assert UserCredentials.parse(run(launch), "login").claims.subject != begun[0].claims.subject
 
 

@@ -18,6 +18,7 @@ from heliograph.core.child_process import PERMIT, SAFE_PATH, described_end, dyin
 from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import Process, World
+from heliograph.edge_agent.confinement.cgroups import WorkerGroup
 from heliograph.edge_agent.confinement.confiner import Confiner
 from heliograph.edge_agent.confinement.site_policy import OPEN
 from heliograph.edge_agent.confinement.worker_watch import WatchedWorker, WorkerWatch
@@ -100,10 +101,12 @@ class ProcessLauncher(SharedDirectory):
                     process = await self._spawn(module, variables, own[-1], _child_setup(confinement.enter),
                                                 (secret, permit))  # fmt: skip
         except (OSError, HeliographError, SubprocessError) as error:  # such as: no descriptor is left for the pipe
+            if confinement.group is not None:
+                await confinement.group.end(self._world)
             raise LaunchFailed(str(error)) from None
         finally:
             confinement.close()
-        return _RunningProcess(process, self._world, launch, place, self._watch, own)
+        return _RunningProcess(process, self._world, launch, place, self._watch, own, confinement.group)
 
     async def offers(self) -> bytes:
         async with self._permit():
@@ -179,9 +182,10 @@ def _child_setup(enter: Callable[[], None]) -> Callable[[], None]:
 class _RunningProcess:
     def __init__(
         self, process: Process, world: World, launch: str, place: WorkingPlace | None, watch: WorkerWatch | None,
-        own: Sequence[Path],
+        own: Sequence[Path], group: WorkerGroup | None,
     ) -> None:  # fmt: skip
         self._process = process
+        self._group = group
         self._world = world
         self._launch = launch
         self._place = place
@@ -197,6 +201,8 @@ class _RunningProcess:
 
     async def wait(self) -> str:
         ended = described_end(await self._process.wait())
+        if self._group is not None and self._group.why:
+            return self._group.why
         return self._watched.why or f"{ended}{_PERHAPS if self._was_refused else ''}"
 
     async def terminate(self) -> None:
@@ -249,6 +255,8 @@ class _RunningProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
+        if self._group is not None:
+            await self._group.end(self._world)
         await self._world.in_thread(orphans.end_launched, self._launch)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.edge_agent.confinement import capabilities, landlock, seccomp
+from heliograph.edge_agent.confinement.cgroups import Bounds, WorkerGroup, WorkerGroups
 from heliograph.edge_agent.confinement.kernel import gaining_no_privileges
 from heliograph.edge_agent.confinement.paths import rights_of
 from heliograph.edge_agent.confinement.site_policy import OPEN, SitePolicy
@@ -38,17 +39,23 @@ class Confinement:
     Attributes:
         variables: variables of the worker's environment.
         enter: what the child calls before it becomes the worker; raises OSError where the kernel refuses.
+        group: the worker's cgroup; None where it has none. It outlives the launch: who ends the worker ends it.
     """
 
-    def __init__(self, variables: dict[str, str], enter: Callable[[], None], ruleset: int | None) -> None:
+    def __init__(
+        self, variables: dict[str, str], enter: Callable[[], None], ruleset: int | None, group: WorkerGroup | None,
+    ) -> None:  # fmt: skip
         self.variables = variables
         self.enter = enter
+        self.group = group
         self._ruleset = ruleset
 
     def close(self) -> None:
         if self._ruleset is not None:
             os.close(self._ruleset)
             self._ruleset = None
+        if self.group is not None:
+            self.group.close()
 
 
 class Confiner:
@@ -56,10 +63,15 @@ class Confiner:
 
     Args:
         private: directories that workers may not read, beside those of the policy.
+        groups: makes a cgroup for each worker; None where the machine lends the agent none.
     """
 
-    def __init__(self, policy: SitePolicy = OPEN, limits: Limits | None = None, private: Collection[Path] = ()) -> None:
+    def __init__(
+        self, policy: SitePolicy = OPEN, limits: Limits | None = None, private: Collection[Path] = (),
+        groups: WorkerGroups | None = None,
+    ) -> None:  # fmt: skip
         self.policy = policy
+        self._groups = groups
         self._limits = limits or Limits()
         self._private = [path.resolve() for path in (*policy.private, *private)]
 
@@ -73,7 +85,7 @@ class Confiner:
         Raise OSError where the kernel refuses.
         """
         if self.policy.files == "machine":
-            return Confinement({}, _limiting(self._limits, 0), None)
+            return Confinement({}, _limiting(self._limits, 0), None, None)
         variables, ruleset = _homes(directory), None
         user = capabilities.user_of(directory) if self._gives_own_users else None
         steps = [_limiting(self._limits, self._processes(user)), _lead_group, capabilities.becoming(user)]
@@ -83,7 +95,12 @@ class Confiner:
             steps.append(landlock.entering(ruleset))
         if seccomp.available():
             steps.append(seccomp.entering(self._program(request)))
-        return Confinement(variables, _in_turn(steps), ruleset)
+        group = None
+        if self._groups is not None:
+            bounds = Bounds(self._limits.memory_mb, self.policy.processes, self.policy.cpu_percent)
+            group = self._groups.make(bounds)
+            steps.insert(0, group.enter)
+        return Confinement(variables, _in_turn(steps), ruleset, group)
 
     @cached_property
     def unenforced(self) -> list[str]:
@@ -100,12 +117,16 @@ class Confiner:
         if not seccomp.available():
             found.append("no filter of system calls is known for this machine: a worker's processes may leave its "
                          "process group, and use other sockets than TCP's")  # fmt: skip
+        if self.policy.cpu_percent and self._groups is None:
+            found.append("no cgroup is delegated to the agent: cpu-percent bounds no worker. Start the agent as a unit "
+                         "of systemd with Delegate=yes, or take cpu-percent out of the site policy")  # fmt: skip
         return found
 
     @property
     def counts_processes(self) -> bool:
-        """Whether the agent counts a worker's processes: the kernel bounds none of root's."""
-        return self.policy.files == "own" and os.geteuid() == 0 and not self._gives_own_users
+        """Whether the agent counts a worker's processes: without cgroups the kernel bounds none of root's."""
+        return (self.policy.files == "own" and os.geteuid() == 0 and not self._gives_own_users
+                and self._groups is None)  # fmt: skip
 
     @cached_property
     def _gives_own_users(self) -> bool:
@@ -113,8 +134,8 @@ class Confiner:
 
     def _processes(self, user: int | None) -> int:
         """Return how many processes and threads the worker's user may have while it runs; 0 for no bound. The kernel
-        counts all of the user's, other workers' too."""
-        if user is None and os.geteuid() == 0:
+        counts all of the user's, other workers' too: a cgroup bounds each worker alone."""
+        if self._groups is not None or (user is None and os.geteuid() == 0):
             return 0
         return tasks_of_user(os.getuid() if user is None else user) + self.policy.processes
 

@@ -7,6 +7,7 @@
     write = ["/dev/video0"]
     private = ["/code/keys"]      # never, although it lies below code or data
     processes = 1024     # of one worker, threads counted
+    cpu-percent = 0      # of one core, for one worker; 0 for no bound
     keep-free-mb = 1024  # free disk that a worker must leave
     projects = ["north"] # whose work may run here; without it that of all
 """
@@ -37,6 +38,7 @@ class SitePolicy:
         read, write: further files and directories, each absolute; only where ``files`` is ``own``.
         private: files and directories that no worker may open, although they lie below its code or data; likewise.
         processes: processes and threads of one worker, at most.
+        cpu_percent: CPU of one worker, in hundredths of a core, where the agent has cgroups; 0 for no bound.
         keep_free_mb: free disk below which the worker that has written the most is ended.
         projects: those whose jobs and services may run here; empty for all.
     """
@@ -47,6 +49,7 @@ class SitePolicy:
     write: tuple[Path, ...] = ()
     private: tuple[Path, ...] = ()
     processes: int = 1024
+    cpu_percent: int = 0
     keep_free_mb: int = 1024
     projects: tuple[str, ...] = ()
 
@@ -135,6 +138,7 @@ _FORMS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "write": ("a list of absolute paths", _paths),
     "private": ("a list of absolute paths", _paths),
     "processes": _number(8),
+    "cpu_percent": _number(0),
     "keep_free_mb": _number(0),
     "projects": (f"a list of projects, each {LABEL_RULE}", _labels),
 }

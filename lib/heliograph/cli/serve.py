@@ -96,6 +96,7 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.edge_agent.agent import Agent
     from heliograph.edge_agent.agent_config import AgentConfig, packages_directory, require_signatures
     from heliograph.edge_agent.code_roots import CodeRoot
+    from heliograph.edge_agent.confinement.cgroups import WorkerGroups
     from heliograph.edge_agent.confinement.confiner import Confiner, Limits
     from heliograph.edge_agent.confinement.site_policy import SitePolicy, read_site_policy
     from heliograph.edge_agent.node_capacity import node_capacity
@@ -121,7 +122,8 @@ def agent(words: Sequence[str]) -> int:
         keys = identity_directory(given.name, given.state) / CLOUD_KEYS
         given.coordinator_keys = given.coordinator_keys or (str(keys) if keys.exists() else "")
     policy = read_site_policy(Path(given.site_policy)) if given.site_policy else SitePolicy()
-    confiner = Confiner(policy, Limits(given.worker_memory_mb, given.worker_nice), (state,))
+    groups = WorkerGroups.of_this_process() if policy.files == "own" else None
+    confiner = Confiner(policy, Limits(given.worker_memory_mb, given.worker_nice), (state,), groups)
     config = AgentConfig(
         name=given.name,
         cloud=check_url(given.cloud, "--cloud", *NATS),

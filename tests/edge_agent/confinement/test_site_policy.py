@@ -26,9 +26,11 @@ def test_an_empty_file_confines(tmp_path: Path) -> None:
 
 
 def test_each_field_is_read(tmp_path: Path) -> None:
-    text = '[workers]\nfiles = "machine"\nnetwork = "full"\nread = ["/mnt/a b"]\nprocesses = 64\nprojects = ["north"]'
-    found = _read(tmp_path, text)
-    assert found == SitePolicy("machine", "full", (Path("/mnt/a b"),), processes=64, projects=("north",))
+    fields = ['files = "machine"', 'network = "full"', 'read = ["/mnt/a b"]', "processes = 64", "cpu-percent = 150",
+              'projects = ["north"]']  # fmt: skip
+    assert _read(tmp_path, "\n".join(["[workers]", *fields])) == SitePolicy(
+        "machine", "full", (Path("/mnt/a b"),), processes=64, cpu_percent=150, projects=("north",)
+    )
 
 
 @given(read=ABSOLUTE, private=ABSOLUTE, free=st.integers(0, 1 << 20))
@@ -50,6 +52,7 @@ def test_what_is_written_is_read_again(tmp_path_factory: pytest.TempPathFactory,
         ("[workers]\nread = ['mnt']", "field workers.read: expected a list of absolute paths"),
         ("[workers]\nwrite = ['/a/../etc']", "field workers.write: expected a list of absolute paths"),
         ("[workers]\nprocesses = 1", "field workers.processes: expected a number from 8 to 1048576, got 1"),
+        ("[workers]\ncpu-percent = -1", "field workers.cpu-percent: expected a number from 0 to 1048576, got -1"),
         ("[workers]\nprocesses = true", "field workers.processes: expected a number"),
         ("[workers]\nprojects = 'north'", "field workers.projects: expected a list of projects, each "),
         ("[workers]\nprojects = ['No']", "field workers.projects: expected a list of projects, each "),

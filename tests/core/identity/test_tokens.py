@@ -41,14 +41,15 @@ users = st.builds(
     allowed=st.builds(Allowed, subjects, subjects, subjects, subjects),
     connection_types=st.lists(st.sampled_from(["MQTT", "STANDARD"]), max_size=2, unique=True).map(tuple), tags=subjects,
 ) | st.builds(UserClaims, subject=st.just(USER.public), account=st.just(OTHER.public), tags=subjects)  # fmt: skip
-scopes = st.builds(Scope, key=st.just(OTHER.public), role=words, bearer=st.booleans(),
+scopes = st.builds(Scope, key=st.sampled_from([OTHER.public, ACCOUNT.public]), role=words, bearer=st.booleans(),
                    allowed=st.builds(Allowed, subjects, subjects, subjects, subjects))  # fmt: skip
 accounts = st.builds(
     AccountClaims, subject=st.just(ACCOUNT.public), name=words, expires=times, jetstream=st.booleans(),
     exports=st.lists(exports, max_size=3).map(tuple), connections=st.integers(-1, 100),
     imports=st.lists(st.builds(Import, words, kinds, st.just(OTHER.public), st.booleans()), max_size=3).map(tuple),
     revoked=st.dictionaries(words, times, max_size=3), authorized_by=subjects, authorizes_for=subjects,
-    scopes=st.lists(scopes, max_size=2).map(tuple), allowed=st.builds(Allowed, subjects, subjects, subjects, subjects),
+    scopes=st.lists(scopes, max_size=2, unique_by=lambda scope: scope.key).map(tuple),
+    allowed=st.builds(Allowed, subjects, subjects, subjects, subjects),
 )  # fmt: skip
 operators = st.builds(OperatorClaims, subject=st.just(OPERATOR.public), name=words,
                       system_account=st.just(ACCOUNT.public) | st.just(""))  # fmt: skip

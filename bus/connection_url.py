@@ -1,6 +1,10 @@
 """Connection URLs: address of a broker, login and TLS files. Every client parses its URL here.
 
-    scheme://[user[:password]@]host[:port][?credentials=FILE&ca=FILE&certificate=FILE&key=FILE&handshake=upgrade]
+    scheme://[user[:password]@]host[:port][,host[:port]…][?credentials=FILE&ca=FILE&certificate=FILE&key=FILE
+        &handshake=upgrade]
+
+All but WebSocket URLs may list several hosts: the servers of one cluster. A client is connected to one of them, and
+goes to another when that one ends. It reaches no host that its URL does not list.
 
 ``credentials`` names a file with a token of NATS and the seed of its key, as NATS's tools write it (``.creds``): the
 login of a broker in operator mode. It is read at each connect, so that a renewed one is used without a restart.
@@ -43,6 +47,9 @@ SCHEMES = (*NATS, *MQTT, "memory")
 INSECURE = "HELIOGRAPH_INSECURE"
 """The environment variable that, as ``1``, allows connections to other machines without TLS."""
 TLS_FILES = ("ca", "certificate", "key")
+_CLUSTERED = ("nats", "tls", "mqtt", "mqtts")
+"""Schemes whose URLs may list several hosts."""
+_AUTHORITY = re.compile(r"([^:/?#]*://)([^/?#]*)")
 _CREDENTIALS = "credentials"
 _HANDSHAKE, _UPGRADE = "handshake", "upgrade"
 _NO_PORT = re.compile(r":(?!//)(?!\d{1,5}(?:/|$))[^/]*")
@@ -152,6 +159,8 @@ class ConnectionUrl:
     tls: TLS = TLS()
     upgrades: bool = False
     """Whether TLS begins after the server's first line in clear text, instead of at once."""
+    others: tuple[tuple[str, int], ...] = ()
+    """Host and port of each further server of the cluster."""
 
     @classmethod
     def parse(
@@ -168,12 +177,16 @@ class ConnectionUrl:
             schemes: the accepted schemes.
             environment: names the TLS files that the URL does not name.
         """
+        single, listed = _listed(url)
         try:
-            parts = urlsplit(url)
+            parts = urlsplit(single)
             port = parts.port
+            others = [(found.hostname or "", found.port) for found in (urlsplit(f"//{each}") for each in listed)]
         except ValueError:  # an invalid port or an unclosed bracket
             raise _refused(url, field, schemes) from None
         scheme, host = parts.scheme, parts.hostname
+        if others and (scheme not in _CLUSTERED or any(not host or port == 0 for host, port in others)):
+            raise _refused(url, field, schemes)
         behind = parts.path + parts.query + parts.fragment  # an '@' there: a '/', '?' or '#' in the login cut it off
         path = parts.path if scheme in ("ws", "wss") else ""
         if scheme not in schemes or not host or port == 0 or "@" in behind or parts.fragment:
@@ -188,6 +201,7 @@ class ConnectionUrl:
             _credentials(parts, field),
             _tls(parts, field, environment),
             (_HANDSHAKE, _UPGRADE) in parse_qsl(parts.query),
+            tuple((host, PORTS[scheme] if port is None else port) for host, port in others),
         )
 
     @property
@@ -202,8 +216,8 @@ class ConnectionUrl:
 
     @property
     def stays_here(self) -> bool:
-        """Whether the broker is at an address of this machine's loopback, or in this process."""
-        return self.scheme == "memory" or is_loopback(self.host)
+        """Whether the broker is at addresses of this machine's loopback, or in this process."""
+        return self.scheme == "memory" or all(is_loopback(host) for host, _ in self.places)
 
     def require_protection(self, field: str = "url", environment: Mapping[str, str] = os.environ) -> None:
         """Raise Refused naming ``field`` where the connection would leave this machine without TLS, and nobody has said
@@ -211,20 +225,26 @@ class ConnectionUrl:
         if self.secure or self.stays_here or environment.get(INSECURE) == "1":
             return
         secured = {"nats": "tls", "ws": "wss", "mqtt": "mqtts"}[self.scheme]
+        away = next(host for host, _ in self.places if not is_loopback(host))
         raise Refused(
-            "insecure", field=field, expected=f"{secured}://, since {self.host} is another machine", got=self.shown,
+            "insecure", field=field, expected=f"{secured}://, since {away} is another machine", got=self.shown,
             hint=f"Give its broker TLS; or type --insecure, or set {INSECURE}=1, where nobody can read the network.",
         )  # fmt: skip
 
     @property
-    def address(self) -> str:
-        """Host and port, as in a URL."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of each server."""
+        return (self.host, self.port), *self.others
+
+    @property
+    def addresses(self) -> list[str]:
+        """Host and port of each server, as in a URL."""
+        return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.places]
 
     @property
     def shown(self) -> str:
         """The URL for a log or an error, without credentials and files."""
-        return f"{self.scheme}://{self.address if self.port else self.host}{self.path}"
+        return f"{self.scheme}://{','.join(self.addresses) if self.port else self.host}{self.path}"
 
 
 def is_loopback(host: str) -> bool:
@@ -253,6 +273,16 @@ def with_credentials(url: str, file: Path) -> str:
     parts = urlsplit(without_login(url))
     named = dict(parse_qsl(parts.query)) | {_CREDENTIALS: str(file)}
     return parts._replace(query=urlencode(named, safe="/")).geturl()
+
+
+def _listed(url: str) -> tuple[str, list[str]]:
+    """Return the URL with the first of its hosts alone, and the others."""
+    found = _AUTHORITY.match(url)
+    if found is None:
+        return url, []
+    login, at, hosts = found[2].rpartition("@")
+    first, *others = hosts.split(",")
+    return f"{found[1]}{login}{at}{first}{url[found.end():]}", others
 
 
 def _credentials(parts: SplitResult, field: str) -> Credentials:

@@ -61,6 +61,9 @@ class MqttConnection:
         self._tls = TlsContext(url.tls)
         self._client: aiomqtt.Client | None = None
         self._version: int | None = None
+        self._tried = 0
+        """Number of attempts to connect that have failed, and of connections that have ended: each is followed by an
+        attempt at the next server."""
         self._running: asyncio.Task[None] | None = None
         self._unacknowledged: dict[int, asyncio.Future[int]] = {}
         """Message id of each publish under way to the reason code of its PUBACK."""
@@ -85,9 +88,10 @@ class MqttConnection:
         """Return a client that passes on each message as it arrives, without a queue and a task. Raise Refused if the
         URL names a file of credentials that has none."""
         user, password = self.url.credentials.of_mqtt()
+        host, port = self.url.places[self._tried % len(self.url.places)]
         return HeliographClient(
-            self.url.host,
-            self.url.port,
+            host,
+            port,
             username=user or None,
             password=password or None,
             protocol=aiomqtt.ProtocolVersion(version),
@@ -175,6 +179,7 @@ class MqttConnection:
                 client = await self._connect_newest()
             except (*FAILED, HeliographError) as error:
                 self._note(error)
+                self._tried += 1
                 await self._world.sleep(RECONNECT_WAIT)
                 continue
             self._client = client
@@ -188,6 +193,7 @@ class MqttConnection:
                 code = self._note(error)
             finally:
                 self._client = None
+                self._tried += 1
                 self._end_waiting(code)
                 self.link.set(False)
                 with contextlib.suppress(*FAILED):

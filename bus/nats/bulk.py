@@ -49,10 +49,7 @@ class BulkLink:
         self._closing = False
         if url.scheme not in ("nats", "tls"):
             raise HeliographError(f"{url.shown}: blobs need nats:// or tls://; they cannot travel over WebSocket")
-        try:
-            self._socket = socket.create_connection((url.host, url.port), TIMEOUT)
-        except OSError as error:
-            raise Unreachable(f"bulk link: {error}") from None
+        self._socket, self._host = _connected(url)
         self._in = self._reader()
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -81,7 +78,7 @@ class BulkLink:
                 raise _refusal(line)
 
     def _shake_hands(self, url: ConnectionUrl) -> None:
-        self._socket = url.tls.context().wrap_socket(self._socket, server_hostname=url.host)
+        self._socket = url.tls.context().wrap_socket(self._socket, server_hostname=self._host)
         self._in = self._reader()
 
     def close(self) -> None:
@@ -236,6 +233,17 @@ class BulkLink:
         if len(data) < size:
             raise Unreachable("bulk link: the broker closed the connection")
         return data
+
+
+def _connected(url: ConnectionUrl) -> tuple[socket.socket, str]:
+    """Return a connection to the first server of the URL that takes one, and the server's host. Raise Unreachable."""
+    reasons = []
+    for (host, port), address in zip(url.places, url.addresses, strict=True):
+        try:
+            return socket.create_connection((host, port), TIMEOUT), host
+        except OSError as error:
+            reasons.append(f"{address}: {error}" if url.others else str(error))
+    raise Unreachable(f"bulk link: {'; '.join(reasons)}")
 
 
 def _refusal(line: bytes) -> HeliographError:

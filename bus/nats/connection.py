@@ -260,7 +260,7 @@ class NatsConnection:
         while True:
             try:
                 await self._client.connect(
-                    f"{self.url.scheme}://{self.url.address}{self.url.path}",
+                    [f"{self.url.scheme}://{address}{self.url.path}" for address in self.url.addresses],
                     name=self._name,
                     user=login.user or None,
                     password=login.password if login.user else None,

@@ -140,6 +140,12 @@ class HeliographClient(Client):
             self._transport = Connection()  # type: ignore[no-untyped-call]
         await super()._connect_to_server(s)
 
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Take a server's notice, without the addresses of other servers: a client reaches those that its URL lists,
+        which alone have been checked to be protected."""
+        info.pop("connect_urls", None)
+        await super()._process_info(info, initial_connection)
+
     async def _process_connect_init(self) -> None:
         """Introduce the client. Raise an error that the library answers by another attempt; others end its attempts."""
         try:

@@ -93,6 +93,10 @@ def test_on_mqtt_a_user_may_have_no_password() -> None:
         "nats://me:secret@host#fragment",
         "nats://me:secret@host?secret",
         "nats://me:secret@host?ca=",
+        "nats://me:secret@host,",
+        "nats://me:secret@host:1,other:port",
+        "nats://me:secret@host:1,other:0",
+        "ws://me:secret@host:1,other:2",
         "mqtt://me:secret@host?ca=file",
         "mqtts://me:secret@host?token=secret",
     ],
@@ -184,7 +188,7 @@ def test_a_file_of_credentials_is_the_login(scheme: str, tmp_path: Path) -> None
     url = with_credentials(f"{scheme}://me:secret@host:7", file)
     assert "secret" not in url
     found = parse(url)
-    assert (found.credentials, found.address) == (Credentials(file=file), "host:7")
+    assert (found.credentials, found.addresses) == (Credentials(file=file), ["host:7"])
     assert found.credentials.name == "alice"
     assert USER.seed not in repr(found) + found.shown
     assert parse(with_credentials(url, tmp_path / "other.creds")).credentials.file == tmp_path / "other.creds"
@@ -225,3 +229,20 @@ def test_a_nonce_is_signed_for_nats(tmp_path: Path) -> None:
     assert parse("nats://me:pw@host").credentials.of_nats("nonce") == {"user": "me", "pass": "pw"}
     assert parse("nats://token@host").credentials.of_nats("nonce") == {"auth_token": "token"}
     assert parse("nats://host").credentials.of_nats("nonce") == {}
+
+
+@pytest.mark.parametrize("scheme", ["nats", "tls", "mqtt", "mqtts"])
+def test_a_url_lists_the_servers_of_a_cluster(scheme: str) -> None:
+    found = parse(f"{scheme}://me:s3cret@one:1,two,[::1]:3")
+    assert found.places == (("one", 1), ("two", PORTS[scheme]), ("::1", 3))
+    assert found.shown == f"{scheme}://one:1,two:{PORTS[scheme]},[::1]:3"
+    assert found.credentials == Credentials("me", "s3cret")
+
+
+def test_a_list_of_servers_stays_here_where_all_do(tmp_path: Path) -> None:
+    url = with_credentials("nats://127.0.0.1:1,localhost:2", tmp_path / "login")
+    found = parse(url)
+    assert found.others == (("localhost", 2),)
+    found.require_protection(environment={})
+    with pytest.raises(Refused, match="since elsewhere is another machine"):
+        parse("nats://127.0.0.1:1,elsewhere:2").require_protection(environment={})

@@ -43,6 +43,7 @@ class CoordinatorConfig:
         doors: URLs of external MQTT brokers, for requests and retained status.
         name: name by which people tell coordinators apart.
         patience: factor for all times of the lease; the same for all coordinators.
+        replicas: servers of the broker's cluster that each stream and bucket is kept by.
         quotas: what callers may ask for and store.
         signing_key: file of the private key that signs versions of models; it is made where there is none. None leaves
             them unsigned. All coordinators of a cluster have the same key.
@@ -64,6 +65,7 @@ class CoordinatorConfig:
     root: str = DEFAULT_ROOT
     name: str = "coordinator"
     patience: float = 1.0
+    replicas: int = 1
     quotas: Quotas = field(default_factory=Quotas)
     signing_key: Path | None = None
     document_signer: Ed25519Signer | None = None
@@ -86,7 +88,10 @@ class Coordinator:
         self._source = f"cloud/coordinator/{world.new_id()}"
 
         def connection(url: str, name: str) -> Bus:
-            return connect(url, root=config.root, world=world, name=name)
+            made = connect(url, root=config.root, world=world, name=name)
+            if isinstance(made, NatsBus):
+                made.connection.replicas = config.replicas
+            return made
 
         cloud = connection(config.nats, "coordinator")
         requests = connection(config.nats, "requests")

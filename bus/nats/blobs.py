@@ -20,16 +20,15 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.blob_transfers import BucketTransfers, encoded_name
 from heliograph.bus.nats.bulk_links import BulkLinks
 from heliograph.bus.nats.connection import (
-    STREAM_DIFFERS,
     NatsConnection,
-    has_no_room,
     has_no_stream,
     is_missing,
     stored_at,
     time_of,
 )
+from heliograph.bus.nats.stream_making import ensure_stream
 from heliograph.bus.transport import StoredBlob
-from heliograph.core.errors import HeliographError, Refused, Unreachable
+from heliograph.core.errors import Refused, Unreachable
 from heliograph.core.names import is_digest
 
 
@@ -70,15 +69,8 @@ class NatsBlobs:
             "max_msg_size": CHUNK + HEADERS,
             "allow_rollup_hdrs": False,  # else whoever may store a chunk may delete the whole bucket by a header
             "allow_direct": True,
-            "num_replicas": 1,
         }
-        answer = await self._connection.ask(f"$JS.API.STREAM.CREATE.OBJ_{self._store}", config)
-        if answer.get("error", {}).get("err_code") == STREAM_DIFFERS:
-            answer = await self._connection.ask(f"$JS.API.STREAM.UPDATE.OBJ_{self._store}", config)
-        if has_no_room(answer) and await self._connection.stream_config(config["name"]) is not None:
-            return  # it stays as it is
-        if "error" in answer:
-            raise HeliographError(f"bucket {self.bucket}: {answer['error'].get('description')}")
+        await ensure_stream(self._connection, config, f"bucket {self.bucket}")
 
     async def has(self, digest: str) -> bool:
         return await self._info(digest) is not None

@@ -38,15 +38,13 @@ DOWN = (nats.errors.Error, OSError, asyncio.TimeoutError)
 """Errors of the client library when the broker is away or does not answer."""
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
 _LOGIN_REFUSED = re.compile(r"authorization violation|authentication (expired|revoked)", re.IGNORECASE)
-STREAM_DIFFERS = 10058
-"""JetStream's error code for a stream that exists with another configuration."""
-
-STORE_ATTEMPTS = 10
-"""Attempts to create a stream while nats-server cannot make its directory."""
-_STORE_HINDERED = "error creating store"
 _NO_STREAM = 10059
 _NO_ROOM = (10023, 10047)
 """JetStream's codes for too few resources."""
+_NO_PLACE, _NO_STORAGE = 10005, "insufficient storage"
+"""JetStream's code where no server of a cluster takes a stream, and its words where that is for want of room."""
+_LEADERLESS = (10004, 10007, 10008, 10009, 10118, 10119)
+"""JetStream's codes while the servers of a cluster have no leader, or not the one that was asked."""
 _STORE_FULL = (10002, *_NO_ROOM)
 _STORE_FAILED = 10077
 """JetStream's code where a store takes no message; its words tell whether there is no room."""
@@ -59,7 +57,9 @@ class NoRoom(HeliographError):
 
 def has_no_room(answer: Mapping[str, Any]) -> bool:
     """Return whether JetStream's answer says that the disk has no room."""
-    return answer.get("error", {}).get("err_code") in _NO_ROOM
+    error = answer.get("error", {})
+    code = error.get("err_code")
+    return code in _NO_ROOM or (code == _NO_PLACE and _NO_STORAGE in str(error.get("description")))
 
 
 def has_no_stream(answer: Mapping[str, Any]) -> bool:
@@ -91,6 +91,8 @@ class NatsConnection:
         self.world = world
         self.link = link
         self.inbox = inbox or inbox_of_login(url.credentials.name)
+        self.replicas = 0
+        """Replicas of the streams that are made by this connection; 0 for one, and as they are of those that exist."""
         self.unreported_refusals = 0
         """Number of messages that the login may not publish, and whose publisher awaited no answer."""
         self._name = name
@@ -135,6 +137,11 @@ class NatsConnection:
     def broker_certificate(self) -> Mapping[str, Any]:
         """What the broker's certificate says; see ``HeliographClient``."""
         return self._client.broker_certificate
+
+    @property
+    def clustered(self) -> bool:
+        """Whether the server that was reached last is one of a cluster."""
+        return self._client.clustered
 
     async def guard(self, call: Awaitable[T], subject: str = "") -> T:
         """Await a call of the client, and translate its errors.
@@ -186,10 +193,14 @@ class NatsConnection:
         return await self.guard(client.request(subject, body, timeout=timeout, headers=sent), subject)
 
     async def ask(self, subject: str, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Send a request to JetStream's API, and return its answer as a tree."""
+        """Send a request to JetStream's API, and return its answer as a tree. Raise Unreachable too while the servers
+        of a cluster elect a leader."""
         body = b"" if document is None else json.dumps(document).encode()
         answer = json.loads((await self.request(subject, body)).data)
         assert isinstance(answer, dict)
+        error = answer.get("error", {})
+        if error.get("err_code") in _LEADERLESS:
+            raise Unreachable(f"{self.url.shown}: {error.get('description')}")
         return answer
 
     async def counted_subjects(self, stream: str, subject: str) -> dict[str, int]:
@@ -213,29 +224,6 @@ class NatsConnection:
         """Wait until the broker has processed everything sent before."""
         for _ in range(2):  # nats-py's first PING overtakes its buffered messages
             await keep_cancellation(self._client.flush(timeout=2))
-
-    async def ensure_stream(self, config: Mapping[str, Any]) -> bool:
-        """Create the stream, or update it if it differs. Return False where it is there, and stays as it is because the
-        broker has no room: then it refuses every creation and change, also an empty one.
-
-        Raise NoRoom where it is missing.
-        """
-        create = f"$JS.API.STREAM.CREATE.{config['name']}"
-        for _ in range(STORE_ATTEMPTS):  # an account's first two streams may hinder each other, made at once
-            answer = await self.ask(create, config)
-            if _STORE_HINDERED not in answer.get("error", {}).get("description", ""):
-                break
-            await self.world.sleep(RECONNECT_WAIT)
-        if answer.get("error", {}).get("err_code") == STREAM_DIFFERS:
-            answer = await self.ask(f"$JS.API.STREAM.UPDATE.{config['name']}", config)
-        if "error" not in answer:
-            return True
-        what = f"stream {config['name']}: {answer['error'].get('description')}"
-        if not has_no_room(answer):
-            raise HeliographError(what)
-        if await self.stream_config(config["name"]) is None:
-            raise NoRoom(what)
-        return False
 
     async def stream_config(self, name: str) -> dict[str, Any] | None:
         """Return the configuration of a stream; None where there is none of that name."""
@@ -349,7 +337,11 @@ def is_missing(answer: Msg) -> bool:
 
 def time_of(answer: Msg) -> float:
     """Return the time at which the broker stored a message that a direct get found, in seconds since 1970."""
-    text = (answer.headers or {})["Nats-Time-Stamp"]  # in nanoseconds
+    return time_told((answer.headers or {})["Nats-Time-Stamp"])
+
+
+def time_told(text: str) -> float:
+    """Return a time that the broker tells to the nanosecond, in seconds since 1970."""
     return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00").timestamp()
 
 

@@ -24,6 +24,11 @@ PULL_EXPIRES = 20.0
 """Seconds after which the broker ends a pull."""
 _DELIVERED = "$JS.ACK."
 """Beginning of the reply subject of each message that a consumer delivers; the broker's notices have none."""
+HEARTBEAT = 0.7
+"""Seconds between two signs of life that a cluster's server sends of a consumer: it may be on another server than this
+client, and that one may end."""
+_SILENCE = 3 * HEARTBEAT
+"""Seconds without any, after which another consumer is made."""
 _INACTIVE = 5.0
 """Seconds after which the broker deletes a consumer without pulls; its owner makes another when it is back."""
 
@@ -150,6 +155,8 @@ class Puller(AsyncIterator[Message]):
         wanted = {"batch": more, "expires": int(PULL_EXPIRES * 1e9)}
         if self._max_bytes:
             wanted["max_bytes"] = self._max_bytes
+        if self._connection.clustered:
+            wanted["idle_heartbeat"] = int(HEARTBEAT * 1e9)
         body = json.dumps(wanted).encode()
         self._requested += more
         with contextlib.suppress(Unreachable):
@@ -172,7 +179,7 @@ class Puller(AsyncIterator[Message]):
         while True:
             if self._arrived.empty():
                 try:
-                    async with asyncio.timeout(PULL_EXPIRES + 5):
+                    async with asyncio.timeout(_SILENCE if self._connection.clustered else PULL_EXPIRES + 5):
                         message = await self._arrived.get()
                 except TimeoutError:
                     await self._recover()
@@ -218,7 +225,8 @@ class Puller(AsyncIterator[Message]):
     async def _recover(self) -> None:
         await self._connection.link.wait_up()
         try:
-            await self._delete()
+            with contextlib.suppress(TimeoutError, Unreachable):  # it may have ended with its server
+                await self._delete()
             await self._create()
             await self._renew()
         except Forbidden:

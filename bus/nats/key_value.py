@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,11 +13,13 @@ from nats.aio.msg import Msg
 from heliograph.bus.arriving_blob import SEQUENCE
 from heliograph.bus.contract.buckets import KEYS_MAX, VALUE_MAX
 from heliograph.bus.contract.lanes import EXPECTED_LAST
-from heliograph.bus.nats.connection import NatsConnection, is_missing, stored_at, time_of
+from heliograph.bus.nats.connection import NatsConnection, is_missing, stored_at, time_of, time_told
+from heliograph.bus.nats.stream_making import ensure_stream
 from heliograph.bus.transport import KeyValueEntry
-from heliograph.core.errors import Conflict
+from heliograph.core.errors import Conflict, Unreachable
 
 _WRONG_REVISION = 10071
+_NO_MESSAGE = 10037
 _AT_ONCE = 64
 """Keys that are read at the same time."""
 
@@ -44,15 +47,30 @@ class NatsKeyValue:
             "allow_rollup_hdrs": False,  # else whoever may put a value may delete the whole bucket by a header
             "allow_direct": True,
             "allow_atomic": True,
-            "num_replicas": 1,
         }
-        await self._connection.ensure_stream(config)
+        await ensure_stream(self._connection, config)
 
     async def get(self, key: str) -> KeyValueEntry | None:
+        if self._connection.replicas > 1:
+            return await self._get_from_leader(key)
         answer = await self._connection.request(f"$JS.API.DIRECT.GET.{self._stream}.{self._prefix}{key}")
         if is_missing(answer):
             return None
         return KeyValueEntry(key, answer.data, int((answer.headers or {})[SEQUENCE]), time_of(answer))
+
+    async def _get_from_leader(self, key: str) -> KeyValueEntry | None:
+        """Return a key from the server that leads the bucket. Any server answers a direct get, some milliseconds behind
+        the leader, and a coordinator that has just met a Conflict would decide by what is not so any more."""
+        wanted = {"last_by_subj": self._prefix + key}
+        answer = await self._connection.ask(f"$JS.API.STREAM.MSG.GET.{self._stream}", wanted)
+        error = answer.get("error", {})
+        if error.get("err_code") == _NO_MESSAGE:
+            return None
+        if error:
+            raise Unreachable(f"{key} of {self.bucket} was not read: {error.get('description')}")
+        found = answer["message"]
+        value = base64.b64decode(found.get("data", ""))
+        return KeyValueEntry(key, value, int(found["seq"]), time_told(found["time"]))
 
     async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
         headers = None if revision is None else {EXPECTED_LAST: str(revision)}

@@ -90,6 +90,11 @@ class HeliographClient(Client):
         """What the broker's certificate says, as ``ssl`` tells it; nothing in clear text and over WebSocket."""
         return self._transport.peer_certificate if isinstance(self._transport, Connection) else {}
 
+    @property
+    def clustered(self) -> bool:
+        """Whether the server that was reached last says that it is one of a cluster."""
+        return bool(self._server_info.get("cluster"))
+
     def check(self) -> None:
         """Raise Refused if the URL names TLS files that cannot be read, or a transport that is not installed."""
         if self._url.secure:

@@ -12,7 +12,7 @@ from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.nats.connection import NatsConnection, NoRoom, has_no_room
 from heliograph.bus.nats.room import SHRINKS, bound
-from heliograph.core.errors import HeliographError
+from heliograph.bus.nats.stream_making import refusal
 
 MIB = 1024 * 1024
 RETAINED = "$MQTT_rmsgs"
@@ -27,8 +27,8 @@ LEAST = sum(BOUNDS.values()) // MOST_SHRUNK
 
 
 async def bound_mqtt_streams(connection: NatsConnection) -> bool:
-    """Set the bounds, smaller ones on a small disk. Return False while the broker has not made the streams: it does for
-    its first MQTT client.
+    """Set the bounds, smaller ones on a small disk, and the replicas. Return False while the broker has not made the
+    streams: it does for its first MQTT client.
 
     Raise NoRoom where the disk has no room for the smallest ones.
     """
@@ -69,12 +69,14 @@ async def purge_retained(connection: NatsConnection, subjects: Subjects) -> int:
 
 
 async def _set(connection: NatsConnection, name: str, shrink: int, present: Mapping[str, int]) -> bool:
-    """Set one stream's bound; return False where the disk has no room for it."""
+    """Set one stream's bound and replicas; return False where the disk has no room for it."""
     config = await connection.stream_config(name) or {}
     most = bound(BOUNDS[name], shrink, present[name])
-    if config.get("max_bytes") == most:
+    replicas = connection.replicas or int(config.get("num_replicas", 1))
+    wanted = {**config, "max_bytes": most, "num_replicas": replicas}
+    if config == wanted:
         return True
-    answer = await connection.ask(f"$JS.API.STREAM.UPDATE.{name}", {**config, "max_bytes": most})
+    answer = await connection.ask(f"$JS.API.STREAM.UPDATE.{name}", wanted)
     if "error" in answer and not has_no_room(answer):
-        raise HeliographError(f"stream {name}: {answer['error'].get('description')}")
+        raise refusal(answer, f"stream {name}", replicas)
     return "error" not in answer

@@ -7,6 +7,7 @@ how much. Once too much is set aside, it neither creates nor changes any stream.
 from __future__ import annotations
 
 from heliograph.bus.nats.connection import NatsConnection, NoRoom
+from heliograph.bus.nats.stream_making import ensure_stream
 
 SHRINKS = tuple(1 << power for power in range(11))
 """Divisors of the bounds in bytes; the first that the disk has room for is taken."""
@@ -30,7 +31,7 @@ async def has_room(connection: NatsConnection, more: int) -> bool:
     name = connection.subjects.stream_name(_PROBE)
     await connection.ask(f"$JS.API.STREAM.DELETE.{name}")  # an attempt that was cut off
     try:
-        await connection.ensure_stream({"name": name, "storage": "file", "max_bytes": more + SPARE})
+        await ensure_stream(connection, {"name": name, "storage": "file", "max_bytes": more + SPARE})
     except NoRoom:
         return False
     await connection.ask(f"$JS.API.STREAM.DELETE.{name}")

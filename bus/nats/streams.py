@@ -10,13 +10,15 @@ from heliograph.bus.contract.topics import Stream
 from heliograph.bus.nats import mqtt_streams
 from heliograph.bus.nats.connection import NatsConnection
 from heliograph.bus.nats.room import SHRINKS, bound, has_room
+from heliograph.bus.nats.stream_making import ensure_stream, set_replicas
 from heliograph.core.world import World
 
 
 async def prepare_streams(connection: NatsConnection, world: World) -> None:
     """Create missing streams and update those that differ. On a small disk all bounds in bytes are smaller.
 
-    Raise NoRoom where a stream is missing and the disk has no room for it.
+    Raise NoRoom where a stream is missing and the disk has no room for it, TooFewServers where the cluster is too small
+    for the replicas.
     """
     streams = registry.declared().streams()
     present = {stream.name: found for stream in streams if (found := await _present(connection, stream)) is not None}
@@ -30,6 +32,9 @@ async def prepare_streams(connection: NatsConnection, world: World) -> None:
     if kept:
         world.say(f"warning: the broker's disk has no room; streams stay as they are: {', '.join(kept)}. Free it, "
                   "and start the broker again.")  # fmt: skip
+    if left := await set_replicas(connection):
+        world.say(f"warning: one server alone keeps {', '.join(left)}, since nats-server cannot replicate what was "
+                  "made without replicas. Delete it by 'nats stream rm', and start the coordinator again.")  # fmt: skip
 
 
 async def _ensure(
@@ -38,7 +43,7 @@ async def _ensure(
     """Create or update streams. Return the names of those that have to stay as they are."""
     return [
         stream.name for stream in streams
-        if not await connection.ensure_stream(_config(connection, stream, _bound(stream, shrink, present)))
+        if not await ensure_stream(connection, _config(connection, stream, _bound(stream, shrink, present)))
     ]  # fmt: skip
 
 
@@ -82,6 +87,5 @@ def _config(connection: NatsConnection, stream: Stream, max_bytes: int) -> dict[
         "allow_atomic": stream.sure,
         **({} if stream.sure else {"persist_mode": "async"}),
         **({"deny_delete": True, "deny_purge": True} if stream.append_only else {}),
-        "num_replicas": 1,
         "max_msg_size": max(topic.max_size for topic in stored) + 4096,
     }

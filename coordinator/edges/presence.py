@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 
 from heliograph.bus.contract.permissions import agent_login, agent_of, participant_login, participant_of
 from heliograph.bus.memory.bus import MemoryBus
+from heliograph.bus.nats.all_servers import ask_all, server_ids, server_of
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError, Refused
@@ -29,8 +30,12 @@ ACCOUNT = "HELIOGRAPH"
 GRACE = 1.0
 """Seconds in which an edge that was online may return after a restart of the broker or the coordinator."""
 _PAGE = 1024
-_EARLIER = 0
-"""Stands for a connection that an earlier coordinator saw; the broker numbers connections from 1."""
+_Connection = tuple[str, int]
+"""Id of a server, and the number by which it knows a connection."""
+_EARLIER: _Connection = ("", 0)
+"""Stands for a connection that an earlier coordinator saw; servers number connections from 1."""
+WATCH_SERVERS = 0.7
+"""Seconds between two questions which servers of a cluster live: one that is killed tells of no connection that ends."""
 
 
 class Presence:
@@ -54,12 +59,12 @@ class Presence:
         self._changed = changed
         self._warn = warn
         self._warned = False
-        self._connections: dict[str, set[int]] = {edge: {_EARLIER} for edge in before}
+        self._connections: dict[str, set[_Connection]] = {edge: {_EARLIER} for edge in before}
         self.known = asyncio.Event()
         """Set once the broker has listed the connected edges."""
         self.participants: set[str] = set()
         """Those of the present edges that train by themselves, by a participant's login."""
-        self._changed_meanwhile: dict[int, str] | None = None
+        self._changed_meanwhile: dict[_Connection, str] | None = None
         """Connections that changed while the broker lists all: each with its edge, or "" where it went."""
 
     def online(self, edge: str) -> bool:
@@ -86,14 +91,29 @@ class Presence:
                     await self._world.sleep(GRACE)
                 await self.refresh()
                 self.known.set()
-                await self._system.link.wait_down()
+                await self._until_down()
             finally:  # else the client subscribes them again at its reconnect, beside the new ones
                 for subscription in subscriptions:
                     await connection.unsubscribe(subscription)
 
+    async def _until_down(self) -> None:
+        """Wait until the link is down. In a cluster, list all connections again when a server has gone, once its edges
+        had the time to reach another."""
+        if not self._system.connection.clustered:
+            await self._system.link.wait_down()
+            return
+        servers: set[str] = set()
+        while self._system.link.up:
+            found = await server_ids(self._system.connection)
+            if servers - found:
+                await self._world.sleep(GRACE)
+                await self.refresh()
+            servers = found
+            await self._world.sleep(WATCH_SERVERS)
+
     async def refresh(self) -> None:
         """List all connections, apply events that came meanwhile, and report the changes."""
-        changed: dict[int, str] = {}
+        changed: dict[_Connection, str] = {}
         self._changed_meanwhile = changed
         try:
             found = await self._list_connections()
@@ -109,22 +129,24 @@ class Presence:
         for edge in sorted(before ^ set(self.edges())):
             self._changed(edge, edge not in before)
 
-    async def _list_connections(self) -> dict[str, set[int]]:
+    async def _list_connections(self) -> dict[str, set[_Connection]]:
         """Return the agents' connections as the broker lists them, by edge."""
-        found: dict[str, set[int]] = {}
+        found: dict[str, set[_Connection]] = {}
         offset = 0
         while True:
             body = json.dumps({"auth": True, "limit": _PAGE, "offset": offset}).encode()
-            answer = json.loads((await self._system.connection.request("$SYS.REQ.SERVER.PING.CONNZ", body)).data)
-            connections = (answer.get("data") or {}).get("connections") or []
-            for each in connections:
-                user = each.get("authorized_user")
-                edge = self._edge_of(each.get("name"), user, each.get("jwt"), each.get("account", ACCOUNT))
-                if edge:
-                    found.setdefault(edge, set()).add(int(each["cid"]))
-            offset += len(connections)
-            if len(connections) < _PAGE:
+            more = False
+            for answer in await ask_all(self._system.connection, "$SYS.REQ.SERVER.PING.CONNZ", body):
+                connections = (answer.get("data") or {}).get("connections") or []
+                for each in connections:
+                    user = each.get("authorized_user")
+                    edge = self._edge_of(each.get("name"), user, each.get("jwt"), each.get("account", ACCOUNT))
+                    if edge:
+                        found.setdefault(edge, set()).add((server_of(answer), int(each["cid"])))
+                more = more or len(connections) >= _PAGE
+            if not more:
                 return found
+            offset += _PAGE
 
     async def on_connect(self, message: Msg) -> None:
         """Take the broker's event that a client has connected."""
@@ -148,13 +170,14 @@ class Presence:
             if not connections:
                 self._changed(edge, False)
 
-    def _client_of(self, message: Msg) -> tuple[str, int]:
+    def _client_of(self, message: Msg) -> tuple[str, _Connection]:
         try:
-            client: dict[str, Any] = json.loads(message.data)["client"]
+            event = json.loads(message.data)
+            client: dict[str, Any] = event["client"]
             user, token = client.get("user"), client.get("jwt")
-            return self._edge_of(client.get("name"), user, token, client.get("acc", ACCOUNT)), int(client["id"])
+            return self._edge_of(client.get("name"), user, token, client.get("acc", ACCOUNT)), (server_of(event), int(client["id"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, HeliographError):
-            return "", 0
+            return "", _EARLIER
 
     def _edge_of(self, name: object, user: object, token: object, account: object) -> str:
         """Return the edge of a connection; empty if it is neither an agent's nor a participant's."""

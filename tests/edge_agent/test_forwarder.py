@@ -18,6 +18,7 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.lanes import MESSAGE_ID, HighWaterMarks, headers_of, lane_name
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.topics import BULK, RESULTS
+from heliograph.bus.nats.stream_making import ensure_stream
 from heliograph.bus.transport import Bus, Message, Outgoing
 from heliograph.core.errors import Refused, Unreachable
 from heliograph.core.tasks import cancel_and_wait
@@ -183,7 +184,7 @@ async def test_an_acknowledgement_lost_hours_ago_repeats_nothing(cloud: Cloud) -
     name = "TELEMETRY"
     info = json.loads((await cloud.watcher.connection.request(f"$JS.API.STREAM.INFO.{name}")).data)  # type: ignore[attr-defined]
     config = info["config"] | {"duplicate_window": 100_000_000}
-    await cloud.watcher.connection.ensure_stream(config)  # type: ignore[attr-defined]
+    await ensure_stream(cloud.watcher.connection, config)  # type: ignore[attr-defined]
 
     marks = count()
 

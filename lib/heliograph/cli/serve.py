@@ -200,6 +200,10 @@ def coordinator(words: Sequence[str]) -> int:
         "coordinators.", "1",
     )  # fmt: skip
     parser.setting(
+        "--replicas", "HELIOGRAPH_REPLICAS", "N", "Servers of the broker's cluster that keep each stream and bucket: 1,"
+        " 3 or 5; the same for all coordinators.", "1",
+    )  # fmt: skip
+    parser.setting(
         "--signing-key", "HELIOGRAPH_SIGNING_KEY", "FILE", "Private key (P-256, PEM) that signs versions of models;"
         " made where there is no such file. All coordinators of a cluster have the same. Default: versions are not"
         " signed.", "",
@@ -220,6 +224,7 @@ def coordinator(words: Sequence[str]) -> int:
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
 
     from heliograph.bus.connection_url import MQTT, NATS
+    from heliograph.bus.nats.stream_making import REPLICAS
     from heliograph.cli.printing.output import say
     from heliograph.coordinator.authorization.callers import Grants, parse_grant
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
@@ -250,6 +255,8 @@ def coordinator(words: Sequence[str]) -> int:
         parser.error(f"invalid value for --login-seconds: expected 2 to 315360000, got {shorten(given.login_seconds)}")
     if given.cloud_keys:
         public_keys(Path(given.cloud_keys))  # refused before anything connects; it is read again at each login
+    if given.replicas not in map(str, REPLICAS):
+        parser.error(f"invalid value for --replicas: expected 1, 3 or 5, got {shorten(given.replicas)}")
     doors = given.door or os.environ.get("HELIOGRAPH_DOORS", "").split()
     config = CoordinatorConfig(
         nats=check_url(given.nats, "--nats", *NATS),
@@ -258,6 +265,7 @@ def coordinator(words: Sequence[str]) -> int:
         doors=tuple(check_url(url, "--door", *MQTT) for url in doors),
         name=given.name,
         patience=parser.factor(given.patience, "--patience", 100.0),
+        replicas=int(given.replicas),
         quotas=quotas,
         signing_key=Path(given.signing_key) if given.signing_key else None,
         document_signer=Ed25519Signer.kept(Path(given.document_key), World()) if given.document_key else None,

@@ -20,6 +20,7 @@ from heliograph.core.world import World
 from heliograph.edge_agent.confinement.site_policy import CONFINED, SitePolicy
 from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.local import disk_room
+from heliograph.local.broker_cluster import clustered
 from heliograph.local.broker_tls import connected_host
 from heliograph.local.child import Child
 from heliograph.local.cluster_commands import ClusterCommands, heliograph, patience_for
@@ -69,6 +70,7 @@ class LocalCluster:
         node_memory, node_gpus: megabytes and GPUs that each edge has for workers that ask for some; by default each
             has all of this machine's.
         site_policy: what workers may reach on each node; the cluster's own directory is private in any case.
+        servers: nats-servers of the cloud; 3 or 5 are a cluster, and each stream has as many replicas.
         login_seconds: how long the login of an edge is good, here and where one enrols; its agent renews it.
         program: function from a node's name, or ``coordinator``, to the command that runs ``heliograph`` there.
     """
@@ -98,6 +100,7 @@ class LocalCluster:
         node_memory: int | None = None,
         node_gpus: int | None = None,
         site_policy: SitePolicy = CONFINED,
+        servers: int = 1,
         login_seconds: int = 86_400,
         program: Callable[[str], Sequence[str]] = heliograph,
         listening: Listening = HERE,
@@ -116,10 +119,14 @@ class LocalCluster:
             name="cloud", world=self.world, websocket=websocket, websocket_origins=websocket_origins,
             ping_interval=ping_interval, host=listening.host, tls=tls,
         )  # fmt: skip
+        self.cloud_brokers: list[Broker] = [self.broker]
+        if servers > 1:
+            self.cloud_brokers = [*clustered(self.broker, servers)]
+            self.broker = self.cloud_brokers[0]
         self._commands = ClusterCommands(
             self.broker, self.directory, program, patience, len(edges), tuple(resolved_root(root) for root in code),
             tuple(resolved_directory(Path(root), "data") for root in data), headers or {}, outputs, node_memory,
-            node_gpus, login_seconds,
+            node_gpus, login_seconds, servers,
         )  # fmt: skip
         self._site_policy = site_policy
         self._files_made: asyncio.Future[None] | None = None
@@ -198,7 +205,8 @@ class LocalCluster:
         shutil.rmtree(self._commands.starts, ignore_errors=True)  # packages may have been installed since
         brokers = list(self.node_brokers.values())
         room = await self.world.in_thread(disk_room.measure, self.directory, len(brokers))
-        self.broker.store_bytes = room.cloud
+        for broker in self.cloud_brokers:
+            broker.store_bytes = room.cloud // len(self.cloud_brokers)
         for broker in brokers:
             broker.store_bytes = room.node
         if self.tls is not None:
@@ -223,19 +231,20 @@ class LocalCluster:
         for node in self.nodes.values():
             make_private(node.directory)
         await self.world.in_thread(self._own_edges.enroll)
-        await self.broker.start()
+        for broker in self.cloud_brokers:
+            await broker.start()
         self._own_edges.write_addresses()
 
     def _supervise(self, supervision: Supervision, brokers: Sequence[Broker]) -> None:
         """Start what ends by itself again from now on, and watch the disk."""
-        for broker in (self.broker, *brokers):
+        for broker in (*self.cloud_brokers, *brokers):
             supervision.keep(f"broker {broker.name}", broker)
         if self.mosquitto is not None:
             supervision.keep("mosquitto", self.mosquitto.broker)
         for child in (*self._coordinators.values(), *(node.child for node in self.nodes.values())):
             if child is not None:
                 supervision.keep(child.name, child)
-        watch = DiskWatch(self.directory, (self.broker, *brokers), self.world, supervision.report)
+        watch = DiskWatch(self.directory, (*self.cloud_brokers, *brokers), self.world, supervision.report)
         self._watching.append(asyncio.create_task(watch.run()))
 
     async def _start_agents(self) -> None:
@@ -270,7 +279,8 @@ class LocalCluster:
 
     def reload_certificates(self) -> None:
         """Let the cloud's brokers read their certificates again; connections stay."""
-        self.broker.reload()
+        for broker in self.cloud_brokers:
+            broker.reload()
         if self.mosquitto is not None:
             self.mosquitto.broker.reload()
         self._renewed()
@@ -327,7 +337,8 @@ class LocalCluster:
         children = [*(node.child for node in self.nodes.values()), *self._coordinators.values()]
         await asyncio.gather(*(child.stop() for child in children if child is not None))
         await asyncio.gather(*(node.relay.stop() for node in self.nodes.values() if node.relay))
-        await asyncio.gather(*(node.broker.stop() for node in self.nodes.values() if node.broker), self.broker.stop())
+        brokers = [*self.node_brokers.values(), *self.cloud_brokers]
+        await asyncio.gather(*(broker.stop() for broker in brokers))
         if self.mosquitto is not None:
             await self.mosquitto.stop()
         self._log.close()

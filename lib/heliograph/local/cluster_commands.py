@@ -55,6 +55,7 @@ class ClusterCommands:
     node_memory: int | None = None
     node_gpus: int | None = None
     login_seconds: int = 86_400
+    servers: int = 1
 
     @property
     def signing_key(self) -> Path:
@@ -109,6 +110,7 @@ class ClusterCommands:
             "HELIOGRAPH_LOGIN_SECONDS": str(self.login_seconds),
             "HELIOGRAPH_STATUS": self.cloud.url("coordinator", "mqtt"),
             "HELIOGRAPH_DOORS": " ".join(doors),
+            "HELIOGRAPH_REPLICAS": str(self.servers),
             "HELIOGRAPH_PATIENCE": f"{self.patience:g}",
         }
         return [*self.program("coordinator"), "coordinator"], environment

@@ -193,7 +193,10 @@ class Broker:
     def _url(self, user: str, scheme: Literal["nats", "mqtt"], host: str) -> str:
         login = f"{user}:{self.password(user)}@" if user else ""
         spoken = {"nats": "tls", "mqtt": "mqtts"}[scheme] if self.tls else scheme
-        return f"{spoken}://{login}{in_url(host)}:{self.port if scheme == 'nats' else self.mqtt_port}"
+        return f"{spoken}://{login}{self._hosts(host, scheme)}"
+
+    def _hosts(self, host: str, scheme: str) -> str:
+        return f"{in_url(host)}:{self.port if scheme == 'nats' else self.mqtt_port}"
 
     def door_url(self, user: str) -> str:
         """Return the NATS URL with which a user of the cloud comes to where MQTT clients are, if its role may."""
@@ -252,7 +255,7 @@ class Broker:
             "jetstream": {"store_dir": str(self.directory / "store"), "sync_interval": "always",
                           **({"max_file_store": self.store_bytes} if self.store_bytes else {})},
             "mqtt": {"host": self.host, "port": self.mqtt_port, "max_ack_pending": 4096},
-            **self._logins_options(),
+            **self.server_options(),
         }
         if self.websocket:
             origins = {"allowed_origins": list(self.websocket_origins)} if self.websocket_origins else {}
@@ -260,7 +263,7 @@ class Broker:
                                  "same_origin": not origins}  # fmt: skip
         return json.dumps(protected(tree, self.tls), indent=1)
 
-    def _logins_options(self) -> Mapping[str, Any]:
+    def server_options(self) -> Mapping[str, Any]:
         """Return the options about logins. A node's broker lets clients of its own machine in without one; the cloud's
         asks the coordinator."""
         if isinstance(self._authority, NodeAuthority):

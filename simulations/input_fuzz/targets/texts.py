@@ -74,7 +74,7 @@ def _read_url(body: bytes, scratch: Path) -> None:
         resolve(text, [scratch])
     found = ConnectionUrl.parse(text)
     assert "secret" not in found.shown
-    assert found.address
+    assert found.addresses
 
 
 def _request(rng: random.Random) -> dict[str, Any]:

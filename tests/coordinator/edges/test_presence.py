@@ -35,6 +35,8 @@ def named(**client: object) -> Msg:
 class Broker:
     """A broker that lists the connections from before the call of ``meanwhile``."""
 
+    clustered = False
+
     def __init__(self, *connections: tuple[str, int]) -> None:
         self.connections = connections
         self.meanwhile: Callable[[], Awaitable[None]] | None = None

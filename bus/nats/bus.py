@@ -106,7 +106,7 @@ class NatsBus(Bus):
             await connection.guard(connection.client.publish(subject, body, reply=reply, headers=sent))
             self.count_published(len(body))
             return 0
-        answer = await connection.request(subject, body, PUBLISH_TIMEOUT, headers)
+        answer = await connection.request(subject, body, connection.within(PUBLISH_TIMEOUT), headers)
         sequence = stored_at(answer.data, topic)
         self.count_published(len(body))
         return sequence
@@ -138,7 +138,8 @@ class NatsBus(Bus):
                 await client.publish(subject, each.body, headers=headers)
                 continue
             headers["Nats-Batch-Commit"] = "1"
-            answer = await client.request(subject, each.body, timeout=PUBLISH_TIMEOUT, headers=headers)
+            timeout = self.connection.within(PUBLISH_TIMEOUT)
+            answer = await client.request(subject, each.body, timeout=timeout, headers=headers)
             if json.loads(answer.data).get("error", {}).get("err_code") == _DUPLICATE_IN_BATCH:
                 raise Conflict(f"{each.topic}: the stream has some of these events")
             stored_at(answer.data, each.topic)

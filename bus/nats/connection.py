@@ -34,6 +34,8 @@ T = TypeVar("T")
 RECONNECT_WAIT = 0.1
 """Seconds between two attempts to connect; short, so that replay starts as soon as the link returns."""
 REQUEST_TIMEOUT = 5.0
+CLUSTER_TIMEOUT = 2.0
+"""Seconds to wait for a cluster's answer: what a server was killed with is never answered, and is sent again."""
 DOWN = (nats.errors.Error, OSError, asyncio.TimeoutError)
 """Errors of the client library when the broker is away or does not answer."""
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
@@ -45,6 +47,8 @@ _NO_PLACE, _NO_STORAGE = 10005, "insufficient storage"
 """JetStream's code where no server of a cluster takes a stream, and its words where that is for want of room."""
 _LEADERLESS = (10004, 10007, 10008, 10009, 10118, 10119)
 """JetStream's codes while the servers of a cluster have no leader, or not the one that was asked."""
+_NOT_ENABLED = (10039, 10076)
+"""JetStream's codes for an account without it, and for one that a server of a cluster is still setting up."""
 _STORE_FULL = (10002, *_NO_ROOM)
 _STORE_FAILED = 10077
 """JetStream's code where a store takes no message; its words tell whether there is no room."""
@@ -143,6 +147,10 @@ class NatsConnection:
         """Whether the server that was reached last is one of a cluster."""
         return self._client.clustered
 
+    def within(self, seconds: float) -> float:
+        """Return how long to wait for an answer of JetStream, of these seconds."""
+        return min(seconds, CLUSTER_TIMEOUT) if self.clustered else seconds
+
     async def guard(self, call: Awaitable[T], subject: str = "") -> T:
         """Await a call of the client, and translate its errors.
 
@@ -196,10 +204,11 @@ class NatsConnection:
         """Send a request to JetStream's API, and return its answer as a tree. Raise Unreachable too while the servers
         of a cluster elect a leader."""
         body = b"" if document is None else json.dumps(document).encode()
-        answer = json.loads((await self.request(subject, body)).data)
+        answer = json.loads((await self.request(subject, body, self.within(REQUEST_TIMEOUT))).data)
         assert isinstance(answer, dict)
         error = answer.get("error", {})
-        if error.get("err_code") in _LEADERLESS:
+        code = error.get("err_code")
+        if code in _LEADERLESS or (code in _NOT_ENABLED and self.clustered):
             raise Unreachable(f"{self.url.shown}: {error.get('description')}")
         return answer
 

@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from heliograph.bus.arriving_blob import SEQUENCE
 from heliograph.bus.contract.buckets import KEYS_MAX, VALUE_MAX
 from heliograph.bus.contract.lanes import EXPECTED_LAST
-from heliograph.bus.nats.connection import NatsConnection, is_missing, stored_at, time_of, time_told
+from heliograph.bus.nats.connection import REQUEST_TIMEOUT, NatsConnection, is_missing, stored_at, time_of, time_told
 from heliograph.bus.nats.stream_making import ensure_stream
 from heliograph.bus.transport import KeyValueEntry
 from heliograph.core.errors import Conflict, Unreachable
@@ -74,7 +74,8 @@ class NatsKeyValue:
 
     async def put(self, key: str, value: bytes, revision: int | None = None) -> int:
         headers = None if revision is None else {EXPECTED_LAST: str(revision)}
-        answer = await self._connection.request(self._prefix + key, value, headers=headers)
+        timeout = self._connection.within(REQUEST_TIMEOUT)
+        answer = await self._connection.request(self._prefix + key, value, timeout, headers)
         if json.loads(answer.data).get("error", {}).get("err_code") == _WRONG_REVISION:
             raise Conflict(f"{key} is not at revision {revision} any more")
         return stored_at(answer.data, key)

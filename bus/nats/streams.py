@@ -8,7 +8,7 @@ from typing import Any
 from heliograph.bus.contract import registry
 from heliograph.bus.contract.topics import Stream
 from heliograph.bus.nats import mqtt_streams
-from heliograph.bus.nats.connection import NatsConnection
+from heliograph.bus.nats.connection import NatsConnection, NoRoom
 from heliograph.bus.nats.room import SHRINKS, bound, has_room
 from heliograph.bus.nats.stream_making import ensure_stream, set_replicas
 from heliograph.core.world import World
@@ -25,10 +25,15 @@ async def prepare_streams(connection: NatsConnection, world: World) -> None:
     # those that reserve nothing come first: with its last stream the broker deletes a directory, a little later, which
     # the stream after the probe needs
     kept = await _ensure(connection, [each for each in streams if each.max_bytes <= 0], 1, present)
-    shrink = await _affordable(connection, streams, present)
+    bounded = [each for each in streams if each.max_bytes > 0]
+    if connection.clustered:
+        shrink, more = await _ensure_in_cluster(connection, bounded, present)
+    else:
+        shrink = await _affordable(connection, streams, present)
+        more = await _ensure(connection, bounded, shrink, present)
+    kept += more
     if shrink > 1:
         world.say(f"warning: the broker's disk has no room for the streams' bounds in bytes; 1/{shrink} of them apply")
-    kept += await _ensure(connection, [each for each in streams if each.max_bytes > 0], shrink, present)
     if kept:
         world.say(f"warning: the broker's disk has no room; streams stay as they are: {', '.join(kept)}. Free it, "
                   "and start the broker again.")  # fmt: skip
@@ -45,6 +50,28 @@ async def _ensure(
         stream.name for stream in streams
         if not await ensure_stream(connection, _config(connection, stream, _bound(stream, shrink, present)))
     ]  # fmt: skip
+
+
+async def _ensure_in_cluster(
+    connection: NatsConnection, streams: list[Stream], present: Mapping[str, int]
+) -> tuple[int, list[str]]:
+    """Create or update streams, the smallest first, from the first refusal on with smaller bounds. Return the divisor
+    of the last one, and the names of those that have to stay as they are.
+
+    Nothing is set aside to try: for ten seconds after its deletion a cluster's leader would count it as taken.
+    """
+    shrinks = iter(SHRINKS)
+    shrink, kept = next(shrinks), []
+    for stream in sorted(streams, key=lambda each: each.max_bytes):
+        while True:
+            try:
+                kept += await _ensure(connection, [stream], shrink, present)
+                break
+            except NoRoom:
+                if (smaller := next(shrinks, None)) is None:
+                    raise
+                shrink = smaller
+    return shrink, kept
 
 
 async def _affordable(connection: NatsConnection, streams: list[Stream], present: Mapping[str, int]) -> int:

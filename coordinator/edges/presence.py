@@ -35,7 +35,7 @@ _Connection = tuple[str, int]
 _EARLIER: _Connection = ("", 0)
 """Stands for a connection that an earlier coordinator saw; servers number connections from 1."""
 WATCH_SERVERS = 0.7
-"""Seconds between two questions which servers of a cluster live: one that is killed tells of no connection that ends."""
+"""Seconds between two questions which servers of a cluster live: a killed one tells of no connection that ends."""
 
 
 class Presence:
@@ -175,7 +175,8 @@ class Presence:
             event = json.loads(message.data)
             client: dict[str, Any] = event["client"]
             user, token = client.get("user"), client.get("jwt")
-            return self._edge_of(client.get("name"), user, token, client.get("acc", ACCOUNT)), (server_of(event), int(client["id"]))
+            edge = self._edge_of(client.get("name"), user, token, client.get("acc", ACCOUNT))
+            return edge, (server_of(event), int(client["id"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, HeliographError):
             return "", _EARLIER
 

@@ -147,7 +147,8 @@ class Confiner:
         files = (broker.tls.ca, broker.tls.certificate, broker.tls.key, broker.credentials.file)
         login = [(each, landlock.READ) for each in files if each]
         rights = [*rights_of(request, own, self.policy, self._private), *login]
-        return landlock.make_ruleset(rights, [port for _, port in broker.places] if self.policy.network == "node" else None)
+        ports = [port for _, port in broker.places]
+        return landlock.make_ruleset(rights, ports if self.policy.network == "node" else None)
 
 
 def _homes(directory: Path) -> dict[str, str]:

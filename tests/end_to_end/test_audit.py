@@ -25,7 +25,7 @@ from tests.patience import HANGS
 MODEL = {"kind": "Model", "metadata": {"name": "line"}}
 
 
-async def _audit(server: str, *words: str) -> tuple[int, list[str], str]:
+async def audit(server: str, *words: str) -> tuple[int, list[str], str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "heliograph.cli.main", "audit", *words, env={**os.environ, "HELIOGRAPH_SERVER": server},
         stdout=-1, stderr=-1,
@@ -45,13 +45,13 @@ async def test_the_audit_is_one_chain_that_nobody_shortens(tmp_path: Path) -> No
             with pytest.raises(Refused):
                 await client.models.create({**MODEL, "metadata": {"name": "line", "labels": {"a": "b"}}})
 
-        code, lines, _ = await _audit(operator, "--who", "alice", "-o", "json")
+        code, lines, _ = await audit(operator, "--who", "alice", "-o", "json")
         assert code == 0
         told = [(each["what"], each["name"], each["decision"], each["code"]) for each in map(json.loads, lines)]
         assert told == [("models/create", "line", "accepted", ""), ("models/create", "line", "refused", "exists")]
-        code, lines, _ = await _audit(operator, "--refused")
+        code, lines, _ = await audit(operator, "--refused")
         assert [line.split()[2:] for line in lines] == [["alice", "models/create", "line", "refused:", "exists"]]
-        code, lines, _ = await _audit(operator, "verify", "--coordinator-keys", keys)
+        code, lines, _ = await audit(operator, "verify", "--coordinator-keys", keys)
         assert code == 0
         head = lines[0].rpartition("head ")[2]
 
@@ -60,10 +60,10 @@ async def test_the_audit_is_one_chain_that_nobody_shortens(tmp_path: Path) -> No
         await cluster.wait_for_line(COORDINATOR, "coordinator is ready", HANGS)
         async with AsyncClient(operator, timeout=HANGS) as client:
             await client.models.delete("line")
-        code, lines, _ = await _audit(operator, "-o", "json")
+        code, lines, _ = await audit(operator, "-o", "json")
         verbs = [json.loads(line)["what"] for line in lines]
         assert verbs == ["lead", "models/create", "models/create", "lead", "models/delete"]
-        code, lines, error = await _audit(operator, "verify", "--coordinator-keys", keys, "--head", head)
+        code, lines, error = await audit(operator, "verify", "--coordinator-keys", keys, "--head", head)
         assert code == 0, error
         assert lines[0].startswith("records 1 to 5 hold, each signed by a coordinator; head 5:")
 
@@ -81,11 +81,11 @@ async def test_the_audit_is_one_chain_that_nobody_shortens(tmp_path: Path) -> No
             forged = AuditRecord(n=6, previous=head.partition(":")[2], epoch=1, who="bob", what="models/create",
                                  decision="accepted")  # fmt: skip
             await Port(bus, world, "cloud/coordinator/thief").publish(AUDIT, forged)
-        code, lines, error = await _audit(operator, "verify", "--coordinator-keys", keys)
+        code, lines, error = await audit(operator, "verify", "--coordinator-keys", keys)
         assert code == 1
         assert "wrong: record 5 is not the one that record 6 was written after" in lines
         assert any("record 6" in line and "expected a signature of a coordinator" in line for line in lines)
         assert "Traceback" not in error
-        code, _, error = await _audit(cluster.broker.url("alice"))
+        code, _, error = await audit(cluster.broker.url("alice"))
         assert code != 0
         assert "operator" in error

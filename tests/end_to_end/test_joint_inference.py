@@ -60,7 +60,7 @@ EASY, HARD, BAD = 0.0, 1.0, 13.0
 _CLOUD = {"model": {"name": "deep"}, "scriptBootFile": "cloud.py"}
 
 
-def _service(**spec: Any) -> dict[str, Any]:
+def line_service(**spec: Any) -> dict[str, Any]:
     return {
         "kind": "JointInferenceService",
         "metadata": {"name": "line"},
@@ -122,7 +122,7 @@ class Device:
 
 
 @asynccontextmanager
-async def _device(cluster: LocalCluster) -> AsyncIterator[Device]:
+async def device_of(cluster: LocalCluster) -> AsyncIterator[Device]:
     node = cluster.nodes["edge-1"]
     port = node.broker.mqtt_port if node.broker is not None else int(node.external_broker.rpartition(":")[2])
     async with aiomqtt.Client("127.0.0.1", port) as client:
@@ -144,16 +144,16 @@ async def _served(tmp_path: Path, **more: Any) -> AsyncIterator[tuple[LocalClust
     async with (
         LocalCluster(tmp_path / "cluster", ["edge-1"], code=(code,), relayed=("edge-1",), **more) as cluster,
         AsyncClient(cluster.server, timeout=HANGS) as client,
-        _device(cluster) as device,
+        device_of(cluster) as device,
     ):
         for name in ("shallow", "deep"):
             await client.models.create({"kind": "Model", "metadata": {"name": name}})
-        await client.resources("services").create(_service())
-        await _until_joint(device)
+        await client.resources("services").create(line_service())
+        await until_joint(device)
         yield cluster, client, device
 
 
-async def _until_joint(device: Device) -> None:
+async def until_joint(device: Device) -> None:
     """Wait until the cloud answers a hard sample."""
     async with asyncio.timeout(HANGS):
         while (await device.answered(HARD)).get("by") != "cloud":
@@ -251,13 +251,13 @@ async def test_without_the_cloud_the_edge_goes_on_and_finds_back(tmp_path: Path)
             assert (answer["by"], answer["degraded"], answer["result"]) == ("edge", True, 0)
         assert (await device.of(EASY))["degraded"] is False
         relay.restore()
-        await _until_joint(device)
+        await until_joint(device)
 
 
 @pytest.mark.long
 async def test_the_cloud_killed_under_load_leaves_nobody_without_an_answer(tmp_path: Path) -> None:
     async with _served(tmp_path) as (cluster, client, device):
-        await client.resources("services").update(_service(cloudWorker=_CLOUD | {"replicas": 2}))
+        await client.resources("services").update(line_service(cloudWorker=_CLOUD | {"replicas": 2}))
         answers: list[str] = []
         going = True
         progress = asyncio.Event()
@@ -280,7 +280,7 @@ async def test_the_cloud_killed_under_load_leaves_nobody_without_an_answer(tmp_p
         await reached(lambda: len(answers) >= before + 400)
         degraded = answers[before:].count("edge")
         await cluster.start_agent("cloud")
-        await _until_joint(device)
+        await until_joint(device)
         going = False
         await asyncio.gather(*loads)
     assert degraded > 300
@@ -290,7 +290,7 @@ async def test_a_rule_and_weights_change_while_it_serves(tmp_path: Path) -> None
     async with _served(tmp_path) as (cluster, client, device):
         services = client.resources("services")
         lower = {"name": "threshold", "parameters": [{"key": "value", "value": 0.3}]}
-        await services.update(_service(hardSampleRule=lower))
+        await services.update(line_service(hardSampleRule=lower))
         async with asyncio.timeout(HANGS):
             while (await device.of(HARD))["by"] != "edge":
                 pass
@@ -324,7 +324,7 @@ async def test_a_rule_and_weights_change_while_it_serves(tmp_path: Path) -> None
 
 async def test_a_bound_incremental_job_gets_each_hard_sample_once(tmp_path: Path) -> None:
     async with _served(tmp_path) as (_, client, device):
-        await client.resources("services").update(_service(hardSamplesTo="learn"))
+        await client.resources("services").update(line_service(hardSamplesTo="learn"))
         async with client.bus.subscribe(HARD_SAMPLE.filter(job="learn", edge="edge-1")) as samples:
             async with asyncio.timeout(HANGS):
                 first = asyncio.create_task(anext(samples))
@@ -354,6 +354,6 @@ async def test_stopped_nobody_answers_and_started_again_they_do(tmp_path: Path) 
                 pass
         assert answer["error"]["code"] == "unknown-service"
         await services.start("line")
-        await _until_joint(device)
+        await until_joint(device)
         await services.delete("line")
         assert await services.list() == []

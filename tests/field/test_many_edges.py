@@ -143,6 +143,14 @@ def test_a_patience_that_is_none_is_refused(typed: Callable[..., Any], factor: s
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("replicas", ["0", "2", "7", "all"])
+def test_a_number_of_replicas_that_is_none_is_refused(typed: Callable[..., Any], replicas: str) -> None:
+    ran = typed("coordinator", "--nats", "nats://127.0.0.1:1", "--replicas", replicas)
+    assert (ran.code, ran.error) == (
+        2, f"invalid value for --replicas: expected 1, 3 or 5, got {replicas}. Try 'heliograph coordinator --help'."
+    )  # fmt: skip
+
+
 async def test_a_client_that_follows_a_run_waits_for_the_next_leader(broker: Callable[..., Awaitable[Broker]]) -> None:
     server = await broker()
     async with connect(server.url("coordinator")) as leader:

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -22,7 +22,7 @@ from heliograph.local.nats_server import Broker, User
 from tests.bus.meeting import blob
 from tests.patience import HANGS
 
-COORDINATOR = "coordinator"
+COORDINATOR: Final = "coordinator"
 LOGS = "LOGS"
 
 

@@ -255,8 +255,8 @@ class Inventory:
         self._indexed[name] = await self._world.in_thread(stamp_of, path)
         try:
             found: DatasetIndex = await self._world.in_thread(
-                _indexed, name, path, spec.format, spec.header, roots, self._progress_of(name, path, stop), spec.label,
-                self._tells_labels, self._known, stop.is_set,
+                index_file, name, path, spec.format, spec.header, roots, self._progress_of(name, path, stop),
+                spec.label, self._tells_labels, self._known, stop.is_set,
             )  # fmt: skip
         except Interrupted:
             return
@@ -300,7 +300,7 @@ class Inventory:
             self._changed()
 
 
-def _indexed(*how: Any) -> DatasetIndex:
+def index_file(*how: Any) -> DatasetIndex:
     """Return the index of a file. The readers of all forms of files are loaded for the first one, in its thread."""
     from heliograph.edge_agent.datasets.indexing import index
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
-from heliograph.bus.contract.payloads import Desired, WorkerTask
 from heliograph.bus.contract.scopes import DEFAULT_PROJECT
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import Desired, WorkerTask
 
 
 class ServedProjects:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from heliograph.bus.contract.launch_permissions import Launch
-from heliograph.bus.contract.payloads import WorkerTask
 from heliograph.bus.nats.worker_issuer import WorkerIssuer
 from heliograph.core.identity.nkeys import KeyPair
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import WorkerTask
 
 LIFETIME = 900
 """Seconds for which a login is good, at most: whoever has stolen it uses it no longer. The broker ends a connection

@@ -215,7 +215,7 @@ REQUESTS: tuple[Example, ...] = (
     _watched("edges", "Edge"),
     _example("edges/get", _named("edge-1"), _ok({"kind": "Edge", "metadata": {"name": "edge-1"}})),
     _example("edges/delete", _named("edge-1"), _error(code="online", field="name", got="edge-1")),
-    _example("edges/revoke", _named("edge-1"), _error(code="not-enrolled", field="name", got="edge-1")),
+    _example("edges/revoke", _named("edge-9"), _error(code="not-found", field="name", got="edge-9")),
     _example("invitations/create", {"kind": "Invitation", "metadata": {"name": "edge-7"}, "spec": {"key": _KEY}},
              _ok({"kind": "Invitation", "spec": {"seconds": 900, "nodes": 1}})),
     _example("invitations/list", {}, _ok([{"kind": "Invitation"}])),

@@ -11,7 +11,11 @@ from heliograph.bus.nats import mqtt_streams
 from heliograph.bus.nats.connection import NatsConnection, NoRoom
 from heliograph.bus.nats.room import SHRINKS, bound, has_room
 from heliograph.bus.nats.stream_making import ensure_stream, set_replicas
+from heliograph.core.errors import NobodyAnswers
 from heliograph.core.world import World
+
+ENABLED_WITHIN = 5.0
+"""Seconds in which JetStream answers an account that a login has just come to."""
 
 
 async def prepare_streams(connection: NatsConnection, world: World) -> None:
@@ -20,6 +24,7 @@ async def prepare_streams(connection: NatsConnection, world: World) -> None:
     Raise NoRoom where a stream is missing and the disk has no room for it, TooFewServers where the cluster is too small
     for the replicas.
     """
+    await _until_answered(connection, world)
     streams = registry.declared().streams()
     present = {stream.name: found for stream in streams if (found := await _present(connection, stream)) is not None}
     # those that reserve nothing come first: with its last stream the broker deletes a directory, a little later, which
@@ -40,6 +45,19 @@ async def prepare_streams(connection: NatsConnection, world: World) -> None:
     if left := await set_replicas(connection):
         world.say(f"warning: one server alone keeps {', '.join(left)}, since nats-server cannot replicate what was "
                   "made without replicas. Delete it by 'nats stream rm', and start the coordinator again.")  # fmt: skip
+
+
+async def _until_answered(connection: NatsConnection, world: World) -> None:
+    """Wait until JetStream answers: nats-server may let an account's first login in before it has enabled it there."""
+    until = world.monotonic() + ENABLED_WITHIN
+    while True:
+        try:
+            await connection.ask("$JS.API.INFO")
+            return
+        except NobodyAnswers:
+            if world.monotonic() >= until:
+                raise
+            await world.sleep(0.05)
 
 
 async def _ensure(

@@ -30,7 +30,7 @@ from heliograph.core.world import World
 from heliograph.edge_agent.agent import Agent
 from heliograph.edge_agent.agent_config import AgentConfig
 from heliograph.edge_agent.dataset_contents import DatasetContents
-from heliograph.edge_agent.datasets import index
+from heliograph.edge_agent.inventory import index_file
 from heliograph.simulations.check.compare import TimedMessage
 from heliograph.simulations.check.findings import ReplayRun, compare_messages, nothing_to_feed, recorded_of
 from heliograph.simulations.check.loaded_trace import LoadedTrace, RecordedMessage
@@ -193,7 +193,7 @@ class _PlayedNode:
             return True
         if function is check_file and args[0].parent.name == "staged" and not args[0].stat().st_size:
             return None
-        if function is not index:
+        if function is not index_file:
             return await asyncio.get_running_loop().run_in_executor(None, function, *args)
         found = self._pending.node.dataset(args[0], self._loop.time())
         if found is None:  # its index was still unfinished at the end of the recording

@@ -283,8 +283,8 @@ async def test_the_node_accepts_only_events_of_its_own_workers(tmp_path: Path, r
         broker = cluster.nodes["edge-1"].broker
         assert broker is not None
         async with client.bus.subscribe(topics.LOG.filter(component="agent")) as logs:
-            # this process has the node's worker login, but not the launch's secret
-            async with connect(broker.url("worker", "mqtt")) as node:
+            # this process has a login that may publish as any worker, but not the launch's secret
+            async with connect(broker.url("agent", "mqtt")) as node:
                 await node.link.wait_up(HANGS)
                 from heliograph.bus.contract.event import Event, encode
 

@@ -1,5 +1,5 @@
 """Cgroups of workers. The kernel's part runs where this process alone has a delegated cgroup:
-``systemd-run --pty -p Delegate=yes python -m pytest -n 0 …``, or with ``--user``."""
+``systemd-run --pty -p Delegate=yes python -m pytest -n 0 …``, also with ``-p User=``."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def register(main: typer.Typer) -> None:
     app.command(
         help="Write the settings of mosquitto's dynamic security, with logins for its administrator and the agent;"
         " print the lines for mosquitto.conf.",
-        epilog=examples("heliograph device setup /etc/mosquitto/devices >> /etc/mosquitto/conf.d/devices.conf"),
+        epilog=examples("heliograph device setup /etc/mosquitto/devices"),
     )(setup)  # fmt: skip
     main.add_typer(app, name="device")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from heliograph.bus.contract.resources.joint_inference_service import HardSampleRule
 from heliograph.bus.contract.resources.pair_plan import UNTUNED
 
 
@@ -98,7 +99,13 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         Rule("!has(self.workerSpec.dataset)", "expected data sets as samples, public or heldOutSamples"),
         Rule("self.edge.model.name != self.cloud.model.name", "expected two models that differ"),
         Rule("!has(self.service) || has(self.service.cloudWorker)", "expected a cloudWorker in service"),
-        Rule("!has(self.service) || !has(self.service.hardSampleRule)", "expected the rule as tuning.rule"),
+        Rule(
+            "!has(self.service) || !has(self.service.hardSampleRule) || "
+            f"(self.service.hardSampleRule.name == '{HardSampleRule().name}' && "
+            f"self.service.hardSampleRule.temperature == {HardSampleRule().temperature} && "
+            "(!has(self.service.hardSampleRule.parameters) || size(self.service.hardSampleRule.parameters) == 0))",
+            "expected the rule as tuning.rule",
+        ),
     ),
 }  # fmt: skip
 """By the name of the model; a subclass has those of its bases, too."""

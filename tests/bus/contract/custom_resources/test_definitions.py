@@ -15,6 +15,7 @@ from heliograph.bus.contract.custom_resources.rules import RULES
 from heliograph.bus.contract.registry import BUILT_IN, parse_resource
 from heliograph.bus.contract.resources import dump
 from heliograph.core.errors import Refused
+from tests.bus.contract.custom_resources.rule_cases import CASES, document, message
 from tests.bus.contract.custom_resources.schema_validator import findings
 from tests.bus.contract.custom_resources.structural_rules import broken_rules
 from tests.bus.contract.custom_resources.written_documents import written_documents
@@ -124,3 +125,20 @@ def test_what_a_schema_refuses_the_coordinator_refuses_too() -> None:
         assert list(findings(schema, tree)), field
         with pytest.raises(Refused):
             parse_resource(tree)
+
+
+def test_each_rule_has_a_case() -> None:
+    cases = {(model, number) for model, number, *_ in CASES}
+    assert cases == {(model, number) for model, rules in RULES.items() for number in range(len(rules))}
+
+
+@pytest.mark.parametrize(("model", "number", "kind", "spec", "change"), CASES, ids=lambda each: str(each)[:20])
+def test_the_coordinator_has_each_rule(
+    model: str, number: int, kind: str, spec: dict[str, Any], change: dict[str, Any]
+) -> None:
+    assert message(model, number).startswith("expected ")
+    for found in (document(kind, spec), document(kind, spec, change)):
+        assert list(findings(schema_of(kind), found)) == [], "no schema says it"
+    parse_resource(document(kind, spec))
+    with pytest.raises(Refused):
+        parse_resource(document(kind, spec, change))

@@ -11,7 +11,7 @@ from typing import Any
 from heliograph.core.tree_file import parse
 
 ROOT = Path(__file__).parents[4]
-_BLOCK = re.compile(r"(?:^ {4,}.*\n|^\n)+", re.MULTILINE)
+_BLOCK = re.compile(r"^```yaml\n(.*?)^```|((?:^ {4,}[^\n]*\n|^\n)+)", re.MULTILINE | re.DOTALL)
 
 
 def written_documents() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -20,8 +20,8 @@ def written_documents() -> Iterator[tuple[str, dict[str, Any]]]:
         for tree, _ in parse(path.read_text(), path.name):
             yield str(path.relative_to(ROOT)), tree
     for page in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]):
-        for block in _BLOCK.findall(page.read_text()):
-            text = textwrap.dedent(block)
+        for fenced, indented in _BLOCK.findall(page.read_text()):
+            text = textwrap.dedent(fenced or indented)
             if not re.search(r"^kind: ", text, re.MULTILINE):
                 continue
             for part in re.split(r"^---.*$", text, flags=re.MULTILINE):

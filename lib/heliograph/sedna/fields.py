@@ -100,17 +100,25 @@ class Fields:
         """Report these fields, as far as they are there, as dropped."""
         for name in names:
             if self.take(name) is not None:
-                self._note("dropped", name, why)
+                self.note_dropped(self.at(name), why)
 
     def changed(self, name: str, why: str) -> None:
-        self._note("changed", name, why)
+        self.note_changed(self.at(name), why)
+
+    def is_taken(self, name: str) -> bool:
+        return name in self._taken
+
+    def note_dropped(self, path: str, why: str) -> None:
+        """Report as dropped what a part at that path of the document says."""
+        self.findings.append(Finding("dropped", f"{self.document} {path}", why))
+
+    def note_changed(self, path: str, why: str) -> None:
+        """Report as changed what a part at that path of the document says; without a path the document itself."""
+        self.findings.append(Finding("changed", f"{self.document} {path}".rstrip(), why))
 
     def drop_rest(self, why: str = NO_COUNTERPART) -> None:
         """Report all that was not taken."""
         self.drop(why, *(name for name in self.tree if name not in self._taken))
-
-    def _note(self, what: Literal["dropped", "changed"], name: str, why: str) -> None:
-        self.findings.append(Finding(what, f"{self.document} {self.at(name)}", why))
 
 
 def as_label(text: str) -> str:

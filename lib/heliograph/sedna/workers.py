@@ -22,7 +22,8 @@ class Worker:
     """What a worker of Sedna runs.
 
     Attributes:
-        node: the node that the document names; empty for none.
+        node: the node that the document names, at ``node_path``; empty for none.
+        dataset: the data set, where the script's settings name it.
         script, arguments: the script and its arguments; no script where the image has it.
         parameters: by key.
         path: of the part that should name a script.
@@ -30,6 +31,8 @@ class Worker:
 
     path: str
     node: str = ""
+    node_path: str = ""
+    dataset: str = ""
     script: str = ""
     arguments: list[str] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -63,7 +66,7 @@ class Worker:
 
 def worker_of(given: Fields) -> Worker:
     """Return what a worker runs: a ``template``, or ``workerSpec`` as Sedna's first version has it."""
-    found = Worker(given.at("template"), given.text("nodeName"))
+    found = Worker(given.at("template"), given.text("nodeName"), given.at("nodeName"))
     if given.tree.get("workerSpec") is not None:
         found.path = given.at("workerSpec")
         _read_script(given.part("workerSpec"), found)
@@ -81,9 +84,11 @@ def cloud_of(given: Fields, worker: Worker, settings: Settings) -> str:
     """Return the node of a worker in the cloud: ``cloud``, whatever Sedna's node is called, unless a setting names one."""
     node = settings.node(worker.node) if worker.node else ""
     if worker.node and not node and worker.node != CLOUD:
-        given.changed("nodeName" if given.tree.get("nodeName") else "template.spec.nodeName",
-                      f"{CLOUD} in place of {worker.node}: so is the cloud's agent called; an edge is named by --set "
-                      f"{NODE}{worker.node}=EDGE")  # fmt: skip
+        given.note_changed(
+            worker.node_path,
+            f"{CLOUD} in place of {worker.node}: so is the cloud's agent called; an edge is named by --set "
+            f"{NODE}{worker.node}=EDGE",
+        )
     return node or CLOUD
 
 
@@ -92,15 +97,18 @@ def _read_script(given: Fields, found: Worker) -> None:
     for name in ("frameworkType", "frameworkVersion"):
         if (value := given.take(name)) is not None:
             found.framework[name] = str(value)
+    found.dataset = given.reference("dataset")
     for parameter in given.parts("parameters"):
         found.parameters[parameter.text("key")] = typed(parameter.take("value"))
         parameter.drop_rest()
+    given.drop_rest()
 
 
 def _read_template(given: Fields, found: Worker) -> None:
     pod = given.part("spec")
     given.drop_rest("a worker has no metadata of its own")
-    found.node = found.node or pod.text("nodeName")
+    if (node := pod.text("nodeName")) and not found.node:
+        found.node, found.node_path = node, pod.at("nodeName")
     pod.drop("edges are named, or offer the data set: give nodeName, or --set nodeName.NODE=EDGE", "nodeSelector",
              "affinity")  # fmt: skip
     pod.drop(_SECRET, "imagePullSecrets", "serviceAccountName")

@@ -1,4 +1,4 @@
-"""What an API server finds in a document by its kind's schema: a validator of the words that structural schemas have."""
+"""What an API server finds in a document by its kind's schema: the words that structural schemas have."""
 
 from __future__ import annotations
 

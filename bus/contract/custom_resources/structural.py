@@ -90,7 +90,7 @@ class _Translation:
         return found
 
     def _of(self, given: Schema, above: tuple[str, ...]) -> Schema:
-        """Return the schema of a value; a description beside a reference is the field's, and the model's is left out."""
+        """Return the schema of a value. A description beside a reference is the field's, in place of the model's."""
         branches = [each for each in given.get("anyOf", ()) if each.get("type") != "null"]
         if len(branches) > 1:
             found = dict(_ANYTHING)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from heliograph.cli.usage import examples
+from heliograph.cli.usage import examples, misused
 
 
 def register(app: typer.Typer) -> None:
@@ -34,15 +34,17 @@ def convert(
 
     from heliograph.cli.printing.documents import as_yaml
     from heliograph.cli.printing.output import printable
+    from heliograph.core.errors import Refused
     from heliograph.core.tree_file import read_text
     from heliograph.sedna.conversion import convert as converted
+    from heliograph.sedna.settings import Settings
 
-    found = converted(read_text(file), "stdin" if file == "-" else file, setting or ())
+    try:
+        settings = Settings(setting or ())
+    except Refused as error:
+        raise misused("--set", expected=error.expected, got=error.got) from None
+    found = converted(read_text(file), "stdin" if file == "-" else file, settings)
     for each in found.findings:
         print(printable(str(each)), file=sys.stderr)
-    if output == "json":
-        text = json.dumps(found.documents, indent=2) + "\n"
-    else:
-        text = as_yaml(found.documents)
-    sys.stdout.write(text)
+    sys.stdout.write(json.dumps(found.documents, indent=2) + "\n" if output == "json" else as_yaml(found.documents))
     sys.stdout.flush()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import yaml
 
 from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources.base import API_VERSION
@@ -41,26 +39,25 @@ class Conversion:
     findings: list[Finding] = field(default_factory=list)
 
 
-def convert(text: str, name: str, settings: Iterable[str] = ()) -> Conversion:
+def convert(text: str, name: str, settings: Settings) -> Conversion:
     """Return the documents of a file of Sedna's as ours.
 
     Args:
         name: of the file, for errors.
-        settings: ``NAME=VALUE`` for what the documents do not say; see ``settings.NAMES``.
+        settings: what the documents do not say.
 
     Raises:
         Refused: naming file, line and field: another kind, or a document that lacks what ours needs.
     """
-    chosen = Settings(settings)
     found = Conversion()
     for tree, node in parse(text, name):
         try:
-            _convert(as_written(tree, node), chosen, found)
+            _convert(as_written(tree, node), settings, found)
         except Refused as error:
             raise refusal_at_line(error, name, node) from None
     if not found.documents:
         raise Refused("empty", topic=name, expected=f"a document of {SEDNA}", got="an empty file")
-    chosen.check_all_used()
+    settings.check_all_used()
     return found
 
 
@@ -74,7 +71,8 @@ def _convert(tree: Any, settings: Settings, found: Conversion) -> None:
         raise Refused("unknown-kind", field="kind", expected=" or ".join(KINDS), got=kind,
                       hint="Heliograph has no counterpart; take this document out of the file.")  # fmt: skip
     given = Fields(tree, "", f"{kind}/{_name_in(tree)}", found.findings)
-    given.take("apiVersion"), given.take("kind")
+    for name in ("apiVersion", "kind"):
+        given.take(name)
     metadata = _metadata(given.part("metadata"))
     spec = given.part("spec")
     given.drop(_OF_KUBERNETES, "status")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_label, join_labels
+from heliograph.sedna.values import typed
 
 NO_COUNTERPART = "has no counterpart"
 
@@ -61,13 +62,20 @@ class Fields:
             raise Refused("invalid", field=self.at(name), expected="text", got=value, hint="Quote it.")
         return value
 
-    def number(self, name: str) -> float | None:
+    def number(self, name: str) -> int | float | None:
         """Return a field's number, also where it is quoted. Raise Refused for anything else."""
+        given = self.take(name)
+        value = typed(given)
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            return value
+        raise Refused("invalid", field=self.at(name), expected="a number", got=given)
+
+    def words(self, name: str) -> list[str]:
+        """Return a list of words; an empty one where it is missing. Raise Refused for anything else."""
         value = self.take(name)
-        try:
-            return None if value is None else float(value)
-        except (TypeError, ValueError):
-            raise Refused("invalid", field=self.at(name), expected="a number", got=value) from None
+        if not isinstance(value, list | None) or any(isinstance(each, list | dict) for each in value or ()):
+            raise Refused("invalid", field=self.at(name), expected="a list of words", got=value)
+        return [str(each) for each in value or ()]
 
     def part(self, name: str) -> Fields:
         """Return a mapping below; an empty one where it is missing. Raise Refused for another type."""
@@ -94,7 +102,10 @@ class Fields:
 
     def reference(self, name: str) -> str:
         """Return the name in a reference to another document; empty where there is none."""
-        return self.part(name).label("name")
+        part = self.part(name)
+        found = part.label("name")
+        part.drop_rest()
+        return found
 
     def drop(self, why: str, *names: str) -> None:
         """Report these fields, as far as they are there, as dropped."""

@@ -1,4 +1,4 @@
-"""Sedna's IncrementalLearningJob as our job of that kind, the service whose hard samples it learns, and their labels."""
+"""Sedna's IncrementalLearningJob as our job of that kind, the service whose hard samples it learns, and its labels."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ def incremental_learning_job(spec: Fields, name: str, settings: Settings) -> lis
     if not model:
         raise Refused("invalid", field=spec.at("deploySpec.model.name"), expected="the name of a model", got="nothing")
     if first and first != model:
-        spec.drop(f"one model learns on: upload its weights as the first version of it, 'heliograph models upload {model} "
-                  "FILE'", "initialModel")  # fmt: skip
-    job: dict[str, Any] = {"models": [_learned(spec, model, settings)]}
-    _held_out(spec.part("dataset"), job)
+        spec.drop("one model learns on: upload its weights as the first version of it, 'heliograph models upload "
+                  f"{model} FILE'", "initialModel")  # fmt: skip
+    data = spec.part("dataset")
+    job: dict[str, Any] = {"models": [_learned(spec, model, data.label("name"), settings)]}
+    _held_out(data, job)
     if trigger := train_trigger(spec.part("trainSpec").part("trigger")):
         job["train"] = trigger
     if rule := gate(deploy.part("trigger")):
@@ -45,12 +46,11 @@ def incremental_learning_job(spec: Fields, name: str, settings: Settings) -> lis
     return found
 
 
-def _learned(spec: Fields, model: str, settings: Settings) -> dict[str, Any]:
+def _learned(spec: Fields, model: str, dataset: str, settings: Settings) -> dict[str, Any]:
     given = spec.part("trainSpec")
     given.take("trigger")
     worker = worker_of(given)
     node = cloud_of(given, worker, settings)
-    dataset = spec.reference("dataset")
     found = {
         "model": {"name": model},
         **({"nodeName": node} if node != CLOUD else {}),
@@ -64,7 +64,6 @@ def _learned(spec: Fields, model: str, settings: Settings) -> dict[str, Any]:
 
 
 def _held_out(given: Fields, job: dict[str, Any]) -> None:
-    given.take("name")
     share = given.number("trainProb")
     if share is not None:
         per_cent = round((1 - share) * 100)

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from heliograph.core.errors import Refused
 from heliograph.core.names import require_label
 
-TRAIN_SCRIPT, EDGE_SCRIPT, CLOUD_SCRIPT = "trainScriptBootFile", "edgeWorker.scriptBootFile", "cloudWorker.scriptBootFile"
+TRAIN_SCRIPT = "trainScriptBootFile"
+EDGE_SCRIPT, CLOUD_SCRIPT = "edgeWorker.scriptBootFile", "cloudWorker.scriptBootFile"
 ROUNDS, CLASSES, NODE = "rounds", "classes", "nodeName."
 NAMES = {
     TRAIN_SCRIPT: "the training workers' script",
@@ -28,9 +29,10 @@ class Settings:
         self._used: set[str] = set()
         for text in given:
             name, equals, value = text.partition("=")
-            known = name in NAMES and not name.endswith(".NODE") or (name.startswith(NODE) and name != NODE)
+            known = name in NAMES or (name.startswith(NODE) and name != NODE)
             if not (known and equals and value):
-                raise Refused("invalid", field="--set", expected=f"NAME=VALUE with NAME of {', '.join(NAMES)}", got=text)
+                expected = f"NAME=VALUE with NAME of {', '.join(NAMES)}"
+                raise Refused("invalid", field="--set", expected=expected, got=text)
             if name.startswith(NODE):
                 require_label(value, f"--set {name}")
             self._values[name] = value

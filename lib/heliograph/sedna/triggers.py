@@ -23,8 +23,8 @@ def train_trigger(given: Fields) -> dict[str, Any]:
     if start is not None and (start, end) != _WHOLE_DAY:
         hour, minute = start
         found["cron"] = f"{minute} {hour % 24} * * *"
-        timer.changed("start", f"{found['cron']!r} is a time of UTC, not of the node; from it on the condition holds until "
-                      "the next round begins")  # fmt: skip
+        timer.changed("start", f"{found['cron']!r} is a time of UTC, not of the node; from it on the condition holds "
+                      "until the next round begins")  # fmt: skip
         timer.drop("a schedule has no end", "end")
     timer.drop_rest()
     condition = given.part("condition")
@@ -48,22 +48,23 @@ def gate(given: Fields) -> dict[str, Any]:
     threshold = condition.number("threshold")
     if metric.endswith("_delta") and operator in _GREATER and threshold is not None and 0 <= threshold < 1:
         found["margin"] = threshold
-        condition.changed("metric", f"gate.margin in place of {metric}: the gate measures the gain in accuracy on samples "
-                          "that no training has seen, and asks for more than chance")  # fmt: skip
+        condition.changed("metric", f"gate.margin in place of {metric}: the gate measures the gain in accuracy on "
+                          "samples that no training has seen, and asks for more than chance")  # fmt: skip
     elif condition.tree:
         condition.drop("a gate asks for a gain (NAME_delta) from 0 to 1, with > or >=; gate.floor bounds the recall of "
                        "each class", *condition.tree)  # fmt: skip
     condition.drop_rest()
-    given.drop("a candidate is deployed when it has passed; 'deploy' may name a schedule", "timer", "checkPeriodSeconds")
+    why = "a candidate is deployed when it has passed; 'deploy' may name a schedule"
+    given.drop(why, "timer", "checkPeriodSeconds")
     given.drop_rest()
     return found
 
 
 def _time(timer: Fields, name: str) -> tuple[int, int] | None:
-    text = timer.text(name)
-    if not text:
+    value = timer.take(name)
+    if value is None:
         return None
-    found = time_of_day(text)
+    found = time_of_day(value)
     if found is None:
-        raise Refused("invalid", field=timer.at(name), expected="a time such as 02:30", got=text)
+        raise Refused("invalid", field=timer.at(name), expected="a time such as 02:30", got=value)
     return found

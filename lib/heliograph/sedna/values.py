@@ -16,7 +16,7 @@ _TIME = re.compile(r"([0-9]{1,2}):([0-5][0-9])(:[0-5][0-9])?")
 
 
 def typed(value: Any) -> Any:
-    """Return the value that a parameter's text stands for: ``"0.01"`` is a number, ``"007"`` and ``"24:00"`` are text."""
+    """Return the value that a parameter's text stands for: ``"0.01"`` is a number, ``"007"`` is text."""
     if not isinstance(value, str):
         return value
     text = value.strip()
@@ -39,16 +39,21 @@ def memory(value: Any) -> str | None:
     return text
 
 
-def time_of_day(text: str) -> tuple[int, int] | None:
-    """Return hour and minute of ``02:30``; ``24:00`` is the end of the day. None for text that is no time."""
-    found = _TIME.fullmatch(text)
+def time_of_day(value: Any) -> tuple[int, int] | None:
+    """Return hour and minute of ``02:30``; ``24:00`` is the end of the day. None for what is no time.
+
+    A number is what a tool with YAML 1.1 has made of an unquoted time: minutes.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return divmod(value, 60) if 0 <= value <= 24 * 60 else None
+    found = _TIME.fullmatch(value) if isinstance(value, str) else None
     if found is None or (int(found[1]), int(found[2])) > (24, 0):
         return None
     return int(found[1]), int(found[2])
 
 
 def as_written(tree: Any, node: yaml.Node) -> Any:
-    """Return a document's values with text for each that YAML 1.1 reads as a number to the base 60, such as ``24:00``."""
+    """Return a document's values, with text where YAML 1.1 reads a number to the base 60, such as ``24:00``."""
     if isinstance(tree, Mapping) and isinstance(node, yaml.MappingNode):
         below = {key.value: value for key, value in node.value if isinstance(key, yaml.ScalarNode)}
         return {key: as_written(value, below[key]) if key in below else value for key, value in tree.items()}

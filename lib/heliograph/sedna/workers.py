@@ -81,7 +81,7 @@ def edge_of(given: Fields, worker: Worker, settings: Settings) -> str:
 
 
 def cloud_of(given: Fields, worker: Worker, settings: Settings) -> str:
-    """Return the node of a worker in the cloud: ``cloud``, whatever Sedna's node is called, unless a setting names one."""
+    """Return the node of a worker in the cloud: ``cloud``, whatever Sedna calls it, unless a setting names one."""
     node = settings.node(worker.node) if worker.node else ""
     if worker.node and not node and worker.node != CLOUD:
         given.note_changed(
@@ -124,7 +124,7 @@ def _read_template(given: Fields, found: Worker) -> None:
 
 def _read_container(given: Fields, found: Worker) -> None:
     given.drop(_IMAGE, "image")
-    words = [str(word) for name in ("command", "args") for word in given.take(name) or ()]
+    words = [*given.words("command"), *given.words("args")]
     scripts = [number for number, word in enumerate(words) if word.endswith(".py")]
     if scripts:
         found.script, found.arguments = words[scripts[0]].lstrip("/"), words[scripts[0] + 1 :]
@@ -152,16 +152,18 @@ def _read_variable(given: Fields, found: Worker) -> None:
 
 
 def _read_resources(given: Fields, found: Worker) -> None:
-    wanted, most = given.part("requests"), given.part("limits")
-    for part in (wanted, most):
-        if (amount := part.take("memory")) is not None and "memory" not in found.resources:
-            if (text := memory(amount)) is not None:
+    for name in ("requests", "limits"):
+        part = given.part(name)
+        if (amount := part.take("memory")) is not None:
+            if "memory" in found.resources:
+                part.drop("a worker reserves what it requests; the site policy bounds what it takes", "memory")
+            elif (text := memory(amount)) is not None:
                 found.resources["memory"] = text
             else:
                 part.drop("memory is bytes as 512Mi, 4Gi or 2G", "memory")
-        for name in ("nvidia.com/gpu", "amd.com/gpu"):
-            if (count := part.take(name)) is not None:
-                found.resources["gpus"] = int(count)
+        for gpu in ("nvidia.com/gpu", "amd.com/gpu"):
+            if (count := part.number(gpu)) is not None:
+                found.resources["gpus"] = count
         part.drop("a worker reserves memory and GPUs; the site policy bounds processors (cpu-percent)", "cpu")
         part.drop_rest()
     given.drop_rest()

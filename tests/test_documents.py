@@ -18,7 +18,7 @@ from heliograph.workers.algorithms import GROUP
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "examples" / "README.md"])
-FOLDERS = "benchmarks|bus|coordinator|docs|edge_agent|examples|lib|simulations|tests|workers"
+FOLDERS = "benchmarks|bus|coordinator|deploy|docs|edge_agent|examples|lib|simulations|tests|workers"
 GROUPS = {ENTRY_POINTS, GROUP}
 """Names of entry-point groups, which look like modules."""
 LINK = re.compile(r"\]\(([^)#:]+)\)")

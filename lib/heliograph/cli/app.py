@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from heliograph.cli import process_options, serve, topics, usage
+from heliograph.cli import convert, crds, process_options, serve, topics, usage
 from heliograph.cli.audit import audit
 from heliograph.cli.catalog import algorithms, datasets, gate, gc, model_commands, model_rollout, models
 from heliograph.cli.doctor import command as doctor
@@ -27,7 +27,7 @@ from heliograph.cli.trace import trace
 app = typer.Typer(name="heliograph", pretty_exceptions_enable=False, rich_markup_mode=None)
 _COMMANDS = (
     clusters, init, run_command, simulate, get, describe, verbs, events, worker, jobs, incremental_jobs, pair_jobs,
-    join, datasets, models, model_commands, model_rollout, algorithms, label, studio, gate, gc, topics,
+    join, datasets, models, model_commands, model_rollout, algorithms, label, studio, gate, gc, topics, crds, convert,
     trace, audit, doctor, edge_commands, user_commands, enroll_command, device_commands, completion,
     help_command,
 )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Custom resource definitions: the kinds as Kubernetes declares them, generated from the models."""

@@ -8,7 +8,8 @@ from heliograph.core.errors import Refused
 from heliograph.core.names import CLOUD
 from heliograph.sedna.fields import Fields
 from heliograph.sedna.settings import NODE, ROUNDS, TRAIN_SCRIPT, Settings
-from heliograph.sedna.workers import cloud_of, edge_of, worker_of
+from heliograph.sedna.values import typed
+from heliograph.sedna.workers import cloud_of, edge_of, note_unused, worker_of
 
 _ROUNDS = "exit_round"
 _QUORUM = "participants_count"
@@ -42,19 +43,17 @@ def _aggregation(given: Fields, settings: Settings) -> dict[str, Any]:
         aggregation["nodeName"] = node
     found: dict[str, Any] = {"aggregationWorker": aggregation}
     lowered = {key.lower(): key for key in worker.parameters}
-    rounds = settings.get(ROUNDS) or worker.parameters.pop(lowered.get(_ROUNDS, ""), None)
+    rounds = typed(settings.get(ROUNDS)) or worker.parameters.pop(lowered.get(_ROUNDS, ""), None)
     if rounds is not None:
-        found["rounds"] = int(rounds) if str(rounds).isdigit() else rounds
+        found["rounds"] = rounds
     if (quorum := worker.parameters.pop(lowered.get(_QUORUM, ""), None)) is not None:
         found["quorum"] = quorum
     for key in worker.parameters:
         given.note_dropped(worker.path, f"parameter {key}: FedAvg takes none; another algorithm is named as "
                            "aggregationWorker.workerSpec.aggregationAlgorithm, with its own")  # fmt: skip
-    if worker.script:
-        given.note_dropped(worker.path, f"{worker.script}: the cloud's worker aggregates; an algorithm of one's own is "
-                           "a package's entry point")  # fmt: skip
-    if worker.resources:
-        given.note_dropped(worker.path, "resources: aggregation reserves none")
+    note_unused(given, worker, "the cloud's worker aggregates, and reserves nothing; an algorithm of one's own is a "
+                "package's entry point", scriptBootFile=worker.script, scriptDir=worker.directory,
+                dataset=worker.dataset, resources=worker.resources, **worker.framework)  # fmt: skip
     given.drop_rest()
     return found
 
@@ -62,7 +61,9 @@ def _aggregation(given: Fields, settings: Settings) -> dict[str, Any]:
 def _training_worker(given: Fields, number: int, nodes: set[str], settings: Settings) -> dict[str, Any]:
     worker = worker_of(given)
     found: dict[str, Any] = {"name": given.label("name") or f"worker-{number + 1}"}
-    dataset = given.reference("dataset") or worker.dataset
+    named = given.reference("dataset")
+    dataset = named or worker.dataset
+    note_unused(given, worker, "the worker names a data set already", dataset=named and worker.dataset)
     node = edge_of(given, worker, settings)
     if node and node in nodes:
         given.note_changed(worker.node_path, f"left out: another worker names {node}, and one edge sends one update a "

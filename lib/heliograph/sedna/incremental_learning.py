@@ -10,7 +10,7 @@ from heliograph.sedna.fields import Fields
 from heliograph.sedna.joint_inference import edge_part, model_of
 from heliograph.sedna.settings import CLASSES, TRAIN_SCRIPT, Settings
 from heliograph.sedna.triggers import gate, train_trigger
-from heliograph.sedna.workers import cloud_of, worker_of
+from heliograph.sedna.workers import cloud_of, note_unused, worker_of
 
 
 def incremental_learning_job(spec: Fields, name: str, settings: Settings) -> list[tuple[str, str, dict[str, Any]]]:
@@ -51,6 +51,7 @@ def _learned(spec: Fields, model: str, dataset: str, settings: Settings) -> dict
     given.take("trigger")
     worker = worker_of(given)
     node = cloud_of(given, worker, settings)
+    note_unused(given, worker, "the job names the data set", dataset=worker.dataset)
     found = {
         "model": {"name": model},
         **({"nodeName": node} if node != CLOUD else {}),

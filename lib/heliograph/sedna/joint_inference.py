@@ -9,7 +9,7 @@ from heliograph.core.names import CLOUD
 from heliograph.sedna.fields import Fields
 from heliograph.sedna.hard_examples import hard_sample_rule
 from heliograph.sedna.settings import CLOUD_SCRIPT, EDGE_SCRIPT, Settings
-from heliograph.sedna.workers import cloud_of, edge_of, worker_of
+from heliograph.sedna.workers import Worker, cloud_of, edge_of, note_unused, worker_of
 
 
 def joint_inference_service(spec: Fields, name: str, settings: Settings) -> list[tuple[str, str, dict[str, Any]]]:
@@ -22,7 +22,7 @@ def joint_inference_service(spec: Fields, name: str, settings: Settings) -> list
         found["cloudWorker"] = {
             "model": {"name": model_of(given)},
             **({"nodeName": node} if node != CLOUD else {}),
-            **worker.code("script", CLOUD_SCRIPT, settings),
+            **_code(given, worker, CLOUD_SCRIPT, settings),
         }
         given.drop_rest()
     spec.drop_rest()
@@ -38,15 +38,27 @@ def edge_part(given: Fields, settings: Settings, model: str = "") -> dict[str, A
     worker = worker_of(given)
     found: dict[str, Any] = {
         "edgeWorker": {
-            "model": {"name": model or model_of(given)}, **worker.code("script", EDGE_SCRIPT, settings),
+            "model": {"name": model or model_of(given)}, **_code(given, worker, EDGE_SCRIPT, settings),
         }
     }  # fmt: skip
-    if (rule := hard_sample_rule(given.part("hardExampleMining"))) is not None:
+    if (rule := hard_sample_rule(given.part(_mining_of(given)))) is not None:
         found["hardSampleRule"] = rule
     if edge := edge_of(given, worker, settings):
         found["edges"] = {"names": [edge]}
     given.drop_rest()
     return found
+
+
+def _mining_of(given: Fields) -> str:
+    """Return what the rule is called: Sedna's first version has another name for it."""
+    return "hardExampleAlgorithm" if "hardExampleAlgorithm" in given.tree else "hardExampleMining"
+
+
+def _code(given: Fields, worker: Worker, setting: str, settings: Settings) -> dict[str, Any]:
+    version = worker.framework.pop("frameworkVersion", "")
+    note_unused(given, worker, "an inference worker runs with what its node has installed, and needs no samples",
+                frameworkVersion=version, dataset=worker.dataset)  # fmt: skip
+    return worker.code("script", setting, settings)
 
 
 def model_of(given: Fields) -> str:

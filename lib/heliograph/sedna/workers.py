@@ -75,6 +75,13 @@ def worker_of(given: Fields) -> Worker:
     return found
 
 
+def note_unused(given: Fields, worker: Worker, why: str, **values: object) -> None:
+    """Report what a worker's part says, by the fields' names there, and our worker of that kind has no place for."""
+    for name, value in values.items():
+        if value:
+            given.note_dropped(f"{worker.path}.{name}", why)
+
+
 def edge_of(given: Fields, worker: Worker, settings: Settings) -> str:
     """Return the edge that a worker's node is; empty where it names none."""
     return settings.node(worker.node) or as_label(worker.node) if worker.node else ""

@@ -118,7 +118,30 @@ spec:
         "dataset": {"name": "surface-1"}, "trainScriptBootFile": "train.py", "trainScriptDir": "/code",
         "frameworkType": "tensorflow", "frameworkVersion": "1.18", "parameters": [{"key": "batch_size", "value": 32}],
     }  # fmt: skip
-    assert "aggregate.py" in findings(found, "dropped")
+    dropped = findings(found, "dropped")
+    assert "spec.aggregationWorker.workerSpec.scriptBootFile: the cloud's worker aggregates" in dropped
+    assert "spec.aggregationWorker.workerSpec.scriptDir" in dropped
+
+
+def test_a_service_of_the_first_form() -> None:
+    text = """
+apiVersion: sedna.io/v1alpha1
+kind: JointInferenceService
+metadata: {name: helmets}
+spec:
+  edgeWorker:
+    name: edge
+    nodeName: edge0
+    model: {name: small}
+    hardExampleAlgorithm: {name: IBT}
+    workerSpec: {scriptBootFile: small.py, frameworkType: tensorflow, frameworkVersion: "1.18"}
+"""
+    found = convert(text, "old", Settings(()))
+    spec = of_kind(found, "JointInferenceService")["spec"]
+    assert spec["hardSampleRule"]["name"] == "ibt" and spec["edges"] == {"names": ["edge0"]}
+    assert spec["edgeWorker"]["frameworkType"] == "tensorflow"
+    assert "spec.edgeWorker.workerSpec.frameworkVersion" in findings(found, "dropped")
+    assert "spec.edgeWorker.name: has no counterpart" in findings(found, "dropped")
 
 
 def test_a_joint_service_with_both_workers_on_one_node() -> None:

@@ -286,7 +286,7 @@ class Term:
         datasets = _with_datasets(wanted, self._store.all(Dataset))
         projects = {
             each.metadata.uid: each.project
-            for feature in self._features
+            for feature in self._features if feature.kind.of_project
             for each in self._store.all(feature.kind)
             if each.metadata.namespace not in ("", DEFAULT_PROJECT)
         }

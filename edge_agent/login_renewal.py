@@ -51,7 +51,7 @@ class LoginRenewal:
         claims = UserCredentials.read(self._file).claims
         if not claims.expires:
             return
-        due, failed = float(claims.issued_at + (claims.expires - claims.issued_at) // 2), ""
+        due, failed = float(claims.renew_at), ""
         while True:
             if await wait_for(self._doubted, max(0.0, due - self._world.now())):
                 self._doubted.clear()

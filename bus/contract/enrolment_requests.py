@@ -1,4 +1,4 @@
-"""Bodies of the requests by which a node gets its login, keeps it, and loses it. The key that signs proves who asks."""
+"""Bodies of the requests by which nodes and users get a login, keep and lose it. The signing key proves who asks."""
 
 import hashlib
 from typing import Annotated
@@ -17,26 +17,38 @@ Instant = Annotated[int, Field(ge=0, le=1 << 40)]
 """Seconds since 1970."""
 
 
-class Enroll(Named):
-    """A node asks for its login; ``name`` is the invitation's.
+class EnrolmentRequest(Named):
+    """Somebody asks for a login by an invitation.
 
     Attributes:
-        edge: name that the node wants.
-        key: public key that the node has made; the private one never leaves it.
+        key: public key that the asker has made; the private one never leaves its machine.
         at: when it was signed.
-        signature: of ``enrolment_bytes``, by the invitation's key.
+        signature: by the invitation's key.
     """
 
     changes = True
 
-    edge: Label
     key: UserKey
     at: Instant
     signature: Signature
 
 
+class Enroll(EnrolmentRequest):
+    """A node asks for its login; ``name`` is the invitation's, and ``enrolment_bytes`` are signed.
+
+    Attributes:
+        edge: name that the node wants.
+    """
+
+    edge: Label
+
+
+class EnrollUser(EnrolmentRequest):
+    """A user asks for the login of the name by which it was invited; ``user_enrolment_bytes`` are signed."""
+
+
 class Renew(RequestBody):
-    """A node asks for a login that is good for longer.
+    """A node or a user asks for a login that is good for longer.
 
     Attributes:
         token: the login that it has; it may have expired.
@@ -56,40 +68,21 @@ class Revoke(Named):
 
 
 class IssuedLogin(Document):
-    """A login for the key that asked.
-
-    The token names ``trust_tag`` of authorities and keys, so that they hold only where the authority has signed them:
-    who can merely answer requests cannot make a node obey another key.
+    """A login for the key that asked, which names by a tag the two texts beside it (see ``trust_tag``).
 
     Attributes:
+        name: of the edge, or the user.
         token: to be kept with the private key; a secret only together with it.
-        expires, renew_at: seconds since 1970.
-        authorities: certificates in PEM by which the node knows the cloud's brokers; empty without TLS.
-        cloud_keys: public keys in PEM that sign what the cloud wants of the node.
+        expires: seconds since 1970.
+        authorities: certificates in PEM by which its holder knows the cloud's brokers; empty without TLS.
+        cloud_keys: public keys in PEM that sign what the cloud wants of a node; empty for a user.
     """
 
-    edge: Label
+    name: Label
     token: Token
     expires: int
-    renew_at: int
     authorities: str = ""
     cloud_keys: str = ""
-
-
-class EnrollUser(Named):
-    """A user asks for the login of the name by which it was invited.
-
-    Attributes:
-        key: public key that the user has made; the private one never leaves the user's machine.
-        at: when it was signed.
-        signature: of ``user_enrolment_bytes``, by the invitation's key.
-    """
-
-    changes = True
-
-    key: UserKey
-    at: Instant
-    signature: Signature
 
 
 class TokenQuery(RequestBody):
@@ -102,16 +95,6 @@ class TokenQuery(RequestBody):
     changes = True
 
     seconds: Annotated[int, Field(ge=60, le=366 * 86_400)] = 30 * 86_400
-
-
-class IssuedUserLogin(Document):
-    """A login for the key that asked; see ``IssuedLogin``."""
-
-    user: Label
-    token: Token
-    expires: int
-    renew_at: int
-    authorities: str = ""
 
 
 class IssuedToken(Document):
@@ -138,5 +121,5 @@ def enrolment_bytes(invitation: str, edge: str, key: str, at: int) -> bytes:
 
 
 def renewal_bytes(token: str, at: int) -> bytes:
-    """Return what the key of an edge signs to renew its login."""
+    """Return what the key of an edge or a user signs to renew its login."""
     return "\n".join(("heliograph renewal 1", token, str(at))).encode()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from heliograph.bus.contract.accounts import (
     ENROL,
     GUESTS,
     SYSTEM,
-    account_of,
     allowed_of,
     core_exports,
     core_imports,
@@ -37,10 +36,12 @@ from heliograph.bus.contract.accounts import (
     door_template,
     imports_of,
 )
-from heliograph.bus.contract.permissions import NEWCOMER, agent_login
+from heliograph.bus.contract.permissions import NEWCOMER
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
 from heliograph.bus.nats.auth_callout import CalloutKeys
-from heliograph.bus.nats.authority_keys import AuthorityKeys
+from heliograph.bus.nats.authority_keys import FILE, AuthorityKeys
+from heliograph.bus.nats.enrolled_logins import EnrolledLogins
+from heliograph.bus.nats.login import Login, login_of_edge, login_of_user
 from heliograph.bus.nats.worker_issuer import WORKER_ISSUER, WorkerIssuer
 from heliograph.core.errors import Refused
 from heliograph.core.identity.claims import (
@@ -59,27 +60,12 @@ from heliograph.core.names import require_label
 from heliograph.core.private_files import make_private, write_private
 from heliograph.core.world import World
 
-FILE, CALLOUT_KEYS = "authority.json", "callout.json"
+CALLOUT_KEYS = "callout.json"
 _CALLOUT = "callout"
 """Name of the login of whoever decides about clients without a token."""
 _WAYS: Mapping[Role, tuple[ConnectionType, ...]] = {"anonymous": (), "coordinator": ()}
 """Roles that come to DOOR by NATS too: anonymous clients may publish nothing, so that they forge no reply subjects, and
 the coordinator bounds there what MQTT clients make the broker keep."""
-
-
-@dataclass(frozen=True)
-class Login:
-    """Who may log in: a component, a person, a program.
-
-    Attributes:
-        edge: of an agent the edge, of a participant its name.
-        expires: seconds since 1970; 0 for never.
-    """
-
-    name: str
-    role: Role
-    edge: str = ""
-    expires: int = 0
 
 
 class Authority:
@@ -120,9 +106,9 @@ class Authority:
         self._forget(named)
         make_private(self._directory / "logins")
         own = {ENROL: Login(NEWCOMER, "newcomer")}
-        own |= {agent_login(edge): _agent_of(edge) for edge in self._keys.enrolled}
-        own |= {account_of("user", user): Login(user, "user") for user in self._keys.users}
-        own |= {account_of(each.role, each.name, each.edge): each for each in named.values()}
+        for enrolled in (self.edges, self.users):
+            own |= {login.account: login for login in map(enrolled.login, enrolled.holders)}
+        own |= {each.account: each for each in named.values()}
         for name in (CORE, DOOR, GUESTS, SYSTEM, *own):
             self._keys.make(self._keys.accounts, name, self._world)
         for name in (*(f"{CORE}/{role}" for role in CORE_ROLES), *(f"{DOOR}/{role}" for role in DOOR_ROLES)):
@@ -139,25 +125,30 @@ class Authority:
         self._keys.write(self._file)
 
     @property
-    def enrolled(self) -> Mapping[str, str]:
-        """The public key of each edge that has enrolled, by name."""
-        return self._keys.enrolled
+    def edges(self) -> EnrolledLogins:
+        """The edges that have enrolled."""
+        return EnrolledLogins(self._keys.enrolled, login_of_edge, self._keys, self._world)
 
-    def revoked(self, edge: str) -> frozenset[str]:
-        """Return the public keys by which an edge had a login that was taken away."""
-        return frozenset(self._keys.revoked.get(agent_login(edge), ()))
+    @property
+    def users(self) -> EnrolledLogins:
+        """The users that have enrolled."""
+        return EnrolledLogins(self._keys.users, login_of_user, self._keys, self._world)
 
-    def issuer_of(self, edge: str) -> str:
-        """Return the public key that signs for the logins of an edge; empty for one that never had any."""
-        key = self._keys.accounts.get(agent_login(edge))
-        return key.public if key is not None else ""
+    @property
+    def made_users(self) -> list[str]:
+        """The names of users whose login was made here, with its key."""
+        return [name for account, logins in self._keys.logins.items() for name in logins
+                if account == login_of_user(name).account]  # fmt: skip
 
-    def enroll(self, edge: str, key: str) -> str:
-        """Note that the holder of a public key is an edge; return the token of its account, for the server."""
-        self._keys.make(self._keys.accounts, agent_login(edge), self._world)
-        self._keys.enrolled[edge] = key
+    def issues(self, login: str) -> bool:
+        """Return whether a login of that name was made here, with its key, and did not enrol."""
+        return any(login in logins for logins in self._keys.logins.values()) and login not in self._keys.users
+
+    def enroll(self, enrolled: EnrolledLogins, name: str, key: str) -> list[str]:
+        """Let the holder of a public key in; return the tokens of the accounts that change, for the server."""
+        enrolled.note(name, key)
         self._keys.write(self._file)
-        return self._account_token(self._account(agent_login(edge), _agent_of(edge)))
+        return [self._token_of(enrolled.login(name))]
 
     def enroll_here(
         self, files: Mapping[str, Path], expires: int, tags: Iterable[str], reset: Collection[str] = ()
@@ -173,79 +164,44 @@ class Authority:
             Refused: where another node has enrolled by the name of one.
         """
         self._keys = AuthorityKeys.read(self._file, self._world)
+        edges = self.edges
         for edge, file in files.items():
             key = _key_of(file)
-            if key is None or key.public in self.revoked(edge):
+            if key is None or key.public in edges.revoked(edge):
                 key = KeyPair("user", self._world.new_secret())
-            holder = self._keys.enrolled.get(edge, key.public)
-            if holder != key.public:
-                if edge not in reset:
-                    raise Refused("exists", field="edge", expected="a name that no other node has enrolled by",
-                                  got=edge, hint="Start without that edge, and take the other's login away: heliograph"
-                                  f" edge revoke {edge}.")  # fmt: skip
-                self._keys.revoked.setdefault(agent_login(edge), {})[holder] = int(self._world.now())
-            self._keys.make(self._keys.accounts, agent_login(edge), self._world)
-            self._keys.enrolled[edge] = key.public
-            token = self.login_of(edge, expires, *tags)
+            if edges.holders.get(edge, key.public) != key.public and edge not in reset:
+                raise Refused("exists", field="edge", expected="a name that no other node has enrolled by", got=edge,
+                              hint="Start without that edge, and take the other's login away: heliograph edge revoke"
+                              f" {edge}.")  # fmt: skip
+            edges.note(edge, key.public)
+            token = edges.token(edge, expires, *tags)
             UserCredentials(token, decode(token, UserClaims), key).write(file)
         self._keys.write(self._file)  # last: a key that nobody has is not noted
 
-    def login_of(self, edge: str, expires: int, *tags: str) -> str:
-        """Return a token that lets an enrolled edge in until ``expires``, in seconds since 1970, and names the tags."""
-        claims = UserClaims(subject=self._keys.enrolled[edge], name=agent_login(edge), expires=expires,
-                            connection_types=NATS_CONNECTIONS, tags=tags)  # fmt: skip
-        return encode(claims, self._keys.accounts[agent_login(edge)], self._world.now())
-
-    def revoke(self, edge: str) -> str:
-        """Take an enrolled edge's login away; return the token of its account, by which the server ends its
-        connections."""
-        account, now = agent_login(edge), int(self._world.now())
-        self._keys.revoked.setdefault(account, {})[self._keys.enrolled.pop(edge)] = now
+    def revoke_edge(self, edge: str) -> list[str]:
+        """Take an enrolled edge's login away; return the tokens of the accounts that lose it, by which the server ends
+        its connections."""
+        self.edges.revoke(edge)
         self._keys.write(self._file)
-        return self._account_token(self._account(account, _agent_of(edge)))
+        return [self._token_of(login_of_edge(edge))]
 
-    @property
-    def users(self) -> Mapping[str, str]:
-        """The public key of each user that has enrolled, by name."""
-        return self._keys.users
-
-    @property
-    def made_users(self) -> list[str]:
-        """The names of users whose login was made here, with its key."""
-        return [name for account, logins in self._keys.logins.items() for name in logins
-                if account == account_of("user", name)]  # fmt: skip
-
-    def issues(self, login: str) -> bool:
-        """Return whether a login of that name was made here, with its key, and did not enrol."""
-        return any(login in logins for logins in self._keys.logins.values()) and login not in self._keys.users
-
-    def revoked_of_user(self, user: str) -> frozenset[str]:
-        """Return the public keys by which a user had a login that was taken away."""
-        return frozenset(self._keys.revoked.get(account_of("user", user), ()))
-
-    def issuer_of_user(self, user: str) -> str:
-        """Return the public key that signs for the logins of a user; empty for one that never had any."""
-        key = self._keys.accounts.get(account_of("user", user))
-        return key.public if key is not None else ""
-
-    def enroll_user(self, user: str, key: str) -> tuple[str, ...]:
-        """Note that the holder of a public key is a user, in place of an earlier key; return the token of its account,
-        for the server."""
-        account, before = account_of("user", user), self._keys.users.get(user)
-        self._keys.make(self._keys.accounts, account, self._world)
-        if before not in (None, key):
-            self._keys.revoked.setdefault(account, {})[str(before)] = int(self._world.now())
-        self._keys.users[user] = key
+    def revoke_user(self, user: str) -> list[str]:
+        """Take a user's logins away, on NATS and at the MQTT door, those that were made here too; see
+        ``revoke_edge``."""
+        login, changed = login_of_user(user), []
+        if user in self._keys.users:
+            self.users.revoke(user)
+            changed.append(login.account)
+        for account in (login.account, DOOR):
+            if (key := self._keys.logins.get(account, {}).pop(user, None)) is not None:
+                self._keys.revoke(account, key, self._world)
+                changed.append(account)
+        for file in (self.credentials(user), self.door_credentials(user)):
+            file.unlink(missing_ok=True)
         self._keys.write(self._file)
-        return (self._account_token(self._account(account, Login(user, "user"))),)
+        return [self._account_token(self._door()) if account == DOOR else self._token_of(login) for account in changed]
 
-    def login_of_user(self, user: str, expires: int) -> str:
-        """Return a token that lets an enrolled user in on NATS until ``expires``, in seconds since 1970."""
-        claims = UserClaims(subject=self._keys.users[user], name=user, expires=expires,
-                            connection_types=NATS_CONNECTIONS)  # fmt: skip
-        return encode(claims, self._keys.accounts[account_of("user", user)], self._world.now())
-
-    def door_token_of_user(self, user: str, expires: int) -> str:
+    def door_token(self, user: str, expires: int) -> str:
         """Return a token that lets an enrolled user in at the MQTT door until ``expires``, as its password."""
         logins = self._keys.logins.setdefault(DOOR, {})
         if user not in logins:
@@ -253,21 +209,6 @@ class Authority:
             self._keys.write(self._file)
         claims = UserClaims(subject=logins[user], name=user, expires=expires, account=self._public(DOOR))
         return encode(claims, self._scope(DOOR, "user"), self._world.now())
-
-    def revoke_user(self, user: str) -> tuple[str, ...]:
-        """Take a user's logins away, also one that was made here; return the tokens of the accounts that lose them,
-        by which the server ends the connections."""
-        account, now = account_of("user", user), int(self._world.now())
-        key = self._keys.users.pop(user, None) or self._keys.logins.get(account, {}).pop(user, None)
-        at_door = self._keys.logins.get(DOOR, {}).pop(user, None)
-        for place, lost in ((account, key), (DOOR, at_door)):
-            if lost is not None:
-                self._keys.revoked.setdefault(place, {})[lost] = now
-        for file in (self.credentials(user), self.door_credentials(user)):
-            file.unlink(missing_ok=True)
-        self._keys.write(self._file)
-        own = (self._account_token(self._account(account, Login(user, "user"))),) if key is not None else ()
-        return own + ((self._account_token(self._door()),) if at_door is not None else ())
 
     def server_options(self) -> Mapping[str, Any]:
         """Return the options of nats-server by which it trusts this authority alone."""
@@ -285,8 +226,7 @@ class Authority:
         return self._directory / "accounts"
 
     def _issue_login(self, login: Login) -> None:
-        account = account_of(login.role, login.name, login.edge)
-        file = self.credentials(login.name)
+        account, file = login.account, self.credentials(login.name)
         key = _key_of(file) or KeyPair("user", self._world.new_secret())
         claims = UserClaims(subject=key.public, name=login.name, expires=login.expires)
         if account == CORE:
@@ -371,6 +311,9 @@ class Authority:
         allowed = allowed_of(login.role, self._root, login=login.name, edge=login.edge)
         return AccountClaims(subject=self._public(name), name=name, imports=imports, allowed=allowed)
 
+    def _token_of(self, login: Login) -> str:
+        return self._account_token(self._account(login.account, login))
+
     def _write_accounts(self, accounts: Iterable[AccountClaims]) -> None:
         """Write the resolver's directory, without accounts that are none of these."""
         make_private(self._accounts)
@@ -392,15 +335,13 @@ class Authority:
 
     def _forget(self, named: Mapping[str, Login]) -> None:
         """Revoke the logins that are not named, or have another role now."""
-        now = int(self._world.now())
         for account, logins in self._keys.logins.items():
             for name in [*logins]:
                 if name in (self._system, _CALLOUT) or (account == DOOR and name in self._keys.users):
                     continue
                 login = named.get(name)
-                places = {account_of(login.role, login.name, login.edge), DOOR} if login is not None else set()
-                if account not in places:
-                    self._keys.revoked.setdefault(account, {})[logins.pop(name)] = now
+                if login is None or account not in (login.account, DOOR):
+                    self._keys.revoke(account, logins.pop(name), self._world)
                     if login is None:
                         self.credentials(name).unlink(missing_ok=True)
                         self.door_credentials(name).unlink(missing_ok=True)
@@ -410,10 +351,6 @@ class Authority:
 
     def _scope(self, account: str, role: Role) -> KeyPair:
         return self._keys.scopes[f"{account}/{role}"]
-
-
-def _agent_of(edge: str) -> Login:
-    return Login(agent_login(edge), "agent", edge)
 
 
 def _says(token: str, claims: AccountClaims) -> bool:

@@ -11,6 +11,9 @@ from heliograph.core.identity.nkeys import KeyPair
 from heliograph.core.private_files import write_private
 from heliograph.core.world import World
 
+FILE = "authority.json"
+"""Name of the file in an authority's directory."""
+
 
 @dataclass
 class AuthorityKeys:
@@ -71,6 +74,10 @@ class AuthorityKeys:
         text = json.dumps(tree)
         if not file.exists() or file.read_text() != text:
             write_private(file, text)
+
+    def revoke(self, account: str, key: str, world: World) -> None:
+        """Note that a login of an account is taken away."""
+        self.revoked.setdefault(account, {})[key] = int(world.now())
 
     @staticmethod
     def make(keys: dict[str, KeyPair], name: str, world: World) -> None:

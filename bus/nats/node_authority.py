@@ -17,8 +17,8 @@ from typing import Any
 from heliograph.bus.contract.accounts import EDGE_TAG, NODE, NODE_ROLES, SYSTEM, node_launch_template, node_template
 from heliograph.bus.contract.permissions import ANONYMOUS
 from heliograph.bus.contract.topics import DEFAULT_ROOT
-from heliograph.bus.nats.authority import FILE, Login
-from heliograph.bus.nats.authority_keys import AuthorityKeys
+from heliograph.bus.nats.authority_keys import FILE, AuthorityKeys
+from heliograph.bus.nats.login import Login
 from heliograph.bus.nats.worker_issuer import WORKER_ISSUER, WorkerIssuer
 from heliograph.core.identity.claims import AccountClaims, OperatorClaims, Scope, UserClaims
 from heliograph.core.identity.credentials import UserCredentials
@@ -60,9 +60,9 @@ class NodeAuthority:
             self._keys.make(self._keys.accounts, account, self._world)
         for scope in (*NODE_ROLES, _LAUNCH):
             self._keys.make(self._keys.scopes, f"{NODE}/{scope}", self._world)
-        known, now = self._keys.logins.setdefault(NODE, {}), int(self._world.now())
+        known = self._keys.logins.setdefault(NODE, {})
         for name in [name for name in known if name not in named]:
-            self._keys.revoked.setdefault(NODE, {})[known.pop(name)] = now
+            self._keys.revoke(NODE, known.pop(name), self._world)
             self.credentials(name).unlink(missing_ok=True)
         make_private(self._directory / "logins")
         for login in named.values():

@@ -32,7 +32,7 @@ class EdgeFeature(Feature[Edge]):
     ) -> BaseModel | Mapping[str, Any]:
         if not isinstance(body, Revoke) or resource is None:
             return await super().answer(verb, body, resource, caller)
-        await issuer_of(self).revoke(resource.name)
+        await issuer_of(self).revoke_edge(resource.name)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GONE_WITHIN):
                 await self.context.offline(resource.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
 
 from heliograph.bus.contract.enrolment_requests import Enroll, Renew, enrolment_bytes, renewal_bytes
 from heliograph.bus.contract.resources.invitation import Invitation, InvitedNode
@@ -18,6 +19,21 @@ from heliograph.incremental.loop import seconds
 CLOCKS_DIFFER = 300
 """Seconds by which the clock of a node that asks may differ from the cloud's."""
 _AGAIN = "Ask for another invitation: heliograph edge invite NAME."
+
+
+class Holders(Protocol):
+    """The logins of one kind of holder, as ``Authority`` knows them.
+
+    Attributes:
+        holders: public key of each, by its name.
+    """
+
+    @property
+    def holders(self) -> Mapping[str, str]: ...
+
+    def issuer_of(self, name: str) -> str:
+        """Return the public key that signs for a holder's logins; empty for one that never had any."""
+        ...
 
 
 def admit(
@@ -68,27 +84,24 @@ def expires_of(invitation: Invitation) -> float:
     return seconds(invitation.metadata.creation_timestamp) + invitation.spec.seconds
 
 
-def renewing(
-    asked: Renew, named: Callable[[str], str], issuer_of: Callable[[str], str], known: Mapping[str, str], now: float
-) -> str:  # fmt: skip
+def renewing(asked: Renew, named: Callable[[str], str], enrolled: Holders, now: float) -> str:
     """Return the edge or user whose login may be renewed.
 
     Args:
         named: returns who has a login, by the login's name.
-        issuer_of: returns the public key that signs for the logins of one; empty for one that never had any.
-        known: public key of each that has a login: one that was revoked is not among them.
+        enrolled: who has a login: one that was revoked is not among them.
 
     Raises:
         Refused: where the token is none of ours, or the key that it names has not signed, or was revoked.
     """
     claims = decode(asked.token, UserClaims, "token")
     name = named(claims.name)
-    if claims.issuer != issuer_of(name):
+    if claims.issuer != enrolled.issuer_of(name):
         raise Refused("bad-token", field="token", expected="one that this cloud has signed", got="another's")
     if not verified(claims.subject, raw_signature(asked.signature), renewal_bytes(asked.token, asked.at)):
         raise Refused("bad-token", field="signature", expected="one by the key that the token names", got="another one")
     check_clock(asked.at, now)
-    if known.get(name) != claims.subject:
+    if enrolled.holders.get(name) != claims.subject:
         raise Refused("revoked", field="token", expected="a login that was not taken away", got="one that was",
                       hint="Ask the cloud's operator for an invitation, and enrol again.")  # fmt: skip
     return name

@@ -40,11 +40,11 @@ class InvitationFeature(Feature[Invitation]):
     async def _enroll(self, asked: Enroll) -> IssuedLogin:
         issuer, now = issuer_of(self), self.context.port.world.now()
         authority = await issuer.authority()
-        known, revoked = authority.enrolled, authority.revoked(asked.edge)
+        known, revoked = authority.edges.holders, authority.edges.revoked(asked.edge)
         stepped = await self.context.step(Invitation, asked.name, lambda each: admit(each, asked, known, revoked, now))
         assert stepped is not None  # the request found it
         invitation = stepped[1]
-        login = await issuer.enroll(asked.edge, asked.key)
+        login = await issuer.enroll_edge(asked.edge, asked.key)
         if self.context.store.get(Edge, asked.edge) is None:
             try:
                 metadata = Metadata(name=asked.edge, namespace=invitation.project)
@@ -58,8 +58,8 @@ class InvitationFeature(Feature[Invitation]):
     async def _renew(self, asked: Renew) -> IssuedLogin:
         issuer = issuer_of(self)
         authority = await issuer.authority()
-        now = self.context.port.world.now()
-        return await issuer.renew(authority, renewing(asked, agent_of, authority.issuer_of, authority.enrolled, now))
+        edge = renewing(asked, agent_of, authority.edges, self.context.port.world.now())
+        return await issuer.login_of_edge(authority, edge)
 
 
 def issuer_of(feature: Feature[Any]) -> Issuer:

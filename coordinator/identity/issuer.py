@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from heliograph.bus.contract.enrolment_requests import IssuedLogin, IssuedToken, IssuedUserLogin, trust_tag
+from heliograph.bus.contract.enrolment_requests import IssuedLogin, IssuedToken, trust_tag
 from heliograph.bus.nats.authority import Authority
 from heliograph.bus.nats.connection import NatsConnection
+from heliograph.bus.nats.enrolled_logins import EnrolledLogins
 from heliograph.core.ed25519_signer import pem_of, public_keys
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.world import World
@@ -34,8 +37,7 @@ class Issuer:
 
     def __init__(
         self, directory: Path, system: NatsConnection, world: World, root: str, authorities: Path | None = None,
-        seconds: int = LOGIN_SECONDS, cloud_keys: str = "",
-        cloud_keys_file: Path | None = None,
+        seconds: int = LOGIN_SECONDS, cloud_keys: str = "", cloud_keys_file: Path | None = None,
     ) -> None:  # fmt: skip
         self._directory = directory
         self._system = system
@@ -53,68 +55,58 @@ class Issuer:
         authority: Authority = await self._world.in_thread(Authority, self._directory, self._world, self._root)
         return authority
 
-    async def enroll(self, edge: str, key: str) -> IssuedLogin:
+    async def enroll_edge(self, edge: str, key: str) -> IssuedLogin:
         """Let the holder of a key in as an edge. Return once the broker knows it."""
         async with self._changing:
             authority = await self.authority()
-            await self._tell(await self._world.in_thread(authority.enroll, edge, key))
-        return await self.renew(authority, edge)
+            await self._tell(authority.enroll, authority.edges, edge, key)
+        return await self.login_of_edge(authority, edge)
 
-    async def revoke(self, edge: str) -> None:
+    async def enroll_user(self, user: str, key: str) -> IssuedLogin:
+        """Let the holder of a key in as a user. Return once the broker knows it."""
+        async with self._changing:
+            authority = await self.authority()
+            await self._tell(authority.enroll, authority.users, user, key)
+        return await self.login_of_user(authority, user)
+
+    async def revoke_edge(self, edge: str) -> None:
         """Take an edge's login away. Return once the broker has ended its connections. Raise Refused for an edge that
         has not enrolled."""
         async with self._changing:
             authority = await self.authority()
-            if edge not in authority.enrolled:
-                known = ", ".join(sorted(authority.enrolled)[:10]) or "none has enrolled"
+            holders = authority.edges.holders
+            if edge not in holders:
+                known = ", ".join(sorted(holders)[:10]) or "none has enrolled"
                 raise Refused("not-enrolled", field="name", expected=f"an edge that has enrolled: {known}", got=edge)
-            await self._tell(await self._world.in_thread(authority.revoke, edge))
-
-    async def enroll_user(self, user: str, key: str) -> IssuedUserLogin:
-        """Let the holder of a key in as a user. Return once the broker knows it."""
-        async with self._changing:
-            authority = await self.authority()
-            await self._tell(*await self._world.in_thread(authority.enroll_user, user, key))
-        return await self.login_of_user(authority, user)
+            await self._tell(authority.revoke_edge, edge)
 
     async def revoke_user(self, user: str) -> None:
         """Take a user's logins away, if it has any. Return once the broker has ended its connections."""
         async with self._changing:
             authority = await self.authority()
-            await self._tell(*await self._world.in_thread(authority.revoke_user, user))
+            await self._tell(authority.revoke_user, user)
 
-    async def login_of_user(self, authority: Authority, user: str) -> IssuedUserLogin:
+    async def login_of_edge(self, authority: Authority, edge: str) -> IssuedLogin:
+        """Return a login for an enrolled edge that is good for as long again."""
+        return await self._issued(authority.edges, edge, self._seconds, self._keys_of_cloud())
+
+    async def login_of_user(self, authority: Authority, user: str) -> IssuedLogin:
         """Return a login for an enrolled user that is good for as long again."""
-        now = int(self._world.now())
-        expires = now + USER_SECONDS
-        token: str = await self._world.in_thread(authority.login_of_user, user, expires)
-        return IssuedUserLogin(user=user, token=token, expires=expires, renew_at=now + USER_SECONDS // 2,
-                               authorities=self._known_by())  # fmt: skip
+        return await self._issued(authority.users, user, USER_SECONDS, "")
 
     async def token_of_user(self, user: str, seconds: int) -> IssuedToken:
         """Return a password for MQTT."""
         expires = int(self._world.now()) + seconds
         async with self._changing:
             authority = await self.authority()
-            token: str = await self._world.in_thread(authority.door_token_of_user, user, expires)
+            token: str = await self._world.in_thread(authority.door_token, user, expires)
         return IssuedToken(user=user, token=token, expires=expires)
 
-    def _known_by(self) -> str:
-        return self._authorities.read_text() if self._authorities is not None else ""
-
-    async def renew(self, authority: Authority, edge: str) -> IssuedLogin:
-        """Return a login for an enrolled edge that is good for as long again."""
-        login: IssuedLogin = await self._world.in_thread(self._login, authority, edge)
-        return login
-
-    def _login(self, authority: Authority, edge: str) -> IssuedLogin:
-        now = int(self._world.now())
-        expires = now + self._seconds
-        authorities, keys = self._known_by(), self._keys_of_cloud()
-        return IssuedLogin(
-            edge=edge, token=authority.login_of(edge, expires, trust_tag(authorities, keys)), expires=expires,
-            renew_at=now + self._seconds // 2, authorities=authorities, cloud_keys=keys,
-        )  # fmt: skip
+    async def _issued(self, enrolled: EnrolledLogins, name: str, seconds: int, cloud_keys: str) -> IssuedLogin:
+        expires = int(self._world.now()) + seconds
+        authorities = self._authorities.read_text() if self._authorities is not None else ""
+        token: str = await self._world.in_thread(enrolled.token, name, expires, trust_tag(authorities, cloud_keys))
+        return IssuedLogin(name=name, token=token, expires=expires, authorities=authorities, cloud_keys=cloud_keys)
 
     def _keys_of_cloud(self) -> str:
         """Return the public keys that nodes obey from now on: that of this coordinator, and those of the file."""
@@ -123,9 +115,10 @@ class Issuer:
         others = (pem_of(key) for key in sorted(public_keys(self._cloud_keys_file)))
         return self._cloud_keys + "".join(each for each in others if each != self._cloud_keys)
 
-    async def _tell(self, *accounts: str) -> None:
-        """Tell the broker of new or changed accounts. Raise HeliographError where it does not take one."""
-        for account in accounts:
+    async def _tell(self, change: Callable[..., list[str]], *what: Any) -> None:
+        """Make a change of the authority, and tell the broker of the accounts that it returns. Raise HeliographError
+        where the broker does not take one."""
+        for account in await self._world.in_thread(change, *what):
             answer = json.loads((await self._system.request(_UPDATE, account.encode())).data)
             if (answer.get("data") or {}).get("code") != 200:
                 raise HeliographError(f"the broker does not take an account: {str(answer.get('error'))[:200]}")

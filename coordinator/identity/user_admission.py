@@ -47,7 +47,7 @@ def admit_user(user: User, asked: EnrollUser, revoked: Collection[str], now: flo
         raise _refused("name", "an invitation that is good still", f"one that expired at {rfc3339(invitation.expires)}")
     if asked.key in revoked:
         raise Refused("revoked", field="key", expected="a key that was not revoked", got="one that was", hint=_AGAIN)
-    if user.status.key == asked.key:
+    if (user.status.key, user.status.invited_by) == (asked.key, invitation.key):
         return user
     if user.status.invited_by == invitation.key:
         raise _refused("name", "an invitation that nobody has used", "one that is used up")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from heliograph.bus.contract.enrolment_requests import EnrollUser, IssuedToken, IssuedUserLogin, Renew, TokenQuery
+from heliograph.bus.contract.enrolment_requests import EnrollUser, IssuedLogin, IssuedToken, Renew, TokenQuery
 from heliograph.bus.contract.resources import Edge, Grant, Metadata, User, UserSpec
 from heliograph.coordinator.feature import Feature
 from heliograph.coordinator.identity.admission import renewing
@@ -52,29 +52,28 @@ class UserFeature(Feature[User]):
             await self.context.issuer.revoke_user(resource.name)
             self.context.out(f"user {resource.name} has no login any more")
 
-    async def _enroll(self, asked: EnrollUser) -> IssuedUserLogin:
+    async def _enroll(self, asked: EnrollUser) -> IssuedLogin:
         issuer, now = issuer_of(self), self.context.port.world.now()
         authority = await issuer.authority()
         if authority.issues(asked.name):
             raise Refused("exists", field="name", expected="a name that no login of the cluster's own has",
                           got=asked.name)  # fmt: skip
-        revoked = authority.revoked_of_user(asked.name)
+        revoked = authority.users.revoked(asked.name)
         await self.context.step(User, asked.name, lambda user: admit_user(user, asked, revoked, now))
         login = await issuer.enroll_user(asked.name, asked.key)
         self.context.out(f"user {asked.name} has enrolled")
         return login
 
-    async def _renew(self, asked: Renew) -> IssuedUserLogin:
+    async def _renew(self, asked: Renew) -> IssuedLogin:
         issuer = issuer_of(self)
         authority = await issuer.authority()
-        now = self.context.port.world.now()
-        name = renewing(asked, str, authority.issuer_of_user, authority.users, now)
-        return await issuer.login_of_user(authority, name)
+        user = renewing(asked, str, authority.users, self.context.port.world.now())
+        return await issuer.login_of_user(authority, user)
 
     async def _token(self, asked: TokenQuery, caller: str) -> IssuedToken:
         issuer = issuer_of(self)
         authority = await issuer.authority()
-        if caller not in authority.users:
+        if caller not in authority.users.holders:
             raise Refused("not-enrolled", field="caller", got=caller or "nobody in particular",
                           expected="a user that has enrolled", hint="The login of a cluster's own user has a password"
                           " for MQTT already: see the files that 'heliograph up' names.")  # fmt: skip

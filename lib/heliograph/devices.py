@@ -12,12 +12,14 @@ from heliograph.bus.connection_url import without_login
 from heliograph.bus.contract.device_permissions import device_topics
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.mqtt.dynamic_security import dynamic_security
+from heliograph.core.errors import HeliographError
 from heliograph.core.names import require_label
 from heliograph.core.private_files import make_private, write_private
 from heliograph.core.world import World
 
 ADMIN, AGENT = "admin", "agent"
-PLUGIN = "mosquitto_dynamic_security.so"
+_PLUGIN = "mosquitto_dynamic_security.so"
+_LIBRARIES = (Path("/usr/lib"), Path("/usr/local/lib"))
 _ROLE = "device-"
 _SETTINGS = "dynamic-security.json"
 _ITERATIONS = 20_000
@@ -76,6 +78,17 @@ def write_settings(directory: Path, broker: str, plugin: str, world: World, root
     for name, password in passwords.items():
         write_private(directory / f"{name}.url", f"{_with_login(broker, name, password)}\n")
     return f"allow_anonymous false\nplugin {plugin}\nplugin_opt_config_file {settings.resolve()}\n"
+
+
+def find_plugin() -> Path:
+    """Return mosquitto's plugin, wherever this machine's distribution has put it. Raise HeliographError if it is in no
+    directory of libraries."""
+    for directory in _LIBRARIES:
+        found = sorted([*directory.glob(_PLUGIN), *directory.glob(f"*/{_PLUGIN}")])
+        if found:
+            return found[0]
+    raise HeliographError(f"{_PLUGIN} is in no directory of libraries; install mosquitto 2.0 or later, or name the file"
+                          " by --plugin")  # fmt: skip
 
 
 def _client(name: str, password: str, world: World) -> dict[str, object]:

@@ -13,17 +13,16 @@ import pytest
 from heliograph.local.nats_server import free_ports
 
 pytestmark = pytest.mark.mosquitto
-PLUGIN = Path("/usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so")
 
 
 async def test_devices_get_logins_and_lose_them(
     alone: Any, mosquitto: Callable[..., Awaitable[Any]], tmp_path: Path
 ) -> None:
-    if not PLUGIN.exists():
-        pytest.skip("mosquitto's dynamic security is not installed")
     (port,) = free_ports(1)
     directory, broker = tmp_path / "settings", f"mqtt://127.0.0.1:{port}"
-    ready = await alone("device", "setup", str(directory), "--broker", broker, "--plugin", str(PLUGIN))
+    ready = await alone("device", "setup", str(directory), "--broker", broker)
+    if "mosquitto_dynamic_security.so is in no" in ready.err:
+        pytest.skip("this mosquitto is older than its dynamic security")
     assert ready.code == 0, ready.err
     assert {stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()} == {0o600}
     await mosquitto(f"user {getpass.getuser()}", f"listener {port} 127.0.0.1", *ready.out.splitlines())

@@ -107,6 +107,8 @@ async def test_who_can_answer_requests_makes_no_node_obey_another_key(tmp_path: 
         before = {file.name: file.read_text() for file in identity.iterdir()}
         with pytest.raises(Refused, match="the authorities and keys that the login names"):
             await _renewed_by_thief(cluster, enrolled.cloud, login.token, mine)
+        with pytest.raises(Refused, match="the answer to invitations/renew"):
+            await _renewed_by_thief(cluster, enrolled.cloud, "no token at all", mine)
         # the truth does no harm
         await _renewed_by_thief(cluster, enrolled.cloud, login.token, before["cloud-keys.pem"])
         assert trust_tag("", mine) not in login.claims.tags
@@ -115,8 +117,7 @@ async def test_who_can_answer_requests_makes_no_node_obey_another_key(tmp_path: 
 
 async def _renewed_by_thief(cluster: LocalCluster, url: str, token: str, keys: str) -> None:
     """Renew a login while somebody with the coordinator's login answers."""
-    answer = {"ok": True, "result": {"edge": EDGE, "token": token, "expires": 1 << 33, "renew_at": 1 << 33,
-                                     "cloud_keys": keys}}  # fmt: skip
+    answer = {"ok": True, "result": {"name": EDGE, "token": token, "expires": 1 << 33, "cloud_keys": keys}}
     async with connect(cluster.broker.url("coordinator"), name="thief") as bus:
         assert isinstance(bus, NatsBus)
         await bus.link.wait_up(HANGS)

@@ -167,6 +167,18 @@ async def test_a_node_enrols_by_tls_and_knows_the_cloud_by_its_authority(tmp_pat
             await enroll(stranger, EDGE, tmp_path / "other", World())
 
 
+async def test_a_node_that_heard_no_answer_asks_again_with_the_same_key(cloud: Cloud) -> None:
+    token = await invite(cloud.client, EDGE)
+    await enroll(token, EDGE, cloud.identity, World())
+    login = cloud.identity / "login.creds"
+    first = UserCredentials.read(login)
+    assert first.key is not None
+    login.unlink()  # as if the answer had been lost on its way
+    (cloud.identity / "key.seed").write_text(first.key.seed)
+    await enroll(token, EDGE, cloud.identity, World())
+    assert UserCredentials.read(login).claims.subject == first.claims.subject
+
+
 async def test_a_client_of_another_machine_enrols_and_is_not_anonymous(tmp_path: Path) -> None:
     address = outer_address()
     if not address:

@@ -55,7 +55,7 @@ async def test_an_edge_of_a_cluster_has_a_login_of_its_own_that_is_renewed_and_r
     async with LocalCluster(directory, [EDGE]) as cluster:  # whoever starts it names its edges
         other = UserCredentials.read(identity / "login.creds")
         assert other.claims.subject != first.claims.subject
-        assert first.claims.subject in Authority(cluster.broker.identity, world).revoked(EDGE)
+        assert first.claims.subject in Authority(cluster.broker.identity, world).edges.revoked(EDGE)
 
 
 async def test_an_edge_without_its_login_gets_another_key_and_a_foreign_one_keeps_its_name(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ async def test_an_edge_without_its_login_gets_another_key_and_a_foreign_one_keep
         lost = UserCredentials.read(directory / EDGE / "state" / "identity" / "login.creds").claims.subject
     (directory / EDGE / "state" / "identity" / "login.creds").unlink()
     async with LocalCluster(directory, [EDGE]) as cluster:
-        assert lost in Authority(cluster.broker.identity, world).revoked(EDGE)
+        assert lost in Authority(cluster.broker.identity, world).edges.revoked(EDGE)
     with pytest.raises(Refused, match="a name that no other node has enrolled by, got edge-2"):
         async with LocalCluster(directory, [EDGE, "edge-2"]):
             pass

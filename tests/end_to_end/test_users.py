@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import with_credentials
+from heliograph.bus.nats.authority import Authority
 from heliograph.client import AsyncClient
 from heliograph.core.errors import Refused
 from heliograph.core.identity.credentials import UserCredentials
@@ -25,8 +26,7 @@ from heliograph.core.world import World
 from heliograph.edge_agent.confinement.site_policy import SitePolicy
 from heliograph.invitations import change_user, invite_user
 from heliograph.local.cluster import LocalCluster
-from heliograph.server import Server
-from heliograph.user_enrolment import enroll_user, renew_if_due
+from heliograph.user_enrolment import enroll_user, renew_user
 from tests.bus.meeting import until_refused
 from tests.patience import HANGS
 
@@ -153,16 +153,47 @@ async def test_an_invitation_by_another_key_or_one_that_expired_is_refused(cloud
 async def test_a_login_is_renewed_when_half_of_its_time_is_over(cloud: Cloud) -> None:
     file = Path(await cloud.enrolled("hal"))
     login = file.with_name("login.creds")
-    server = Server(with_credentials(cloud.cluster.broker.url(), login))
-    assert not await renew_if_due(server, World())
+    url = with_credentials(cloud.cluster.broker.url(), login)
     before = UserCredentials.read(login)
-    later = World(now=lambda: before.claims.issued_at + 16 * 86_400)
-    assert not await renew_if_due(server, later)  # the cloud refuses a clock that differs, and the login is good still
-    expired = World(now=lambda: before.claims.expires + 1)
-    assert await refused(renew_if_due(server, expired)) == "clock"
-    assert UserCredentials.read(login).token == before.token
-    async with connect(server.url) as bus:
+    assert before.key is not None
+    # as an authority would have signed it 16 days ago
+    then = before.claims.issued_at - 16 * 86_400
+    old = replace(before.claims, issued_at=then, expires=before.claims.expires - 86_400)
+    issuer = Authority(cloud.cluster.broker.identity, World())
+    token = issuer.users.token("hal", old.expires, *old.tags)
+    UserCredentials(token, old, before.key).write(login)
+    await renew_user(url, old, World())
+    renewed = UserCredentials.read(login).claims
+    assert (renewed.subject, renewed.issuer) == (before.claims.subject, before.claims.issuer)
+    assert renewed.expires > old.expires
+    async with connect(url) as bus:
         await bus.link.wait_up(HANGS)
+
+
+async def test_a_login_that_cannot_be_renewed_stays_while_it_is_good(cloud: Cloud) -> None:
+    file = Path(await cloud.enrolled("ida"))
+    login = file.with_name("login.creds")
+    url = with_credentials(cloud.cluster.broker.url(), login)
+    before = UserCredentials.read(login)
+    another_day = World(now=lambda: before.claims.issued_at + 16 * 86_400)
+    await renew_user(url, before.claims, another_day)  # the cloud refuses a clock that differs
+    assert UserCredentials.read(login).token == before.token
+    expired = World(now=lambda: before.claims.expires + 1)
+    assert await refused(renew_user(url, before.claims, expired)) == "clock"
+
+
+async def test_a_user_that_heard_no_answer_asks_again_with_the_same_key(cloud: Cloud) -> None:
+    token = await invite_user(cloud.client, "jil", scope="viewer", project="default")
+    directory = cloud.home / "jil"
+    await enroll_user(token, directory, World())
+    login = directory / "login.creds"
+    first = UserCredentials.read(login)
+    assert first.key is not None
+    login.unlink()  # as if the answer had been lost on its way
+    (directory / "key.seed").write_text(first.key.seed)
+    await enroll_user(token, directory, World())
+    assert UserCredentials.read(login).claims.subject == first.claims.subject
+    assert not (directory / "key.seed").exists()
 
 
 async def test_a_node_runs_the_work_of_the_projects_that_its_operator_lists(tmp_path: Path, regression: Any) -> None:

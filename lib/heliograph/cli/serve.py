@@ -113,7 +113,8 @@ def agent(words: Sequence[str]) -> int:
         parser.directory("--code", root.directory)
     state = (given.state or state_home() / "agents" / given.name).resolve()
     if not given.cloud:
-        from heliograph.enrolment import CLOUD_KEYS, Enrolment
+        from heliograph.enrolment import Enrolment
+        from heliograph.login_files import CLOUD_KEYS
 
         enrolled = Enrolment.read(identity_directory(given.name, given.state))
         if enrolled is None or enrolled.edge != given.name:

@@ -16,10 +16,10 @@ from heliograph.core.signing import Signer
 from heliograph.core.world import World
 from heliograph.edge_agent.confinement.site_policy import SitePolicy, written
 from heliograph.edge_agent.datasets.csv_look import Header
-from heliograph.enrolment import CLOUD_KEYS
 from heliograph.local.cluster_node import Node
 from heliograph.local.document_keys import DocumentKeys
 from heliograph.local.nats_server import SYSTEM_USER, Broker
+from heliograph.login_files import CLOUD_KEYS
 
 WORKER_NICE = 5
 """Niceness of the edges' workers: broker, coordinator and agents answer while all of them train."""

@@ -22,7 +22,8 @@ from heliograph.bus.connection_url import is_loopback, with_credentials
 from heliograph.bus.contract.accounts import CORE, DOOR, NODE
 from heliograph.bus.contract.permissions import Place
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
-from heliograph.bus.nats.authority import Authority, Login
+from heliograph.bus.nats.authority import Authority
+from heliograph.bus.nats.login import Login
 from heliograph.bus.nats.node_authority import NodeAuthority
 from heliograph.bus.nats.worker_issuer import WORKER_ISSUER
 from heliograph.core.child_process import dying_with_parent

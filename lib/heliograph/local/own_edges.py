@@ -13,10 +13,11 @@ from heliograph.bus.connection_url import TLS, with_credentials
 from heliograph.bus.contract.enrolment_requests import trust_tag
 from heliograph.core.private_files import make_private
 from heliograph.core.world import World
-from heliograph.enrolment import AUTHORITIES, LOGIN, Enrolment, write_trusted
+from heliograph.enrolment import Enrolment
 from heliograph.local.cluster_node import Node
 from heliograph.local.document_keys import DocumentKeys
 from heliograph.local.nats_server import Broker
+from heliograph.login_files import AUTHORITIES, LOGIN, write_trusted
 
 
 class OwnEdges:

@@ -15,13 +15,12 @@ from heliograph import devices
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.device_permissions import device_topics
 from heliograph.bus.transport import Bus
-from heliograph.core.errors import Forbidden, Refused
+from heliograph.core.errors import Forbidden, HeliographError, Refused
 from heliograph.core.world import World
 from heliograph.local.nats_server import free_ports
 from tests.bus.meeting import PATIENCE, following, until_refused
 
 pytestmark = pytest.mark.mosquitto
-PLUGIN = Path("/usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so")
 Start = Callable[..., Awaitable[Any]]
 
 
@@ -42,11 +41,13 @@ class Site:
 
 @pytest.fixture
 async def site(mosquitto: Start, tmp_path: Path) -> AsyncIterator[Site]:
-    if not PLUGIN.exists():
-        pytest.skip("mosquitto's dynamic security is not installed")
+    try:
+        plugin = str(devices.find_plugin())
+    except HeliographError:
+        pytest.skip("this mosquitto is older than its dynamic security")
     (port,) = free_ports(1)
     directory = tmp_path / "devices"
-    lines = devices.write_settings(directory, f"mqtt://127.0.0.1:{port}", str(PLUGIN), World()).splitlines()
+    lines = devices.write_settings(directory, f"mqtt://127.0.0.1:{port}", plugin, World()).splitlines()
     server = await mosquitto(f"user {getpass.getuser()}", f"listener {port} 127.0.0.1", *lines)
     yield Site(directory, server)
 

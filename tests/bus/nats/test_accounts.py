@@ -21,7 +21,7 @@ from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import with_credentials, with_user
 from heliograph.bus.contract.permissions import NEWCOMER, inbox_of
 from heliograph.bus.contract.topics import CLAIM, MODEL_UPDATE, REPORT, TASK, TELEMETRY
-from heliograph.bus.nats.authority import FILE
+from heliograph.bus.nats.authority_keys import FILE
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.transport import Bus, Message, Outgoing
 from heliograph.core.errors import Forbidden, HeliographError, Unreachable

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -44,8 +46,12 @@ def signed(by: KeyPair, data: bytes) -> str:
     return base64.urlsafe_b64encode(by.sign(data)).decode().rstrip("=")
 
 
-def issuer_of(edge: str) -> str:
-    return ACCOUNT.public if edge == "edge-7" else ""
+@dataclass(frozen=True)
+class Enrolled:
+    holders: Mapping[str, str]
+
+    def issuer_of(self, name: str) -> str:
+        return ACCOUNT.public if name == "edge-7" else ""
 
 
 def login(key: KeyPair = EDGE, by: KeyPair = ACCOUNT, expires: int = NOW - 1) -> str:
@@ -119,7 +125,7 @@ def test_a_group_enrols_as_many_nodes_as_it_says(numbers: list[int], nodes: int)
 
 def test_a_login_is_renewed_by_its_own_key_even_after_it_expired() -> None:
     known = {"edge-7": EDGE.public}
-    assert renewing(renews(login()), agent_of, issuer_of, known, NOW) == "edge-7"
+    assert renewing(renews(login()), agent_of, Enrolled(known), NOW) == "edge-7"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +141,7 @@ def test_a_login_is_renewed_by_its_own_key_even_after_it_expired() -> None:
 )
 def test_no_other_login_is_renewed(asked: Renew, code: str) -> None:
     with pytest.raises(Refused) as refused:
-        renewing(asked, agent_of, issuer_of, {"edge-7": EDGE.public}, NOW)
+        renewing(asked, agent_of, Enrolled({"edge-7": EDGE.public}), NOW)
     assert refused.value.code == code
 
 

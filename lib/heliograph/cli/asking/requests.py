@@ -42,14 +42,26 @@ def ask(server: str | None, what: Callable[[AsyncClient], Awaitable[T]]) -> T:
     import asyncio
 
     from heliograph.client import AsyncClient
-    from heliograph.core.world import World
-    from heliograph.server import locate
-    from heliograph.user_enrolment import renew_if_due
 
     async def main() -> T:
-        await renew_if_due(locate(server), World())
+        await _keep_login(server)
         client = AsyncClient(server, timeout=REQUEST_TIMEOUT, connect_timeout=CONNECT_TIMEOUT)
         async with client:
             return await what(client)
 
     return asyncio.run(main())
+
+
+async def _keep_login(server: str | None) -> None:
+    """Renew the login of a user that has enrolled, once half of its life is over."""
+    from heliograph.bus.connection_url import ConnectionUrl
+    from heliograph.core.world import World
+    from heliograph.server import locate
+
+    url, world = locate(server).url, World()
+    login = ConnectionUrl.parse(url).credentials.read()
+    if login is None or login.key is None or not login.claims.expires or world.now() < login.claims.renew_at:
+        return
+    from heliograph.user_enrolment import renew_user  # loaded twice a month, by a user that has enrolled
+
+    await renew_user(url, login.claims, world)

@@ -9,7 +9,7 @@ from heliograph.cli.doctor.check import Finding, Patient, good
 from heliograph.core.errors import Refused
 from heliograph.core.identity.credentials import UserCredentials
 from heliograph.core.world import rfc3339
-from heliograph.enrolment import LOGIN
+from heliograph.login_files import LOGIN
 from heliograph.server import enrolled_directories
 
 SOON = 0.25

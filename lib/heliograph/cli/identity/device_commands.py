@@ -75,19 +75,20 @@ def setup(
         str, typer.Option(metavar="URL", help="URL by which this node reaches its mosquitto.")
     ] = "mqtt://127.0.0.1:1883",
     plugin: Annotated[
-        str, typer.Option(metavar="FILE", help="The plugin.")
-    ] = "/usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so",
+        str | None, typer.Option(metavar="FILE", help="The plugin. Default: the one of mosquitto's package.")
+    ] = None,
 ) -> None:  # fmt: skip
     import sys
 
     from heliograph.bus.connection_url import MQTT
     from heliograph.core.world import World
-    from heliograph.devices import write_settings
+    from heliograph.devices import find_plugin, write_settings
     from heliograph.server import check_url
 
     if (directory / "dynamic-security.json").exists():
         raise misused("DIR", expected="a directory without dynamic-security.json", got=str(directory))
-    sys.stdout.write(write_settings(directory, check_url(broker, "--broker", *MQTT), plugin, World()))
+    url = check_url(broker, "--broker", *MQTT)
+    sys.stdout.write(write_settings(directory, url, plugin or str(find_plugin()), World()))
 
 
 def _url(given: str | None) -> str:

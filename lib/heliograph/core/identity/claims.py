@@ -196,6 +196,11 @@ class UserClaims(Claims):
     connection_types: tuple[ConnectionType, ...] = ()
     tags: tuple[str, ...] = ()
 
+    @property
+    def renew_at(self) -> int:
+        """When half of its life is over, in seconds since 1970; for a login that expires."""
+        return self.issued_at + (self.expires - self.issued_at) // 2
+
     def body(self) -> dict[str, Any]:
         tags = _listed(tags=self.tags)
         if self.account:

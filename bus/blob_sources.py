@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from heliograph.bus.arriving_blob import CHUNK, Check, ChunkAsk
+from heliograph.bus.blob_store import BlobHolder, BlobSource
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.event import encode
@@ -19,7 +20,6 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.link import Link
 from heliograph.bus.port import Port
-from heliograph.bus.transport import BlobHolder, BlobSource
 from heliograph.core.errors import Damaged, Unreachable
 
 UPLOAD_CHUNK_BYTES = 1 << 19

@@ -6,9 +6,10 @@ import errno
 import shutil
 from pathlib import Path
 
+from heliograph.bus.blob_store import BlobSource
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_header import check_file
-from heliograph.bus.transport import BlobSource, Bus
+from heliograph.bus.transport import Bus
 from heliograph.core.errors import Refused
 from heliograph.core.world import World
 

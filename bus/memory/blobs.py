@@ -6,9 +6,10 @@ import hashlib
 from pathlib import Path
 
 from heliograph.bus.arriving_blob import CHUNK, END, NOT_HELD, PLACE, SEQUENCE, Check, ChunkAsk, status
+from heliograph.bus.blob_store import StoredBlob
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.memory.connection import MemoryConnection
-from heliograph.bus.transport import Message, StoredBlob
+from heliograph.bus.transport import Message
 from heliograph.core.errors import Damaged, Refused, Unreachable
 from heliograph.core.world import World
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from heliograph.bus.arriving_blob import NOBODY, PLACE, ArrivingBlob, Check, ChunkAsk, status
+from heliograph.bus.blob_store import BlobHolder, BlobStore
 from heliograph.bus.contract import registry
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.memory.blobs import MemoryBlobs
@@ -15,17 +16,7 @@ from heliograph.bus.memory.connection import MemoryConnection
 from heliograph.bus.memory.consumer import MemoryConsumer
 from heliograph.bus.memory.hub import Hub, hub_at
 from heliograph.bus.memory.key_value import MemoryKeyValue
-from heliograph.bus.transport import (
-    Arrivals,
-    BlobHolder,
-    BlobStore,
-    Bus,
-    KeyValue,
-    Message,
-    Outgoing,
-    Subscription,
-    require_declared,
-)
+from heliograph.bus.transport import Arrivals, Bus, KeyValue, Message, Outgoing, Subscription, require_declared
 from heliograph.core.errors import NobodyAnswers, Unreachable
 from heliograph.core.world import World
 

@@ -16,6 +16,7 @@ from typing import Any
 from nats.aio.msg import Msg
 
 from heliograph.bus.arriving_blob import CHUNK, HEADERS, PLACE, SEQUENCE, Check, ChunkAsk
+from heliograph.bus.blob_store import StoredBlob
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.nats.blob_transfers import BucketTransfers, encoded_name
 from heliograph.bus.nats.bulk_links import BulkLinks
@@ -27,7 +28,6 @@ from heliograph.bus.nats.connection import (
     time_of,
 )
 from heliograph.bus.nats.stream_making import ensure_stream
-from heliograph.bus.transport import StoredBlob
 from heliograph.core.errors import Refused, Unreachable
 from heliograph.core.names import is_digest
 

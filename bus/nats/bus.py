@@ -13,6 +13,7 @@ from pathlib import Path
 from nats.aio.msg import Msg
 
 from heliograph.bus.arriving_blob import SEQUENCE, ArrivingBlob, Check, ChunkAsk, status
+from heliograph.bus.blob_store import BlobHolder, BlobStore
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.buckets import OTHERS_MAX, UPLOADS_MAX
@@ -33,8 +34,6 @@ from heliograph.bus.nats.streams import prepare_streams
 from heliograph.bus.transport import (
     PENDING_BYTES,
     Arrivals,
-    BlobHolder,
-    BlobStore,
     Bus,
     KeyValue,
     Message,

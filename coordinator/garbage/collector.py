@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from heliograph.bus.blob_store import BlobStore, StoredBlob
 from heliograph.bus.contract.buckets import DATASETS, MODELS, PACKAGES, SHARDS
 from heliograph.bus.contract.garbage import LISTED, Garbage, GarbageItem
 from heliograph.bus.contract.resources import Quarantine
-from heliograph.bus.transport import BlobStore, Bus, StoredBlob
+from heliograph.bus.transport import Bus
 from heliograph.coordinator.feature import InstalledFeatures
 from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.resource_store import ResourceStore

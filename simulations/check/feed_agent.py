@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 
 from heliograph.bus.arriving_blob import Check
+from heliograph.bus.blob_store import BlobHolder
 from heliograph.bus.contract import registry, topics
 from heliograph.bus.contract.event import Event, encode, parse
 from heliograph.bus.contract.payloads.worker_tasks import ROLES
@@ -23,7 +24,7 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_header import check_file
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.memory.hub import Hub
-from heliograph.bus.transport import BlobHolder, Bus, Message
+from heliograph.bus.transport import Bus, Message
 from heliograph.core.errors import Refused
 from heliograph.core.names import CLOUD
 from heliograph.core.world import World

@@ -9,13 +9,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from heliograph.bus.blob_sources import CloudBlobs, Uploads
+from heliograph.bus.blob_store import BlobSource
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.port import Port
-from heliograph.bus.transport import BlobSource, Bus
+from heliograph.bus.transport import Bus
 from heliograph.coordinator.blobs.relay import BlobRelay
 from heliograph.core.errors import NobodyAnswers, Unreachable
 from heliograph.core.failures import Failures

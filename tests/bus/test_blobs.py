@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from heliograph.bus.arriving_blob import CHUNK
+from heliograph.bus.blob_store import BlobStore
 from heliograph.bus.contract.resources import WeightsRef
-from heliograph.bus.transport import BlobStore
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.world import World
 from tests.bus.meeting import (

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heliograph.bus.blob_store import BlobHolder
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import dumps
-from heliograph.bus.transport import BlobHolder
 from heliograph.edge_agent.blob_cache import RETRY, RETRY_DISK
 from heliograph.edge_agent.model_store import ModelStore
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from heliograph.bus.blob_sources import Uploads
+from heliograph.bus.blob_store import BlobHolder
 from heliograph.bus.contract.event import Event
 from heliograph.bus.contract.payloads import ModelUpdate, RoundSpec
 from heliograph.bus.contract.permissions import upload_bucket
@@ -22,7 +23,7 @@ from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.contract.weights_file import TensorFile, dumps, write
 from heliograph.bus.contract.weights_header import Tensor
 from heliograph.bus.port import Port, Received
-from heliograph.bus.transport import BlobHolder, Message
+from heliograph.bus.transport import Message
 from heliograph.core.errors import Damaged, NotHeld
 from heliograph.core.world import World
 from heliograph.workers.aggregation.checks import check_weights, largest_size

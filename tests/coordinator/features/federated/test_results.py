@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heliograph.bus.blob_store import BlobStore
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import close_record
 from heliograph.bus.contract.payloads import Aggregation, UncountedUpdate
@@ -18,7 +19,7 @@ from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import FederatedTask, Model, RoundRecord, WeightsRef, latest, resolve
 from heliograph.bus.contract.weights_file import write
-from heliograph.bus.transport import BlobStore, Bus, KeyValue
+from heliograph.bus.transport import Bus, KeyValue
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated.results import Results
 from heliograph.coordinator.registry.model_versions import UNFINISHED, ModelVersions

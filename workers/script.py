@@ -5,6 +5,7 @@ So a script may use signals, processes and frameworks as it does outside a worke
 
 from __future__ import annotations
 
+import atexit
 import os
 import queue
 import runpy
@@ -53,6 +54,8 @@ class Host(Protocol):
 
 
 H = TypeVar("H", bound=Host)
+LINGERING = 5.0
+"""Seconds for the bus to deliver what it can after the script's end."""
 
 
 def run_with_host(serve: Callable[[Callable[[H], None]], Awaitable[None]]) -> int:
@@ -72,15 +75,25 @@ def run_with_host(serve: Callable[[Callable[[H], None]], Awaitable[None]]) -> in
                 os._exit(code or 1)
 
     thread = threading.Thread(target=loop, name="bus", daemon=True)
+    codes: list[int] = []
+
+    def leave() -> None:
+        """Leave at once where the loop still runs: its next callback would crash an interpreter that is ending."""
+        if codes and thread.is_alive():
+            sys.stdout.flush()
+            os._exit(codes[0])
+
+    atexit.register(leave)  # before the script registers anything: its own handlers run first
     thread.start()
     host = ready.get()
     worker = os.getpid()
     result = run_script(host)
     if os.getpid() != worker:
         return result
+    codes.append(result)
     finished.set()
     host.finish()
-    thread.join(5)
+    thread.join(LINGERING)
     return result
 
 

@@ -168,7 +168,7 @@ async def test_each_server_of_three_is_killed_under_load(tmp_path: Path) -> None
         assert rounds.status["phase"] == "Succeeded", rounds.status
         assert rounds.closed == ROUNDS
         assert {each["counted"] for each in rounds.status["rounds"]} == {len(EDGES)}
-        assert answered["cloud"] and answered["edge"]
+        assert answered["cloud"]  # the edge answers only those that meet a server while it falls
         await until_stored(bus, acknowledged[-1])
         numbers = Counter(_number_in(body) for _, body in await stored(bus, topics.TELEMETRY))
         assert not set(acknowledged) - numbers.keys()

@@ -24,6 +24,8 @@ from tests.patience import HANGS
 
 CODE = Path(__file__).parents[1] / "data" / "incremental"
 NAME, SAMPLES = "points", 30
+CANARY = 100
+"""The requests of a canary: at 50 a second at most, it lasts longer than it takes to cut the link."""
 
 
 async def _create(client: AsyncClient) -> str:
@@ -41,7 +43,7 @@ async def _create(client: AsyncClient) -> str:
     await client.incremental_jobs.create(document(
         "IncrementalLearningJob", models=[{"model": {"name": NAME}, "workerSpec": {"trainScriptBootFile": "learn.py"}}],
         train={"newSamples": SAMPLES}, gate={"leastSupport": 2, "margin": -0.9}, stop={"rounds": 1},
-        deployment={"canary": {"share": 0.5, "leastRequests": 5, "mostLatency": 1000, "watchSeconds": 0.1}},
+        deployment={"canary": {"share": 0.5, "leastRequests": CANARY, "mostLatency": 1000, "watchSeconds": 0.1}},
     ))  # fmt: skip
     return weights.digest
 

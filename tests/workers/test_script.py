@@ -218,6 +218,31 @@ def test_where_the_bus_is_gone_for_good_the_script_does_not_wait_for_ever() -> N
     assert (done.returncode, done.stdout) == (1, "error: this login may not subscribe\n")
 
 
+LINGERS = """
+import asyncio, sys
+from heliograph.bus.contract.payloads import ScriptSpec
+from heliograph.workers import script
+from tests.workers.test_script import Recorded
+script.LINGERING = 0.1
+async def serve(ready):
+    ready(Recorded(ScriptSpec(boot_file=sys.argv[1])))
+    while True:
+        await asyncio.sleep(0.0001)
+sys.exit(script.run_with_host(serve))
+"""
+
+
+def test_a_worker_whose_bus_still_delivers_after_its_time_ends_as_its_script_did(tmp_path: Path) -> None:
+    file = tmp_path / "script.py"
+    file.write_text(
+        "import atexit, builtins, os, sys; atexit.register(print, 'its own end')\n"
+        "class TornDown:\n    def __del__(self, write=os.write): write(1, b'the interpreter as well')\n"
+        "builtins.last = TornDown(); sys.exit(5)"
+    )
+    done = subprocess.run([sys.executable, "-c", LINGERS, str(file)], capture_output=True, text=True, timeout=HANGS)
+    assert (done.returncode, done.stdout, done.stderr) == (5, "its own end\n", "")
+
+
 @pytest.mark.parametrize("error", ["HeliographError('expected')", "KeyError('a defect')"])
 def test_nor_where_nobody_reads_its_output_any_more(error: str) -> None:
     reading, writing = os.pipe()

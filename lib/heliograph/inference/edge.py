@@ -170,7 +170,7 @@ class JointInference:
         judged = self._shallow.judge(x, deadline)
         if not judged.hard:
             return self._shallow.edge_answer(judged)
-        settling = asyncio.run_coroutine_threadsafe(self._settle(judged), self._background().loop)
+        settling = self._background().submit(self._settle(judged))
         return await asyncio.wrap_future(settling)
 
     def serve(self) -> None:

@@ -34,6 +34,7 @@ SCOPE = """
 import os, signal, subprocess, sys
 from pathlib import Path
 from heliograph.local.run_scope import ending_together
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the tests may ignore it
 with ending_together(Path(sys.argv[1]), grace=0.3):
     subprocess.Popen(["sleep", "3600"], start_new_session=True)
     print("started", flush=True)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
-from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from heliograph.bus.contract.resources import Condition, FederatedTask, Metadata, Model
+from heliograph.bus.contract.weights_file import write
 from heliograph.coordinator.kubernetes.documents import (
     CLOUD,
     MIRROR,
@@ -53,11 +56,12 @@ def test_a_mirror_names_who_made_it_and_has_only_labels_that_kubernetes_takes() 
     assert mirror["spec"]["aggregationWorker"]["model"] == {"name": "m"} and "status" not in mirror
 
 
-def test_weights_leave_their_bytes_behind() -> None:
-    digest = sha256(b"abc").hexdigest()
-    weights = {"digest": digest, "size": 3, "inline": "YWJj"}
-    model = Model.model_validate({"metadata": {"name": "m"}, "spec": {"weights": weights}})
-    assert mirror_of(model, "n", "c")["spec"]["weights"] == {"digest": digest, "size": 3, "format": "safetensors"}
+def test_weights_leave_their_bytes_behind(tmp_path: Path) -> None:
+    weights = write({"w": np.zeros(2, np.float32)}, tmp_path)
+    assert weights.inline
+    model = Model.model_validate({"metadata": {"name": "m"}, "spec": {"weights": weights.model_dump(mode="json")}})
+    shown = mirror_of(model, "n", "c")["spec"]["weights"]
+    assert shown == {"digest": weights.digest, "size": weights.size, "format": "safetensors"}
 
 
 def test_each_condition_says_which_generation_it_tells_of() -> None:

@@ -61,7 +61,7 @@ def test_weights_leave_their_bytes_behind(tmp_path: Path) -> None:
     assert weights.inline
     model = Model.model_validate({"metadata": {"name": "m"}, "spec": {"weights": weights.model_dump(mode="json")}})
     shown = mirror_of(model, "n", "c")["spec"]["weights"]
-    assert shown == {"digest": weights.digest, "size": weights.size, "format": "safetensors"}
+    assert shown == {"digest": weights.digest, "size": weights.size}
 
 
 def test_each_condition_says_which_generation_it_tells_of() -> None:

@@ -88,7 +88,7 @@ class Operator:
         self._plurals = {kind: plural for plural, kind in self._custom_kinds.items()}
         only = next(iter(settings.namespaces)) if len(settings.namespaces) == 1 else ""
         self._followers = {
-            plural: Follower(api, kind, world, self._custom_changed, warn, namespace=only)
+            plural: Follower(api, kind, world, self._custom_changed, warn, namespace=only, resumed=self._look_at_all)
             for plural, kind in self._custom_kinds.items()
         }
         self._writer = CustomWriter(api, world, cloud)
@@ -125,7 +125,10 @@ class Operator:
         """Look at all resources of a kind once its custom resources are known: some may have come or gone while nobody
         looked."""
         await self._followers[plural].synced.wait()
-        for resource in self._store.all(self._kinds[plural]):
+        self._look_at_all(self._custom_kinds[plural])
+
+    def _look_at_all(self, kind: Kind) -> None:
+        for resource in self._store.all(self._kinds[self._plurals[kind]]):
             self.resource_changed(resource)
 
     async def _reconcile(self, key: Key) -> None:

@@ -5,7 +5,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -70,7 +70,7 @@ class Api(Protocol):
 
     def watch(
         self, kind: Kind, version: str, namespace: str = "", labels: str = "", seconds: int = WATCH_SECONDS
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncGenerator[Change, None]:
         """Yield what changed since a version. It ends when the server ends it, after ``seconds`` or earlier.
 
         Raise Expired where the server does not remember the version, NotFound where it does not serve the kind.

@@ -6,7 +6,7 @@ The library's typed models are left out. They know no custom resource, and makin
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 from heliograph.coordinator.kubernetes.api import (
@@ -76,7 +76,7 @@ class KubernetesClient:
 
     async def watch(
         self, kind: Kind, version: str, namespace: str = "", labels: str = "", seconds: int = WATCH_SECONDS
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncGenerator[Change, None]:
         asked = Asked("watch", kind.resource, namespace)
         query = query_of({"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version,
                           "labelSelector": labels, "timeoutSeconds": seconds})  # fmt: skip

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
-from typing import cast
+from collections.abc import Callable
 
 from heliograph.coordinator.kubernetes.api import WATCH_SECONDS, Api, Change, Kind, Object, Objects
 from heliograph.coordinator.kubernetes.backoff import MOST_PAUSE, Backoff
@@ -24,6 +23,8 @@ JITTER = 0.2
 """Part by which lengths of watches, and times between lists, are shortened at random."""
 LASTED = 5.0
 """Seconds after which the end of a watch is the ordinary one."""
+SAY_AGAIN = 300.0
+"""Seconds after which a problem that comes and goes is said again."""
 AT_ONCE = 5
 """Watches in sequence that end at once, until a line says so."""
 
@@ -76,6 +77,10 @@ class Follower:
         self._backoff = Backoff(world.rng.random)
         self._unserved = 0
         """Answers in sequence that the kind is not served."""
+        self._said, self._said_at = "", 0.0
+        """The problem that was said last, and when."""
+        self._announced = False
+        """Whether a problem was said, and not yet that it is over."""
         self._at_once = 0
         """Watches in sequence that ended at once, with nothing."""
 
@@ -99,13 +104,13 @@ class Follower:
         """List all objects, say what differs from what was known, and return the version of the list."""
         items, version = await self._api.list(self._kind, self._namespace, self._labels)
         self._unserved = 0
-        had_problem = bool(self.problem)
-        if had_problem:
-            self._warn(f"Kubernetes: {self._kind.resource} are followed again")
-            self.problem = ""
         changed = self._take_all(items)
-        first = not self.synced.is_set()
+        first, had_problem = not self.synced.is_set(), bool(self.problem)
         self.synced.set()
+        self.problem = ""
+        if self._announced:
+            self._announced = False
+            self._warn(f"Kubernetes: {self._kind.resource} are followed again")
         if had_problem and not first:
             self._resumed(self._kind)
             told = set(changed)
@@ -122,8 +127,8 @@ class Follower:
             began, had_changes = self._world.monotonic(), False
             watch = self._api.watch(self._kind, version, self._namespace, self._labels, seconds)
             try:
-                async with contextlib.aclosing(cast("AsyncGenerator[Change]", watch)) as changes:
-                    async for change in changes:
+                async with contextlib.aclosing(watch):
+                    async for change in watch:
                         version = str(_metadata(change.object).get("resourceVersion") or version)
                         if change.type != "BOOKMARK":
                             had_changes = True
@@ -182,8 +187,10 @@ class Follower:
         """Take note of an error, and say it unless it was said last."""
         expected = isinstance(error, HeliographError)
         line = sentence_of(error, "" if expected else f"following {self._kind.resource}")
-        if line != self.problem:
-            self.problem = line
+        self.problem = line
+        now = self._world.monotonic()
+        if line != self._said or (not self._announced and now >= self._said_at + SAY_AGAIN):
+            self._said, self._said_at, self._announced = line, now, True
             self._warn(f"Kubernetes: {line}")
         if not isinstance(error, NotServed):
             return

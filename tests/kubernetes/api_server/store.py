@@ -32,7 +32,7 @@ class Store:
 
     def __init__(self, history: int = HISTORY) -> None:
         self.version = 100
-        self.forgotten = 0
+        self.forgotten = 100
         """Changes up to this version are not remembered."""
         self._objects: dict[str, dict[Key, Object]] = {}
         self._changes: deque[Change] = deque()

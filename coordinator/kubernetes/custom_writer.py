@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
+from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.resources import Condition, Resource
 from heliograph.coordinator.kubernetes.api import Api, Kind, Object
 from heliograph.coordinator.kubernetes.documents import CLOUD, FINALIZER, mirror_of, shown_status
@@ -77,7 +78,7 @@ class CustomWriter:
         changed."""
         written = self._of(key, custom)
         extra = extra.model_copy(update={"last_transition_time": self._world.timestamp()})
-        status = shown_status(resource, extra, generation, custom.get("status", {}))
+        status = shown_status(declared().kinds[kind.kind], resource, extra, generation, custom.get("status", {}))
         text = json.dumps(status, sort_keys=True)
         if text == written.status or status == custom.get("status"):
             written.status = text

@@ -73,11 +73,12 @@ def mirror_of(resource: Resource, namespace: str, cloud: str) -> Object:
 
 
 def shown_status(
-    resource: Resource | None, extra: Condition, generation: int, before: Mapping[str, Any]
+    kind: type[Resource], resource: Resource | None, extra: Condition, generation: int, before: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the status of a custom resource: that of the resource, with a condition of the operator's own.
 
     Args:
+        kind: the kind of the resource.
         resource: None where none has been made yet, or another one has the name.
         extra: the operator's condition; its transition time is now.
         generation: the custom resource's generation that the resource was made from.
@@ -91,8 +92,12 @@ def shown_status(
     )  # fmt: skip
     own = {**extra.model_dump(by_alias=True), "lastTransitionTime": since}
     conditions = [*(each for each in status.get("conditions", ()) if each["type"] != extra.type), own]
+    # an edge tells of a generation of its own: of the desired document that its agent has taken
+    observed = {} if "observed_generation" in kind.model_fields["status"].annotation.model_fields else {  # type: ignore[union-attr]
+        "observedGeneration": generation
+    }
     return {
-        "observedGeneration": generation,
+        **observed,
         **status,
         "conditions": [{**each, "observedGeneration": generation} for each in conditions],
     }

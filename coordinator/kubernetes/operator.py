@@ -77,6 +77,9 @@ class Operator:
         settings: OperatorSettings, world: World, failures: Failures, warn: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._cloud = cloud
+        self._warn = warn
+        self._problems: set[str] = set()
+        """What has been said of the API server since it answered last: all kinds say the same of it."""
         self._store = store
         self._handle = handle
         self._settings = settings
@@ -88,7 +91,8 @@ class Operator:
         self._plurals = {kind: plural for plural, kind in self._custom_kinds.items()}
         only = next(iter(settings.namespaces)) if len(settings.namespaces) == 1 else ""
         self._followers = {
-            plural: Follower(api, kind, world, self._custom_changed, warn, namespace=only, resumed=self._look_at_all)
+            plural: Follower(api, kind, world, self._custom_changed, self._tell_problem, namespace=only,
+                             resumed=self._look_at_all)
             for plural, kind in self._custom_kinds.items()
         }
         self._writer = CustomWriter(api, world, cloud)
@@ -127,7 +131,13 @@ class Operator:
         await self._followers[plural].synced.wait()
         self._look_at_all(self._custom_kinds[plural])
 
+    def _tell_problem(self, line: str) -> None:
+        if line not in self._problems:
+            self._problems.add(line)
+            self._warn(line)
+
     def _look_at_all(self, kind: Kind) -> None:
+        self._problems.clear()
         for resource in self._store.all(self._kinds[self._plurals[kind]]):
             self.resource_changed(resource)
 
@@ -203,7 +213,8 @@ class Operator:
 
     async def _tell_taken(self, key: Key, custom: Object, other: Resource) -> None:
         where = f"project {other.project}" if other.project != key.namespace else "this project"
-        message = (f"expected a name that is free, got {key.name}: {other.metadata.created_by or 'the coordinator'} made"
+        maker = other.metadata.created_by or "the coordinator"
+        message = (f"expected a name that is free, got {key.name}: {maker} made"
                    f" a resource of that name in {where}. Choose another name, or delete that one first.")  # fmt: skip
         taken = Condition(type=ACCEPTED, status="False", reason="Taken", message=message)
         kind = self._custom_kinds[key.plural]
@@ -239,6 +250,9 @@ class Operator:
         creator = creator_in(key.namespace)
         rights = Rights(creator, {key.namespace: "admin"})
         topic = f"kubernetes/{key.plural}/{key.namespace}/{key.name}"
+        if verb not in declared().verbs[key.plural]:
+            raise Refused("unknown-verb", topic=topic, field="kind", expected="a kind that people create",
+                          got=self._kinds[key.plural].__name__, hint="Edges come by enrolling.")  # fmt: skip
         answer = await self._handle(Request(key.plural, verb, document, topic, creator, rights))
         return answer.result if isinstance(answer, Answer) else answer
 

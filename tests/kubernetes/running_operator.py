@@ -27,7 +27,26 @@ def kind(name: str) -> Kind:
 
 
 MODEL, JOB, EDGE, SERVICE = map(kind, ("Model", "FederatedTask", "Edge", "JointInferenceService"))
-READY = "coordinator is ready"
+
+
+class Printed:
+    """The lines that a coordinator prints."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._more = asyncio.Event()
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+        self._more.set()
+
+    async def until(self, words: str) -> str:
+        """Return the first line with some words, once there is one."""
+        async with asyncio.timeout(HANGS):
+            while not (found := [line for line in self.lines if words in line]):
+                self._more.clear()
+                await self._more.wait()
+        return found[0]
 
 
 @dataclass
@@ -37,13 +56,13 @@ class Running:
     Attributes:
         api: the API server, as ``kubectl`` would use it.
         client: a client by topics, with an operator's rights.
-        lines: what the coordinator has printed.
+        printed: what the coordinator has printed.
     """
 
     api: Api
     client: AsyncClient
     url: str
-    lines: list[str] = field(default_factory=list)
+    printed: Printed = field(default_factory=Printed)
 
     async def until(self, kind: Kind, name: str, holds: Callable[[Object], bool], namespace: str = "default") -> Object:
         """Return a custom resource once ``holds(object)``."""
@@ -74,8 +93,9 @@ class Running:
     async def refused(self, kind: Kind, name: str, namespace: str = "default") -> tuple[str, str]:
         """Return reason and message of a refusal, once there is one of the newest generation."""
         def told(each: Object) -> bool:
-            observed = each.get("status", {}).get("observedGeneration")
-            return said(each, "Accepted")[0] == "False" and observed == each["metadata"]["generation"]
+            conditions = each.get("status", {}).get("conditions", ())
+            observed = [one["observedGeneration"] for one in conditions]
+            return said(each, "Accepted")[0] == "False" and observed == [each["metadata"]["generation"]]
 
         found = await self.until(kind, name, told, namespace)
         return said(found, "Accepted")[1:]
@@ -118,32 +138,23 @@ def job(name: str, **spec: Any) -> Object:
 
 @asynccontextmanager
 async def coordinating(
-    url: str, lines: list[str], settings: OperatorSettings | None = None, name: str = "coordinator"
-) -> AsyncIterator[asyncio.Task[None]]:
-    """Run a coordinator with an operator until the context ends; it is ready when the context begins."""
-    ready = asyncio.Event()
-
-    def out(line: str) -> None:
-        lines.append(line)
-        if line == READY or "stands by" in line:
-            ready.set()
-
-    config = CoordinatorConfig(nats=url, name=name, kubernetes=settings or OperatorSettings())
-    task = asyncio.create_task(Coordinator(config, World(), out).run())
+    url: str, printed: Printed, settings: OperatorSettings | None = None, name: str = "coordinator"
+) -> AsyncIterator[None]:
+    """Run a coordinator with an operator until the context ends; it leads when the context begins."""
+    config = CoordinatorConfig(nats=url, status=url, name=name, kubernetes=settings or OperatorSettings())
+    task = asyncio.create_task(Coordinator(config, World(), printed).run())
+    ready = asyncio.create_task(printed.until("coordinator is ready"))
     try:
-        async with asyncio.timeout(HANGS):
-            waiting = asyncio.create_task(ready.wait())
-            await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            assert not task.done(), task.exception()
-        yield task
+        await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
+        assert not task.done(), task.exception()
+        yield
     finally:
-        await cancel_and_wait(task)
+        await cancel_and_wait(task, ready)
 
 
 @asynccontextmanager
 async def operating(api: Api, settings: OperatorSettings | None = None) -> AsyncIterator[Running]:
     """Run a coordinator with an operator on a broker of its own, and connect a client."""
-    url, lines = f"memory://operator-{next(NUMBERS)}", list[str]()
-    async with coordinating(url, lines, settings), AsyncClient(url, leader_timeout=HANGS) as client:
-        yield Running(api, client, url, lines)
+    url, printed = f"memory://operator-{next(NUMBERS)}", Printed()
+    async with coordinating(url, printed, settings), AsyncClient(url, leader_timeout=HANGS) as client:
+        yield Running(api, client, url, printed)

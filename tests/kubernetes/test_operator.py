@@ -14,6 +14,8 @@ from tests.kubernetes.running_operator import (
     JOB,
     MODEL,
     NUMBERS,
+    SERVICE,
+    Printed,
     Running,
     coordinating,
     custom,
@@ -80,13 +82,14 @@ async def test_a_deleted_custom_resource_deletes_its_resource_first(kubernetes: 
 async def test_what_another_resource_needs_stays_and_says_why_until_it_is_needed_no_more(kubernetes: Api) -> None:
     async with operating(kubernetes) as running:
         await running.api.create(MODEL, "default", custom("line", "Model", {}))
-        await running.api.create(JOB, "default", job("train"))
+        worker = {"model": {"name": "line"}, "scriptBootFile": "serve.py"}
+        await running.api.create(SERVICE, "default", custom("answers", "JointInferenceService", {"edgeWorker": worker}))
         await running.accepted(MODEL, "line")
-        await running.accepted(JOB, "train")
+        await running.accepted(SERVICE, "answers")
         await running.api.delete(MODEL, "default", "line")
         found = await running.until(MODEL, "line", lambda each: said(each, "Deletable")[0] == "False")
-        assert "train" in said(found, "Deletable")[2]
-        await running.api.delete(JOB, "default", "train")
+        assert said(found, "Deletable")[1] == "InUse" and "answers" in said(found, "Deletable")[2]
+        await running.api.delete(SERVICE, "default", "answers")
         await running.until_gone(MODEL, "line")
 
 
@@ -183,15 +186,15 @@ async def test_another_clouds_custom_resources_are_left_alone(kubernetes: Api) -
 
 
 async def test_of_two_operators_of_one_cloud_the_leader_works_and_the_next_goes_on(kubernetes: Api) -> None:
-    url, first, second = f"memory://operator-{next(NUMBERS)}", list[str](), list[str]()
+    url = f"memory://operator-{next(NUMBERS)}"
     async with AsyncClient(url, leader_timeout=HANGS) as client:
-        async with coordinating(url, first, name="first"):
+        async with coordinating(url, Printed(), name="first"):
             running = Running(kubernetes, client, url)
             await kubernetes.create(MODEL, "default", custom("m", "Model", {"description": "a"}))
             before = await running.accepted(MODEL, "m")
         await kubernetes.patch(MODEL, "default", "m", {"spec": {"description": "b"}})
         await kubernetes.create(JOB, "default", job("train"))
-        async with coordinating(url, second, name="second"):
+        async with coordinating(url, Printed(), name="second"):
             await running.accepted(JOB, "train")
             await running.resource("models", "m", lambda each: each["spec"]["description"] == "b")
             assert (await kubernetes.get(MODEL, "default", "m"))["metadata"]["uid"] == before["metadata"]["uid"]
@@ -202,11 +205,11 @@ async def test_what_was_deleted_while_no_operator_ran_is_deleted_by_the_next(kub
     url = f"memory://operator-{next(NUMBERS)}"
     async with AsyncClient(url, leader_timeout=HANGS) as client:
         running = Running(kubernetes, client, url)
-        async with coordinating(url, []):
+        async with coordinating(url, Printed()):
             await kubernetes.create(JOB, "default", job("train"))
             await running.accepted(JOB, "train")
         await kubernetes.delete(JOB, "default", "train")
         assert not await running.missing(JOB, "train")
-        async with coordinating(url, []):
+        async with coordinating(url, Printed()):
             await running.until_gone(JOB, "train")
             assert await client.jobs.list() == []

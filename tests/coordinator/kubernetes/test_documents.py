@@ -65,7 +65,7 @@ def test_weights_leave_their_bytes_behind(tmp_path: Path) -> None:
 
 
 def test_each_condition_says_which_generation_it_tells_of() -> None:
-    status = shown_status(JOB, ACCEPTED, 4, {})
+    status = shown_status(FederatedTask, JOB, ACCEPTED, 4, {})
     assert [(each["type"], each["observedGeneration"]) for each in status["conditions"]] == [
         ("Ready", 4), ("Accepted", 4),
     ]  # fmt: skip
@@ -74,15 +74,15 @@ def test_each_condition_says_which_generation_it_tells_of() -> None:
 
 def test_a_condition_that_holds_still_keeps_its_time() -> None:
     before = {"conditions": [{"type": "Accepted", "status": "True", "lastTransitionTime": "then"}]}
-    assert shown_status(None, ACCEPTED, 1, before)["conditions"][0]["lastTransitionTime"] == "then"
+    assert shown_status(FederatedTask, None, ACCEPTED, 1, before)["conditions"][0]["lastTransitionTime"] == "then"
     refused = ACCEPTED.model_copy(update={"status": "False"})
-    assert shown_status(None, refused, 1, before)["conditions"][0]["lastTransitionTime"] == "now"
+    assert shown_status(FederatedTask, None, refused, 1, before)["conditions"][0]["lastTransitionTime"] == "now"
 
 
 def test_a_large_status_is_cut_and_says_so() -> None:
     conditions = [Condition(type=f"T{n}", status="True", reason="R", message="m" * 900) for n in range(300)]
     job = JOB.model_copy(update={"status": JOB.status.model_copy(update={"conditions": conditions})})
-    status = shown_status(job, ACCEPTED, 1, {})
+    status = shown_status(FederatedTask, job, ACCEPTED, 1, {})
     assert len(json.dumps(status)) <= 100_000
     assert status["shortened"]["status.conditions"] == 300 and status["phase"] == "Running"
 

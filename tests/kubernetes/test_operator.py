@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from heliograph.client import AsyncClient
-from heliograph.coordinator.kubernetes.api import EVENTS, Api, Kind
+from heliograph.coordinator.kubernetes.api import EVENTS, Api, Kind, Object
 from heliograph.coordinator.kubernetes.documents import CLOUD, FINALIZER, MIRROR, OWNER
 from heliograph.coordinator.kubernetes.operator import OperatorSettings
 from heliograph.core.errors import Refused
@@ -28,9 +30,17 @@ from tests.patience import HANGS
 MANAGED_BY = "kubernetes/default"
 
 
-async def reasons(running: Running, name: str) -> set[tuple[str, str]]:
-    events, _ = await running.api.list(EVENTS, "default")
-    return {(each["type"], each["reason"]) for each in events if each["involvedObject"]["name"] == name}
+async def recorded(running: Running, name: str, type: str, reason: str) -> None:
+    """Return once an event about a custom resource is there."""
+    def is_it(event: Object) -> bool:
+        return (event["involvedObject"]["name"], event["type"], event["reason"]) == (name, type, reason)
+
+    async with asyncio.timeout(HANGS):
+        events, version = await running.api.list(EVENTS, "default")
+        if not any(map(is_it, events)):
+            async for change in running.api.watch(EVENTS, version, "default"):
+                if change.type == "ADDED" and is_it(change.object):
+                    return
 
 
 async def test_a_custom_resource_becomes_a_resource_and_shows_its_status(kubernetes: Api) -> None:
@@ -44,7 +54,7 @@ async def test_a_custom_resource_becomes_a_resource_and_shows_its_status(kuberne
         resource = await running.client.jobs.get("train")
         assert resource["metadata"]["createdBy"] == MANAGED_BY
         assert resource["metadata"].get("namespace", "default") == "default"
-        assert ("Normal", "Pending") in await reasons(running, "train")
+        await recorded(running, "train", "Normal", "Pending")
 
 
 async def test_a_changed_spec_and_changed_labels_arrive(kubernetes: Api) -> None:
@@ -100,7 +110,7 @@ async def test_a_refused_spec_says_field_expected_and_got_and_is_taken_once_it_i
         reason, message = await running.refused(JOB, "train")
         assert reason == "Invalid" and "two trainingWorkers name the same nodeName" in message
         assert await running.client.jobs.list() == []
-        assert ("Warning", "Invalid") in await reasons(running, "train")
+        await recorded(running, "train", "Warning", "Invalid")
         await running.api.patch(JOB, "default", "train", {"spec": {"trainingWorkers": twins[:1]}})
         await running.accepted(JOB, "train")
 
@@ -127,7 +137,7 @@ async def test_a_resource_made_by_topics_has_a_mirror_that_nobody_else_changes(k
         await running.until(
             MODEL, "m", lambda each: each["spec"]["description"] == "a" and each["metadata"]["generation"] > 2
         )
-        assert ("Warning", "Restored") in await reasons(running, "m")
+        await recorded(running, "m", "Warning", "Restored")
         await running.client.models.update({"kind": "Model", "metadata": {"name": "m"}, "spec": {"description": "b"}})
         await running.until(MODEL, "m", lambda each: each["spec"]["description"] == "b")
         await running.api.delete(MODEL, "default", "m")

@@ -77,6 +77,10 @@ def agent(words: Sequence[str]) -> int:
         "--starts", "HELIOGRAPH_STARTS", "DIR", "Directory that agents of one machine share: no more workers start"
         " at once than it has cores. They share the offers of their workers too. Default: one of this agent alone.", "",
     )  # fmt: skip
+    parser.setting(
+        "--pods", "HELIOGRAPH_PODS", "DIR", "Run workers whose spec names an image as pods of this node; a directory"
+        " that they share with this agent, at the same path in their pods. Default: no pods.", "",
+    )  # fmt: skip
     parser.number(
         "--memory-mb", "MB", 1 << 30, "Memory for workers that ask for some (resources.memory); 0 bounds nothing."
         " Default: this node's, but for a sixteenth.", None,
@@ -99,6 +103,7 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.edge_agent.confinement.cgroups import WorkerGroups
     from heliograph.edge_agent.confinement.confiner import Confiner, Limits
     from heliograph.edge_agent.confinement.site_policy import SitePolicy, read_site_policy
+    from heliograph.edge_agent.launcher import Launcher
     from heliograph.edge_agent.node_capacity import node_capacity
     from heliograph.edge_agent.outputs import Outputs
     from heliograph.edge_agent.pinned_keys import PinnedKeys
@@ -149,6 +154,7 @@ def agent(words: Sequence[str]) -> int:
         tells_labels=given.tell_labels,
         unenforced=tuple(confiner.unenforced),
         worker_issuer=WorkerIssuer.read(Path(given.worker_issuer)) if given.worker_issuer else None,
+        pods=Path(given.pods).resolve() if given.pods else None,
     )
     require_signatures(config)
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
@@ -157,7 +163,13 @@ def agent(words: Sequence[str]) -> int:
                       packages_directory(config.state))  # fmt: skip
     workers = config.state / "workers"
     permits = StartPermits(Path(given.starts or workers / ".starts").resolve(), world, shared=bool(given.starts))
-    launcher = ProcessLauncher(world, workers, confiner, outputs, permits)
+    launcher: Launcher = ProcessLauncher(world, workers, confiner, outputs, permits)
+    if config.pods is not None:
+        from heliograph.edge_agent.node_launcher import NodeLauncher
+        from heliograph.edge_agent.pod_launcher import PodLauncher
+
+        pods = PodLauncher(world, config.pods, (config.state,), packages_directory(config.state))
+        launcher = NodeLauncher(launcher, pods)
     _run(lambda: Agent(config, launcher, world, say), f"agent {given.name} connects to {where}")
     return 0
 

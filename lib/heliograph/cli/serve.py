@@ -242,6 +242,10 @@ def coordinator(words: Sequence[str]) -> int:
     parser.setting(
         "--kubernetes-home", "HELIOGRAPH_KUBERNETES_HOME", "NAME", "Namespace in which edges are shown.", "default",
     )  # fmt: skip
+    parser.setting(
+        "--worker-pods", "HELIOGRAPH_WORKER_PODS", "FILE", "What pods of workers may be, as TOML (docs/pods.md): their"
+        " images above all. Default: no worker is a pod.", "",
+    )  # fmt: skip
     parser.repeatable("--quota", "NAME=N", "A quota; HELIOGRAPH_QUOTAS has several, with spaces.")
     parser.repeatable("--keep", "NAME=N", "How long what nobody needs stays; HELIOGRAPH_KEEP has several, with spaces.")
     given = parser.parse_args(words)
@@ -255,6 +259,7 @@ def coordinator(words: Sequence[str]) -> int:
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
     from heliograph.coordinator.garbage.lives import Lives
     from heliograph.coordinator.kubernetes.operator import OperatorSettings
+    from heliograph.coordinator.kubernetes.pod_settings_file import read_pod_settings
     from heliograph.coordinator.quotas import Quotas
     from heliograph.core.ed25519_signer import Ed25519Signer, public_keys
     from heliograph.core.world import World
@@ -287,6 +292,9 @@ def coordinator(words: Sequence[str]) -> int:
     for field, names in (("--kubernetes-namespaces", namespaces), ("--kubernetes-home", (given.kubernetes_home,))):
         if bad := [each for each in names if not is_label(each)]:
             parser.error(f"invalid value for {field}: expected {LABEL_RULE}, got {shorten(bad[0])}")
+    pods = read_pod_settings(Path(given.worker_pods)) if given.worker_pods else None
+    if pods is not None and not given.kubernetes:
+        parser.error("--worker-pods needs --kubernetes: the operator makes the pods")
     doors = given.door or os.environ.get("HELIOGRAPH_DOORS", "").split()
     config = CoordinatorConfig(
         nats=check_url(given.nats, "--nats", *NATS),
@@ -305,7 +313,7 @@ def coordinator(words: Sequence[str]) -> int:
         login_seconds=login_seconds,
         grants=grants,
         cloud_keys=Path(given.cloud_keys) if given.cloud_keys else None,
-        kubernetes=OperatorSettings(given.kubernetes_home, namespaces) if given.kubernetes else None,
+        kubernetes=OperatorSettings(given.kubernetes_home, namespaces, pods) if given.kubernetes else None,
     )
     _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
     return 0

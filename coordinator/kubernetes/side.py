@@ -1,4 +1,4 @@
-"""What a coordinator that leads does with Kubernetes: the operator, and the pods of workers."""
+"""What a coordinator that leads does with Kubernetes: the operator, labels of nodes, and the pods of workers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 from heliograph.bus.contract.payloads import Desired
-from heliograph.bus.contract.resources import Resource
+from heliograph.bus.contract.resources import Edge, Resource
 from heliograph.coordinator.api.request import Request
 from heliograph.coordinator.feature import InstalledFeatures, Part
 from heliograph.coordinator.kubernetes.api import Api
+from heliograph.coordinator.kubernetes.node_labels import NodeLabels
 from heliograph.coordinator.kubernetes.operator import Operator, OperatorSettings
 from heliograph.coordinator.kubernetes.pod_conditions import tell_problems
 from heliograph.coordinator.kubernetes.pod_workers import PodWorkers
@@ -35,6 +36,7 @@ class KubernetesSide:
         failures: Failures, warn: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._operator = Operator(api, store, handle, cloud, settings, world, failures, warn)
+        self._labels = NodeLabels(api, features.of(Edge.plural).context, world, warn)
         self._pods: PodWorkers | None = None
         if settings.pods is not None:
             wanted = partial(pods_wanted, store, newest, settings.pods.namespace)
@@ -47,11 +49,13 @@ class KubernetesSide:
 
     def parts(self) -> Sequence[Part]:
         """Return what runs as long as this coordinator leads."""
-        return [self._operator.run, *([self._pods.run] if self._pods is not None else [])]
+        return [self._operator.run, self._labels.run, *([self._pods.run] if self._pods is not None else [])]
 
     def resource_changed(self, resource: Resource) -> None:
         """Take note that a resource was written or deleted."""
         self._operator.resource_changed(resource)
+        if isinstance(resource, Edge):
+            self._labels.edge_changed()
 
     def desired_changed(self) -> None:
         """Take note that an edge is to do something else."""

@@ -71,7 +71,7 @@ async def test_a_created_object_has_a_uid_a_version_and_generation_1(probes: Pro
 
 async def test_a_name_is_taken_once_in_a_namespace(probes: Probes) -> None:
     await probes.create()
-    with pytest.raises(Exists, match="create probes.*another object has this name"):
+    with pytest.raises(Exists, match=r"create probes.*another object has this name"):
         await probes.create()
 
 

@@ -49,12 +49,14 @@ class ApiServer:
         faults: what goes wrong; a test changes it at any time.
         requests: verb and path of each request, the newest last.
         watching: how many watches are open.
+        watched: set when a watch is opened.
     """
 
     def __init__(self, token: str = "", history: int = HISTORY, bookmark_seconds: float = 60.0) -> None:
         self.faults = Faults()
         self.requests: list[tuple[str, str]] = []
         self.watching = 0
+        self.watched = asyncio.Event()
         self.store = Store(history)
         self.registry = Registry(self.store)
         self.port = 0
@@ -74,7 +76,7 @@ class ApiServer:
         """Listen; on the same port as before, if it was stopped."""
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0, handler_cancellation=True)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()
@@ -84,6 +86,9 @@ class ApiServer:
     async def stop(self) -> None:
         """End all connections and refuse new ones, as if the server were gone. What it stores stays."""
         if self._runner is not None:
+            for connection in self._runner.server.connections if self._runner.server else ():
+                if connection.transport is not None:
+                    connection.transport.abort()
             await self._runner.cleanup()
             self._runner = None
 
@@ -111,7 +116,7 @@ class ApiServer:
         try:
             if self.faults.status:
                 raise Failure(self.faults.status, "Fault", "the test wants it")
-            if self.faults.garbage:
+            if self.faults.garbage is not None:
                 return web.Response(text=self.faults.garbage)
             if self._token and request.headers.get("Authorization") != f"Bearer {self._token}":
                 raise Failure(401, "Unauthorized", "Unauthorized")
@@ -191,6 +196,7 @@ class ApiServer:
         self.watching += 1
         try:
             await response.prepare(request)
+            self.watched.set()
             if self.faults.silent_watches:
                 await asyncio.Event().wait()
             if self.faults.expires_watches:

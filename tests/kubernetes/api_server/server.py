@@ -18,22 +18,28 @@ from tests.kubernetes.api_server.failure import Failure, PlainNotFound, bad_requ
 from tests.kubernetes.api_server.faults import Faults
 from tests.kubernetes.api_server.kinds import DEFINITIONS, NAMESPACES, Served
 from tests.kubernetes.api_server.merge_patch import merged
+from tests.kubernetes.api_server.openapi import ROOT as OPENAPI
+from tests.kubernetes.api_server.openapi import document
 from tests.kubernetes.api_server.pages import Pages
 from tests.kubernetes.api_server.registry import Registry
 from tests.kubernetes.api_server.selectors import selection
 from tests.kubernetes.api_server.store import HISTORY, Store
+from tests.kubernetes.api_server.table import table, wanted
 from tests.kubernetes.api_server.watches import watch
 
 Object = dict[str, Any]
 ROOT = Path(__file__).parents[3]
 CRDS = ROOT / "deploy" / "crds"
 MAX_BODY = 3 << 20
+SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
     r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[^/]+))?"
     r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?:/(?P<subresource>status))?)?/?"
 )
-PATCHES = {"application/merge-patch+json", "application/strategic-merge-patch+json"}
+APPLY, STRATEGIC = "application/apply-patch+yaml", "application/strategic-merge-patch+json"
+PATCHES = {"application/merge-patch+json", APPLY, STRATEGIC}
+"""All are merged as RFC 7396 says, also what is applied by the server: there is one owner of all fields."""
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 USER = "system:serviceaccount:default:tests"
 
@@ -129,6 +135,8 @@ class ApiServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         found = PATH.fullmatch(request.path)
+        if request.path.startswith(OPENAPI):
+            return web.json_response(document(request.path, self.registry.kinds))
         if found is None:
             return web.json_response(discovered(request.path, self.registry.kinds))
         kind = self.registry.kind(found["group"] or "", found["core"] or found["version"], found["plural"])
@@ -144,13 +152,19 @@ class ApiServer:
         self._check_allowed(verb, kind, namespace, name, subresource)
         if request.method == "GET":
             if name:
-                return web.json_response(self.registry.get(kind, namespace, name))
+                given = self.registry.get(kind, namespace, name)
+                return web.json_response(table(kind, given) if self._wants_table(request) else given)
             selected = selection(query.get("labelSelector", ""), query.get("fieldSelector", ""))
             if watches:
                 return await self._watch(request, kind, namespace, selected)
             limit = int(query.get("limit") or 0)
-            return self._listed(self._pages.list(kind, namespace, selected, limit, query.get("continue", "")))
+            listed = self._pages.list(kind, namespace, selected, limit, query.get("continue", ""))
+            return self._listed(table(kind, listed) if self._wants_table(request) else listed)
         return await self._write(request, kind, namespace, name, subresource)
+
+    @staticmethod
+    def _wants_table(request: web.Request) -> bool:
+        return wanted(request.headers.get("Accept", ""))
 
     def _listed(self, found: Object) -> web.Response:
         text = json.dumps(found)
@@ -178,6 +192,8 @@ class ApiServer:
             return web.json_response(self.registry.create(kind, namespace, body, manager, strict), status=201)
         if request.method == "PATCH" and name:
             self._check_patch(request, kind)
+            if request.content_type == APPLY and self.store.get(kind.resource, (namespace, name)) is None:
+                return web.json_response(self.registry.create(kind, namespace, body, manager, strict), status=201)
             before = self.registry.get(kind, namespace, name)
             body = merged(before, body)
             return web.json_response(
@@ -224,7 +240,7 @@ class ApiServer:
 
     @staticmethod
     def _check_patch(request: web.Request, kind: Served) -> None:
-        allowed = PATCHES if kind.schema is None else {"application/merge-patch+json"}
+        allowed = PATCHES if kind.schema is None else PATCHES - {STRATEGIC}
         if request.content_type not in allowed:
             raise Failure(415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted"
                           f" media types include: {', '.join(sorted(allowed))}")  # fmt: skip
@@ -238,8 +254,8 @@ class ApiServer:
         if not text and request.method == "DELETE":
             return {}
         try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
+            found = yaml.load(text, SAFE) if request.content_type == APPLY else json.loads(text)
+        except (ValueError, RecursionError, yaml.YAMLError):
             raise bad_request("the object provided is unrecognized: invalid character") from None
         if not isinstance(found, dict):
             raise bad_request("the object provided is unrecognized")
@@ -249,4 +265,4 @@ class ApiServer:
 @cache
 def _definitions(directory: Path) -> str:
     """Return the definitions in a directory as JSON: to read their YAML takes longer than most tests."""
-    return json.dumps([yaml.safe_load(file.read_text()) for file in sorted(directory.glob("*.yaml"))])
+    return json.dumps([yaml.load(file.read_text(), SAFE) for file in sorted(directory.glob("*.yaml"))])

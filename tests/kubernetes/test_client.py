@@ -210,9 +210,9 @@ async def test_what_is_no_answer_of_an_api_server_is_said(
                 pass
 
 
-@pytest.mark.parametrize("garbage", ['{"type": "ADDED"}\n', '{"type": "ODD", "object": {}}\n', '{"object": {"a": 1}}'])
+@pytest.mark.parametrize("garbage", ['{"type": "ADDED"}', '{"type": "ODD", "object": {}}', '{"object": {"a": 1}}'])
 async def test_a_change_that_is_none_is_said(api_server: ApiServer, kubernetes: KubernetesClient, garbage: str) -> None:
-    api_server.faults.garbage = garbage
+    api_server.faults.garbage = garbage + "\n"
     with pytest.raises(Unreachable, match=r"watch models\.edgeai\.io: expected"):
         await anext(kubernetes.watch(MODELS, "111"))
 

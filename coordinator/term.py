@@ -40,6 +40,9 @@ from heliograph.coordinator.garbage.collector import Collector
 from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.garbage.store_watch import StoreWatch
 from heliograph.coordinator.identity.issuer import Issuer
+from heliograph.coordinator.kubernetes.api import Api
+from heliograph.coordinator.kubernetes.cloud_id import cloud_id
+from heliograph.coordinator.kubernetes.operator import Operator, OperatorSettings
 from heliograph.coordinator.leadership import next_epoch
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
@@ -98,8 +101,10 @@ class Term:
     def __init__(
         self, connections: Connections, world: World, source: str, quotas: Quotas, lives: Lives,
         signer: Signer | None, document_signer: Ed25519Signer | None, issuer: Issuer | None, grants: Grants,
-        out: Callable[[str], None],
+        kubernetes: tuple[Api, OperatorSettings] | None, out: Callable[[str], None],
     ) -> None:  # fmt: skip
+        self._kubernetes = kubernetes
+        self._operator: Operator | None = None
         self._connections = connections
         self._grants = grants
         self._issuer = issuer
@@ -163,6 +168,8 @@ class Term:
             relay = BlobRelay(blobs, self._allowed.may_fetch, self._failures)
             uploads = UploadIntake(blobs, self._knows_edge, self._background, self._failures)
             start(self._resync, door.run, self._collector.run, self._store_watch.run, relay.run, uploads.run)
+            if self._operator is not None:
+                start(self._operator.run)
             for bus in self._connections.kept:
                 start(RetainedSweep(bus, self._world, self._failures).run)
             await door.listening.wait()
@@ -220,8 +227,13 @@ class Term:
         epoch = await next_epoch(own)
         self._audit = Audit(self._port, epoch, self._document_signer, self._failures)
         requests = Requests(self._store, self._features, self._lock, self._changed, self._removed, self._world,
-                            self._quotas, epoch)  # fmt: skip
+                            self._quotas, epoch, self._is_managing)  # fmt: skip
         self._requests = AuditedRequests(requests.handle, self._audit)
+        if self._kubernetes is not None:
+            api, settings = self._kubernetes
+            self._operator = Operator(api, self._store, self._requests.handle, await cloud_id(own, self._world),
+                                      settings, self._world, self._failures, self._warn)  # fmt: skip
+            self._board.listen(self._operator.resource_changed)
         self._view = None
         self._desired = DesiredWriter(self._port, epoch, self._edges.version, self._warn, self._document_signer)
         for kind in declared().kinds.values():
@@ -254,6 +266,9 @@ class Term:
                 await feature.reconcile()
         # always: a change of presence alone changes the edges that an aggregation worker waits for
         await self._write_desired()
+
+    def _is_managing(self) -> bool:
+        return self._operator is not None and self._operator.manages
 
     def _reconcile_soon(self) -> None:
         if self._follower.reports_read.is_set():

@@ -220,7 +220,8 @@ class ApiServer:
                 self.store.forget()
             if self.faults.ends_watches:
                 return response
-            async for line in watch(self.registry, kind, namespace, selected, version, seconds, bookmarks):
+            initial = query.get("sendInitialEvents") == "true"
+            async for line in watch(self.registry, kind, namespace, selected, version, seconds, bookmarks, initial):
                 await response.write(line)
             return response
         except ConnectionResetError:  # the client has gone

@@ -7,15 +7,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import yaml
 
 from heliograph.coordinator.kubernetes import bounded_reading, client
 from heliograph.coordinator.kubernetes.api import JOBS, Kind
 from heliograph.coordinator.kubernetes.client import KubernetesClient
-from heliograph.coordinator.kubernetes.errors import Busy, Expired, Forbidden, Unauthorized
+from heliograph.coordinator.kubernetes.errors import Busy, Expired, Forbidden
 from heliograph.core.errors import Refused, Unreachable
 from heliograph.core.world import World
 from tests.kubernetes.api_server.server import ApiServer
@@ -240,90 +238,3 @@ async def test_a_closed_watch_closes_its_connection(api_server: ApiServer, kuber
     async with asyncio.timeout(HANGS):
         while api_server.watching:
             await asyncio.sleep(0.01)
-
-
-# logins
-
-
-SECRET = "token-that-nobody-shows"
-
-
-@pytest.fixture
-async def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[ApiServer, Path]]:
-    """Return a server that asks for a token, and the kubeconfig that has it."""
-    server = ApiServer(token=SECRET)
-    server.apply_definitions()
-    await server.start()
-    file = server.kubeconfig(tmp_path)
-    monkeypatch.setenv("KUBECONFIG", str(file))
-    yield server, file
-    await server.stop()
-
-
-async def test_a_token_is_sent_and_a_renewed_one_is_read(guarded: tuple[ApiServer, Path]) -> None:
-    server, file = guarded
-    found = await KubernetesClient.connect(World())
-    await found.list(MODELS)
-    server._token = "another"
-    with pytest.raises(Unauthorized, match="renew") as refused:
-        await found.list(MODELS)
-    assert SECRET not in str(refused.value)
-    server.kubeconfig(file.parent)
-    with pytest.raises(Unauthorized):
-        await found.list(MODELS)
-    await found.list(MODELS)
-    await found.close()
-
-
-async def test_a_login_that_cannot_be_read_again_is_said_and_shows_nothing(guarded: tuple[ApiServer, Path]) -> None:
-    server, file = guarded
-    found = await KubernetesClient.connect(World())
-    server._token = "another"
-    file.write_text(f"users: [{{name: x, user: {{token: {SECRET}}}}}]\n")
-    with pytest.raises(Unreachable, match="cannot be read again") as refused:
-        await found.list(MODELS)
-    assert SECRET not in str(refused.value)
-    await found.close()
-
-
-@pytest.mark.parametrize("config", [
-    "", "a: b", "[]", "{", f"users: [{{name: x, user: {{token: {SECRET}}}}}]", f"current-context: {SECRET}",
-    f"{{current-context: x, contexts: [{{name: x, context: {{cluster: y, user: {SECRET}}}}}], clusters: []}}",
-])  # fmt: skip
-async def test_a_kubeconfig_that_is_none_is_refused_without_what_it_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str
-) -> None:
-    file = tmp_path / "kubeconfig"
-    file.write_text(config)
-    monkeypatch.setenv("KUBECONFIG", str(file))
-    with pytest.raises(Refused, match=f"{file}.*expected a configuration.*kubectl version") as refused:
-        await KubernetesClient.connect(World())
-    assert SECRET not in str(refused.value)
-
-
-async def test_without_a_kubeconfig_and_a_pod_it_is_said_what_to_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(Refused, match="Set KUBECONFIG, or run in a pod"):
-        await KubernetesClient.connect(World())
-
-
-@pytest.mark.parametrize(("server", "more", "safe"), [
-    ("http://10.0.0.1:6443", {}, False), ("https://10.0.0.1:6443", {"insecure-skip-tls-verify": True}, False),
-    ("https://10.0.0.1:6443", {}, True), ("http://localhost:8080", {}, True), ("http://[::1]:8080", {}, True),
-])  # fmt: skip
-async def test_a_login_leaves_this_machine_only_by_tls(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, more: dict[str, object], safe: bool
-) -> None:
-    file = ApiServer().kubeconfig(tmp_path)
-    config = yaml.safe_load(file.read_text())
-    config["clusters"][0]["cluster"] = {"server": server, **more}
-    file.write_text(yaml.safe_dump(config))
-    monkeypatch.setenv("KUBECONFIG", str(file))
-    monkeypatch.delenv("HELIOGRAPH_INSECURE", raising=False)
-    if not safe:
-        with pytest.raises(Refused, match="HELIOGRAPH_INSECURE"):
-            await KubernetesClient.connect(World())
-        monkeypatch.setenv("HELIOGRAPH_INSECURE", "1")
-    await (await KubernetesClient.connect(World())).close()

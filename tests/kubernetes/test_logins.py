@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes.aio.config import incluster_config as incluster
 
 from heliograph.coordinator.kubernetes import connection
 from heliograph.coordinator.kubernetes.api import Kind
 from heliograph.coordinator.kubernetes.client import KubernetesClient
 from heliograph.coordinator.kubernetes.errors import Unauthorized
+from heliograph.core.certificates import Authority
 from heliograph.core.errors import Refused, Unreachable
 from heliograph.core.world import World
 from tests.kubernetes.api_server.server import ApiServer
@@ -100,6 +103,56 @@ async def test_a_login_leaves_this_machine_only_by_tls(
             await KubernetesClient.connect(World())
         monkeypatch.setenv("HELIOGRAPH_INSECURE", "1")
     await (await KubernetesClient.connect(World())).close()
+
+
+@pytest.fixture
+async def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[ApiServer, Path]]:
+    """Return a server with TLS, and the service account of a pod: a folder with its token and the authority."""
+    authority = Authority.made(World(), 1)
+    certificate = authority.server(World(), ["127.0.0.1"], 1)
+    for name, text in (("ca.crt", authority.own.certificate), ("tls.crt", certificate.certificate),
+                       ("tls.key", certificate.key), ("token", SECRET)):  # fmt: skip
+        (tmp_path / name).write_text(text)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    server = ApiServer(token=SECRET, tls=context)
+    server.apply_definitions()
+    await server.start()
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+    monkeypatch.setattr(incluster, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+    yield server, tmp_path
+    await server.stop()
+
+
+async def test_a_pod_asks_with_its_service_account_whose_token_changes(pod: tuple[ApiServer, Path]) -> None:
+    server, account = pod
+    found = await KubernetesClient.connect(World())
+    assert await found.list(MODELS)
+    (account / "token").write_text("another")
+    server._token = "another"
+    with pytest.raises(Unauthorized):
+        await found.list(MODELS)
+    assert await found.list(MODELS)
+    await found.close()
+
+
+async def test_a_server_of_another_authority_is_not_asked(pod: tuple[ApiServer, Path]) -> None:
+    server, account = pod
+    (account / "ca.crt").write_text(Authority.made(World(), 1).own.certificate)
+    found = await KubernetesClient.connect(World())
+    with pytest.raises(Unreachable, match="certificate verify failed"):
+        await found.list(MODELS)
+    assert server.requests == []
+    await found.close()
+
+
+async def test_a_pod_without_a_token_is_told(pod: tuple[ApiServer, Path]) -> None:
+    (pod[1] / "token").unlink()
+    with pytest.raises(Refused, match="the pod's service account"):
+        await KubernetesClient.connect(World())
 
 
 async def test_a_peer_that_is_gone_without_a_word_is_noticed_by_the_socket() -> None:

@@ -7,6 +7,7 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 
 import yaml
@@ -50,6 +51,7 @@ class ApiServer:
     Args:
         token: the bearer token that each request must have; empty for none.
         bookmark_seconds: time between two bookmarks of a watch.
+        tls: speaks TLS by this context; None for HTTP in clear text.
 
     Attributes:
         faults: what goes wrong; a test changes it at any time.
@@ -58,7 +60,9 @@ class ApiServer:
         watched: set when a watch is opened.
     """
 
-    def __init__(self, token: str = "", history: int = HISTORY, bookmark_seconds: float = 60.0) -> None:
+    def __init__(
+        self, token: str = "", history: int = HISTORY, bookmark_seconds: float = 60.0, tls: SSLContext | None = None
+    ) -> None:
         self.faults = Faults()
         self.requests: list[tuple[str, str]] = []
         self.watching = 0
@@ -67,6 +71,7 @@ class ApiServer:
         self.registry = Registry(self.store)
         self.port = 0
         self._token = token
+        self._tls = tls
         self._bookmark_seconds = bookmark_seconds
         self._pages = Pages(self.store)
         self._collector = Collector(self.registry)
@@ -76,7 +81,7 @@ class ApiServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
         """Listen; on the same port as before, if it was stopped."""
@@ -84,7 +89,7 @@ class ApiServer:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True, ssl_context=self._tls)
         await site.start()
         if not self.port:
             self.port = self._runner.addresses[0][1]
@@ -124,7 +129,8 @@ class ApiServer:
                 raise Failure(self.faults.status, "Fault", "the test wants it")
             if self.faults.garbage is not None:
                 return web.Response(text=self.faults.garbage)
-            if self._token and request.headers.get("Authorization") != f"Bearer {self._token}":
+            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+            if self._token and (scheme.lower(), token) != ("bearer", self._token):
                 raise Failure(401, "Unauthorized", "Unauthorized")
             return await self._answer(request)
         except PlainNotFound:

@@ -11,6 +11,7 @@ from functools import partial
 from benchmarks import (
     aggregation,
     coordinator_memory,
+    custom_resources,
     dataset_indexes,
     echo,
     edge_accounts,
@@ -41,6 +42,11 @@ _ALL = [
     Benchmark("enrolment", "start", enrolment.run, repeats=3, metrics=(
         Metric("enroll", "heliograph enroll", "s", 2),
         Metric("online", "enrolled agent: start to online", "s", 2),
+    )),
+    Benchmark("operator", "kubernetes", custom_resources.run, repeats=3, metrics=(
+        Metric("burst", "500 custom resources, until reconciled", "s", 8),
+        Metric("delete", "500 custom resources, until deleted", "s"),
+        Metric("idle", "idle coordinator with an operator", "MB", 120),
     )),
     Benchmark("confinement", "start", startup.confined, repeats=1, metrics=(
         Metric("cost", "confinement adds to a worker's start", "ms", 30, statistic="p50", name="p50"),

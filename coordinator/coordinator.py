@@ -18,6 +18,8 @@ from heliograph.coordinator.authorization.callers import Grants
 from heliograph.coordinator.cloud_format import check_format
 from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.identity.issuer import LOGIN_SECONDS, Issuer
+from heliograph.coordinator.kubernetes.api import Api
+from heliograph.coordinator.kubernetes.operator import OperatorSettings
 from heliograph.coordinator.leadership import Lease
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.term import Connections, Term
@@ -56,6 +58,7 @@ class CoordinatorConfig:
         login_seconds: how long the login of an enrolled edge is good.
         grants: what those may do that no User names.
         cloud_keys: file of public keys that nodes are told to obey beside that of ``document_signer``.
+        kubernetes: what the operator looks after; None where custom resources are nobody's.
     """
 
     nats: str
@@ -75,6 +78,7 @@ class CoordinatorConfig:
     login_seconds: int = LOGIN_SECONDS
     grants: Grants = field(default_factory=Grants)
     cloud_keys: Path | None = None
+    kubernetes: OperatorSettings | None = None
 
 
 class Coordinator:
@@ -111,6 +115,7 @@ class Coordinator:
                 self._issuer = Issuer(config.authority, system.connection, world, config.root, config.authorities,
                                       config.login_seconds, keys_of_cloud, config.cloud_keys)  # fmt: skip
         self._connections = Connections(cloud, requests, system, status, kept, doors)
+        self._api: Api | None = None
 
     async def run(self) -> None:
         """Stand by and lead in turn, until cancelled."""
@@ -118,6 +123,10 @@ class Coordinator:
         cloud = self._connections.cloud
         for bus in buses:
             await bus.open()
+        if self._config.kubernetes is not None:
+            from heliograph.coordinator.kubernetes.client import KubernetesClient  # takes a second to import
+
+            self._api = await KubernetesClient.connect(self._world)
         background = Background(self._out)
         if self._callout:
             background.spawn(keep_running(self._callout.run, self._world, self._out))
@@ -138,6 +147,8 @@ class Coordinator:
                     self._out("warning: the lease was not renewed in time; another coordinator may lead now")
         finally:
             await background.close()
+            if self._api is not None:
+                await self._api.close()
             for bus in buses:
                 await bus.close()
 
@@ -145,8 +156,12 @@ class Coordinator:
         config = self._config
         await Term(
             self._connections, self._world, self._source, config.quotas, config.lives, self._signer,
-            config.document_signer, self._issuer, config.grants, self._out,
+            config.document_signer, self._issuer, config.grants, self._kubernetes(), self._out,
         ).run()
+
+    def _kubernetes(self) -> tuple[Api, OperatorSettings] | None:
+        settings = self._config.kubernetes
+        return (self._api, settings) if self._api is not None and settings is not None else None
 
     def _on_standby(self, leader: str) -> None:
         self._out(f"coordinator stands by; {leader} leads")

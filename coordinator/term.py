@@ -40,6 +40,10 @@ from heliograph.coordinator.garbage.collector import Collector
 from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.garbage.store_watch import StoreWatch
 from heliograph.coordinator.identity.issuer import Issuer
+from heliograph.coordinator.kubernetes.api import Api
+from heliograph.coordinator.kubernetes.cloud_id import cloud_id
+from heliograph.coordinator.kubernetes.operator import OperatorSettings
+from heliograph.coordinator.kubernetes.side import KubernetesSide
 from heliograph.coordinator.leadership import next_epoch
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
@@ -98,8 +102,10 @@ class Term:
     def __init__(
         self, connections: Connections, world: World, source: str, quotas: Quotas, lives: Lives,
         signer: Signer | None, document_signer: Ed25519Signer | None, issuer: Issuer | None, grants: Grants,
-        out: Callable[[str], None],
+        kubernetes: tuple[Api, OperatorSettings] | None, out: Callable[[str], None],
     ) -> None:  # fmt: skip
+        self._kubernetes = kubernetes
+        self._side: KubernetesSide | None = None
         self._connections = connections
         self._grants = grants
         self._issuer = issuer
@@ -163,6 +169,8 @@ class Term:
             relay = BlobRelay(blobs, self._allowed.may_fetch, self._failures)
             uploads = UploadIntake(blobs, self._knows_edge, self._background, self._failures)
             start(self._resync, door.run, self._collector.run, self._store_watch.run, relay.run, uploads.run)
+            if self._side is not None:
+                start(*self._side.parts())
             for bus in self._connections.kept:
                 start(RetainedSweep(bus, self._world, self._failures).run)
             await door.listening.wait()
@@ -220,10 +228,16 @@ class Term:
         epoch = await next_epoch(own)
         self._audit = Audit(self._port, epoch, self._document_signer, self._failures)
         requests = Requests(self._store, self._features, self._lock, self._changed, self._removed, self._world,
-                            self._quotas, epoch)  # fmt: skip
+                            self._quotas, epoch, self._is_managing)  # fmt: skip
         self._requests = AuditedRequests(requests.handle, self._audit)
         self._view = None
         self._desired = DesiredWriter(self._port, epoch, self._edges.version, self._warn, self._document_signer)
+        if self._kubernetes is not None:
+            self._side = KubernetesSide(
+                *self._kubernetes, await cloud_id(own, self._world), self._store, self._features, self._requests.handle,
+                self._desired.newest, self._world, self._failures, self._warn,
+            )  # fmt: skip
+            self._board.listen(self._side.resource_changed)
         for kind in declared().kinds.values():
             for resource in self._store.all(kind):
                 self._board.show(resource)
@@ -255,6 +269,9 @@ class Term:
         # always: a change of presence alone changes the edges that an aggregation worker waits for
         await self._write_desired()
 
+    def _is_managing(self) -> bool:
+        return self._side is not None and self._side.manages
+
     def _reconcile_soon(self) -> None:
         if self._follower.reports_read.is_set():
             self._reconciling.request()
@@ -265,6 +282,8 @@ class Term:
         async with self._deciding:  # a decision takes breaks, and an earlier one must not replace a later one
             fresh = await self._decide_desired()
         await self._desired.publish(fresh)
+        if self._side is not None and fresh:
+            self._side.desired_changed()
         if self._desired.unpublished:
             self._resync_due.set()  # retry before RESYNC_CALM has passed
 

@@ -39,6 +39,7 @@ NEEDS = {
     "bus/contract/bfloat16.py": "train",
     "bus/contract/weights_file.py": "train",
     "bus/traces": "trace",
+    "coordinator/kubernetes": "kubernetes",
     "cli/local/curves.py": "train",
     "cli/label/drawing.py": "train",
     "exports/mlflow.py": "mlflow",
@@ -83,7 +84,6 @@ NEEDS = {
 UNBOUNDED = {
     "hypothesis": "a tool of ours; constraints.txt pins it",
     "import-linter": "a tool of ours; constraints.txt pins it",
-    "kubernetes": "a major for each minor of Kubernetes, in step with its servers",
     "mypy": "a tool of ours; constraints.txt pins it",
     "packaging": "calendar versions",
     "pillow": "a major each year, which ends support of old Pythons",

@@ -21,6 +21,7 @@ from heliograph.coordinator.api.listing import Listing
 from heliograph.coordinator.api.precondition import check_absent, check_update
 from heliograph.coordinator.api.request import Answer, Request
 from heliograph.coordinator.api.status_board import public_document, public_json
+from heliograph.coordinator.authorization.managed import require_unmanaged
 from heliograph.coordinator.authorization.named import check_named
 from heliograph.coordinator.authorization.rights import Rights, is_open, require_verb, require_write
 from heliograph.coordinator.feature import InstalledFeatures
@@ -46,6 +47,7 @@ class Requests:
         lock: returns the lock of the resource of that plural and name.
         changed, removed: awaited after a resource was written or deleted.
         epoch: number of this coordinator's term.
+        managing: returns whether an operator keeps custom resources at present.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Requests:
         world: World,
         quotas: Quotas,
         epoch: int,
+        managing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._listing = Listing(store, world, epoch)
         self._store = store
@@ -67,6 +70,7 @@ class Requests:
         self._removed = removed
         self._world = world
         self._quotas = quotas
+        self._managing = managing
 
     async def handle(self, request: Request) -> Any:
         """Return the result of a request, ready for JSON, or an ``Answer``. Raise Refused."""
@@ -129,6 +133,7 @@ class Requests:
         async with self._lock(known.plural, known.name):
             known = self._find(type(known), known.name, topic, rights)
             require_write(rights, "update", wanted, known, topic)
+            require_unmanaged(known, rights, topic, self._managing())
             if _owner_part(known) == _owner_part(wanted):
                 return public_document(known)
             check_update(known, wanted, topic)
@@ -154,6 +159,7 @@ class Requests:
         async with self._lock(found.plural, found.name):
             found = self._find(type(found), found.name, topic, rights)
             require_verb(rights, STANDARD["delete"], found, topic)  # another may have taken its name
+            require_unmanaged(found, rights, topic, self._managing(), deleting=True)
             body.check(found)
             for feature in self._features:
                 feature.may_delete(found, topic)

@@ -50,14 +50,21 @@ class StatusBoard:
         self._values: dict[str, Resource | None] = {}
         self._due = [_Due() for _ in doors]
         self._wake = [asyncio.Event() for _ in doors]
+        self._listener: Callable[[Resource], None] = lambda resource: None
+
+    def listen(self, changed: Callable[[Resource], None]) -> None:
+        """Call ``changed`` with each resource that is shown or cleared."""
+        self._listener = changed
 
     def show(self, resource: Resource) -> None:
         """Publish a resource's status on each door as soon as the door can be reached."""
         self._set(STATUS.at(resource=resource.plural, name=resource.name), resource)
+        self._listener(resource)
 
     def clear(self, resource: Resource) -> None:
         """Remove a deleted resource's status: publish an empty retained message."""
         self._set(STATUS.at(resource=resource.plural, name=resource.name), None)
+        self._listener(resource)
 
     async def run(self) -> None:
         """Publish until cancelled."""

@@ -44,13 +44,13 @@ def check_named(wanted: Resource, store: ResourceStore, rights: Rights, topic: s
 def _named(part: Any, path: str) -> Iterator[tuple[str, type[Resource], str]]:
     """Yield path, kind and name of each resource that a part of a spec names."""
     if isinstance(part, BaseModel):
-        for field in type(part).model_fields:
-            value, kind = getattr(part, field), _KINDS.get(field)
+        for field, declared in type(part).model_fields.items():
+            value, kind, word = getattr(part, field), _KINDS.get(field), declared.alias or field
             name = value.name if isinstance(value, Reference) else value
             if kind is not None and isinstance(name, str):
-                yield f"{path}.{field}", kind, name
+                yield f"{path}.{word}", kind, name
             else:
-                yield from _named(value, f"{path}.{field}")
+                yield from _named(value, f"{path}.{word}")
     elif isinstance(part, list):
         for number, each in enumerate(part):
             yield from _named(each, f"{path}[{number}]")

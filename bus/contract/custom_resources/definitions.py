@@ -159,9 +159,21 @@ def _document(kind: type[Resource]) -> Schema:
             "kind": {"type": "string"},
             "metadata": {"type": "object", "properties": {"name": dict(LABEL_SCHEMA)}},
             "spec": structural(spec),
-            "status": structural(status, observed=True),
+            "status": _observed(structural(status, observed=True)),
         },
     }
+
+
+def _observed(status: Schema) -> Schema:
+    """Add what the operator says of a custom resource: the generation of which status and conditions tell, and what it
+    had to leave out of a status that is too large."""
+    generation: Schema = {"type": "integer", "description": "Generation of the custom resource that is told of."}
+    properties = status["properties"]
+    properties["conditions"]["items"]["properties"]["observedGeneration"] = dict(generation)
+    left_out: Schema = {"type": "object", "additionalProperties": {"type": "integer"},
+                        "description": "Full lengths of what is shortened here, by its path."}  # fmt: skip
+    # an edge has observed a generation of its own
+    return {**status, "properties": {"observedGeneration": generation, "shortened": left_out, **properties}}
 
 
 def _model_of(kind: type[Resource], field: str) -> Any:

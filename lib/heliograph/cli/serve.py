@@ -230,6 +230,22 @@ def coordinator(words: Sequence[str]) -> int:
         "--cloud-keys", "HELIOGRAPH_CLOUD_KEYS", "FILE", "Public keys (Ed25519, PEM) that nodes are told to obey beside"
         " that of --document-key, by each login that they get: the next one, before it signs. Default: none.", "",
     )  # fmt: skip
+    parser.add_argument(
+        "--kubernetes", action="store_true", default=os.environ.get("HELIOGRAPH_KUBERNETES") == "1",
+        help="Keep custom resources and resources the same, by the API server of this pod or of KUBECONFIG."
+        " HELIOGRAPH_KUBERNETES=1 does so too.",
+    )  # fmt: skip
+    parser.setting(
+        "--kubernetes-namespaces", "HELIOGRAPH_KUBERNETES_NAMESPACES", "NAMES", "Namespaces whose custom resources"
+        " count, with commas. Default: all.", "",
+    )  # fmt: skip
+    parser.setting(
+        "--kubernetes-home", "HELIOGRAPH_KUBERNETES_HOME", "NAME", "Namespace in which edges are shown.", "default",
+    )  # fmt: skip
+    parser.setting(
+        "--worker-pods", "HELIOGRAPH_WORKER_PODS", "FILE", "What pods of workers may be, as TOML (docs/pods.md): their"
+        " images above all. Default: no worker is a pod.", "",
+    )  # fmt: skip
     parser.repeatable("--quota", "NAME=N", "A quota; HELIOGRAPH_QUOTAS has several, with spaces.")
     parser.repeatable("--keep", "NAME=N", "How long what nobody needs stays; HELIOGRAPH_KEEP has several, with spaces.")
     given = parser.parse_args(words)
@@ -242,6 +258,8 @@ def coordinator(words: Sequence[str]) -> int:
     from heliograph.coordinator.authorization.callers import Grants, parse_grant
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
     from heliograph.coordinator.garbage.lives import Lives
+    from heliograph.coordinator.kubernetes.operator import OperatorSettings
+    from heliograph.coordinator.kubernetes.pod_settings_file import read_pod_settings
     from heliograph.coordinator.quotas import Quotas
     from heliograph.core.ed25519_signer import Ed25519Signer, public_keys
     from heliograph.core.world import World
@@ -270,6 +288,13 @@ def coordinator(words: Sequence[str]) -> int:
         public_keys(Path(given.cloud_keys))  # refused before anything connects; it is read again at each login
     if given.replicas not in map(str, REPLICAS):
         parser.error(f"invalid value for --replicas: expected 1, 3 or 5, got {shorten(given.replicas)}")
+    namespaces = tuple(filter(None, given.kubernetes_namespaces.split(",")))
+    for field, names in (("--kubernetes-namespaces", namespaces), ("--kubernetes-home", (given.kubernetes_home,))):
+        if bad := [each for each in names if not is_label(each)]:
+            parser.error(f"invalid value for {field}: expected {LABEL_RULE}, got {shorten(bad[0])}")
+    pods = read_pod_settings(Path(given.worker_pods)) if given.worker_pods else None
+    if pods is not None and not given.kubernetes:
+        parser.error("--worker-pods needs --kubernetes: the operator makes the pods")
     doors = given.door or os.environ.get("HELIOGRAPH_DOORS", "").split()
     config = CoordinatorConfig(
         nats=check_url(given.nats, "--nats", *NATS),
@@ -288,6 +313,7 @@ def coordinator(words: Sequence[str]) -> int:
         login_seconds=login_seconds,
         grants=grants,
         cloud_keys=Path(given.cloud_keys) if given.cloud_keys else None,
+        kubernetes=OperatorSettings(given.kubernetes_home, namespaces, pods) if given.kubernetes else None,
     )
     _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
     return 0

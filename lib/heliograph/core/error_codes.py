@@ -74,6 +74,8 @@ ANSWERS: dict[str, Code] = {
     "no-scores": Code("The service's hard-sample rule reads scores, and its model gives labels or values.",
                       "Use the rule never, always or random, or make scores by `scores=`."),
     "immutable": Code("That part of a resource never changes.", "Delete it, and make another."),
+    "managed": Code("A custom resource of Kubernetes owns the document.",
+                    "Change or delete the custom resource: `kubectl edit`, `kubectl delete`."),
     "no-authority": Code("The coordinator has no keys to sign logins with.", "Start it with `--authority DIR`."),
     "no-version": Code("The model has no version of that number or alias.", "Use one that `expected` lists."),
     "not-here": Code("The task's sample is on its edge's node alone, or is gone.",

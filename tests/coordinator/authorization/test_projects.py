@@ -72,7 +72,7 @@ async def test_a_job_names_what_its_owner_may_read(desk: Any) -> None:
     aggregation = TASK["spec"]["aggregationWorker"]
     job["spec"] = TASK["spec"] | {"aggregationWorker": aggregation | {"model": {"name": "secret"}}}
     error = await refused(desk, "not-found", "jobs", "create", job, caller="carol", rights=CAROL)
-    assert error.field == "spec.aggregation_worker.model"
+    assert error.field == "spec.aggregationWorker.model"
     await desk.store.create(Edge(metadata=Metadata(name="edge-1", namespace="north")))
     job["spec"] = TASK["spec"] | {"trainingWorkers": [{"name": "w", "nodeName": "edge-1"}]}
     error = await refused(desk, "not-found", "jobs", "create", job)

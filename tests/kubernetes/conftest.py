@@ -1,0 +1,92 @@
+"""An API server of Kubernetes for tests, and a client of it.
+
+Where ``HELIOGRAPH_TEST_KUBECONFIG`` names a kubeconfig, the tests of the API's contract ask that server instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from heliograph.coordinator.kubernetes.api import NAMESPACES
+from heliograph.coordinator.kubernetes.client import KubernetesClient
+from heliograph.coordinator.kubernetes.errors import NotFound
+from heliograph.core.world import World
+from tests.kubernetes.api_server.server import ApiServer
+from tests.kubernetes.kubectl import Kubectl
+from tests.kubernetes.probes import DEFINITIONS, Probes, definition, new_kind
+from tests.patience import HANGS
+
+REAL = os.environ.get("HELIOGRAPH_TEST_KUBECONFIG", "")
+
+
+@pytest.fixture
+async def api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
+    """Return a running API server with the definitions of ``deploy/crds``, to which ``KUBECONFIG`` leads."""
+    server = ApiServer()
+    server.apply_definitions()
+    await server.start()
+    monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path)))
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def kubernetes(api_server: ApiServer) -> AsyncIterator[KubernetesClient]:
+    """Return a client that is connected to ``api_server``."""
+    client = await KubernetesClient.connect(World())
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def kubectl(api_server: ApiServer, tmp_path: Path) -> Kubectl:
+    """Return kubectl, which asks ``api_server``: ``await kubectl("get", "models")``."""
+    return Kubectl(tmp_path / "kubeconfig", tmp_path)
+
+
+@pytest.fixture
+async def contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KubernetesClient]:
+    """Return a client of the real API server if one is named, and else of one of the tests."""
+    server = None
+    if REAL:
+        monkeypatch.setenv("KUBECONFIG", REAL)
+    else:
+        server = ApiServer()
+        await server.start()
+        monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path)))
+    client = await KubernetesClient.connect(World())
+    yield client
+    await client.close()
+    if server is not None:
+        await server.stop()
+
+
+@pytest.fixture
+async def probes(contract: KubernetesClient) -> AsyncIterator[Probes]:
+    """Return a kind of probes that is served, and an empty namespace; both go with the test."""
+    found = Probes(contract, new_kind(), f"contract-{secrets.token_hex(4)}")
+    await contract.create(NAMESPACES, "", {"metadata": {"name": found.namespace}})
+    await contract.create(DEFINITIONS, "", definition(found.kind))
+    await _served(found)
+    yield found
+    for kind, name in ((NAMESPACES, found.namespace), (DEFINITIONS, found.kind.resource)):
+        with contextlib.suppress(NotFound):
+            await contract.delete(kind, "", name)
+
+
+async def _served(probes: Probes) -> None:
+    """Return once the kind is served: a real server needs a moment to read its definition."""
+    async with asyncio.timeout(HANGS):
+        while True:
+            try:
+                await probes.api.list(probes.kind, probes.namespace)
+                return
+            except NotFound:
+                await asyncio.sleep(0.1)

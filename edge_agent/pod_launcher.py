@@ -38,15 +38,19 @@ class PodLauncher(SharedDirectory):
     Args:
         private: directories that are never laid into a worker's working directory.
         packages: the directory below a private one whose directories are laid even so.
+        soon, kill_within: see ``SOON`` and ``KILL_WITHIN``.
     """
 
     def __init__(
-        self, world: World, directory: Path, private: Collection[Path] = (), packages: Path | None = None
-    ) -> None:
+        self, world: World, directory: Path, private: Collection[Path] = (), packages: Path | None = None,
+        soon: float = SOON, kill_within: float = KILL_WITHIN,
+    ) -> None:  # fmt: skip
         super().__init__(directory)
         self._world = world
         self._private = tuple(private)
         self._packages = packages
+        self._soon = soon
+        self._kill_within = kill_within
         self._doors: dict[str, PodDoor] = {}
 
     async def launch(self, request: LaunchRequest) -> RunningWorker:
@@ -64,7 +68,7 @@ class PodLauncher(SharedDirectory):
             raise LaunchFailed(str(error)) from None
         variables = request.variables(str(directory), str(request.models), map(str, request.code))
         launch = {"module": module, "environment": variables, "directory": str(place.directory if place else directory)}
-        return _PodWorker(request, door, directory, launch, place, self._world)
+        return _PodWorker(request, door, directory, launch, place, self._world, self._soon, self._kill_within)
 
     async def offers(self) -> bytes:
         raise LaunchFailed("a pod is no place to ask for offers; the agent's own installation has them")
@@ -113,8 +117,10 @@ class _PodWorker:
 
     def __init__(
         self, request: LaunchRequest, door: PodDoor, directory: Path, launch: dict[str, Any],
-        place: WorkingPlace | None, world: World,
+        place: WorkingPlace | None, world: World, soon: float, kill_within: float,
     ) -> None:  # fmt: skip
+        self._soon = soon
+        self._kill_within = kill_within
         self._request = request
         self._door = door
         self._secret = directory / SECRET
@@ -143,7 +149,7 @@ class _PodWorker:
     async def kill(self) -> None:
         if self._pod is not None:
             await self._pod.send({"signal": "kill"})
-            await asyncio.wait((self._running,), timeout=KILL_WITHIN)
+            await asyncio.wait((self._running,), timeout=self._kill_within)
         if not self._running.done():
             if self._pod is not None:
                 self._pod.close()
@@ -183,7 +189,7 @@ class _PodWorker:
         """Wait for the pod, and say so where it does not come soon."""
         coming = asyncio.ensure_future(self._door.pod())
         try:
-            await asyncio.wait((coming,), timeout=SOON)
+            await asyncio.wait((coming,), timeout=self._soon)
             if not coming.done():
                 self._request.waits(self._waiting())
             return await coming

@@ -255,7 +255,7 @@ class Broker:
             "max_pending": MAX_PENDING,
             "jetstream": {"store_dir": str(self.directory / "store"), "sync_interval": "always",
                           **({"max_file_store": self.store_bytes} if self.store_bytes else {})},
-            "mqtt": {"host": self.host, "port": self.mqtt_port, "max_ack_pending": 4096},
+            "mqtt": {"host": self.host, "port": self.mqtt_port, "max_ack_pending": 4096, **self.mqtt_options},
             **self.server_options(),
         }
         if self.websocket:
@@ -263,6 +263,11 @@ class Broker:
             tree["websocket"] = {"host": self.host, "port": self.websocket_port, "no_tls": True, **origins,
                                  "same_origin": not origins}  # fmt: skip
         return json.dumps(protected(tree, self.tls), indent=1)
+
+    @property
+    def mqtt_options(self) -> Mapping[str, Any]:
+        """Further options of the MQTT listener."""
+        return {}
 
     def server_options(self) -> Mapping[str, Any]:
         """Return the options about logins. A node's broker lets clients of its own machine in without one; the cloud's

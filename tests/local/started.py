@@ -61,7 +61,7 @@ class Started:
     async def start(self, name: str) -> Child:
         """Start the unit of a component, again if it runs; return once it is ready."""
         child = await self.begin(name)
-        if name != "broker":
+        if not name.startswith("broker"):
             await child.wait_ready(HANGS)
         return child
 
@@ -76,6 +76,12 @@ class Started:
     async def stop(self, name: str) -> None:
         if (child := self.processes.pop(name, None)) is not None:
             await child.stop()
+
+    async def kill(self, name: str) -> None:
+        """Kill a component's process by SIGKILL, unless it does not run."""
+        if (child := self.processes.pop(name, None)) is not None and child.process is not None:
+            child.process.kill()
+            await child.process.wait()
 
     async def init(self, *options: str) -> tuple[int, str]:
         return await typed("init", str(self.directory), *options, home=self.home)

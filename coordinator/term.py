@@ -40,6 +40,7 @@ from heliograph.coordinator.garbage.collector import Collector
 from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.garbage.store_watch import StoreWatch
 from heliograph.coordinator.identity.issuer import Issuer
+from heliograph.coordinator.leader_gathering import LeaderGathering
 from heliograph.coordinator.leadership import next_epoch
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
@@ -162,7 +163,10 @@ class Term:
             blobs = Port(self._connections.requests, self._world, self._port.source)
             relay = BlobRelay(blobs, self._allowed.may_fetch, self._failures)
             uploads = UploadIntake(blobs, self._knows_edge, self._background, self._failures)
-            start(self._resync, door.run, self._collector.run, self._store_watch.run, relay.run, uploads.run)
+            gathering = LeaderGathering([self._connections.cloud, *self._connections.kept], self._connections.system,
+                                        self._world)  # fmt: skip
+            start(self._resync, door.run, self._collector.run, self._store_watch.run, relay.run, uploads.run,
+                  gathering.run)  # fmt: skip
             for bus in self._connections.kept:
                 start(RetainedSweep(bus, self._world, self._failures).run)
             await door.listening.wait()

@@ -24,7 +24,7 @@ PULL_EXPIRES = 20.0
 """Seconds after which the broker ends a pull."""
 _DELIVERED = "$JS.ACK."
 """Beginning of the reply subject of each message that a consumer delivers; the broker's notices have none."""
-HEARTBEAT = 0.7
+HEARTBEAT = 0.5
 """Seconds between two signs of life that a cluster's server sends of a consumer: it may be on another server than this
 client, and that one may end."""
 _SILENCE = 3 * HEARTBEAT

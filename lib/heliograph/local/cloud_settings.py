@@ -55,11 +55,11 @@ class CloudSettings:
         return self.mqtt_port or (MQTTS_PORT if self.listening.tls else MQTT_PORT)
 
     def check(self, before: CloudSettings | None = None) -> None:
-        """Raise Refused where servers and machines do not fit together, or the cloud had another number of them
-        ``before``: nats-server deletes what another kind of store holds."""
-        if before is not None and (before.servers > 1) != (self.servers > 1):
-            raise Refused("unsupported", field="--servers", expected=f"{before.servers}, as this cloud was made with",
-                          got=self.servers, hint="Make another cloud, and copy its streams: 'heliograph move-store'.")
+        """Raise Refused where servers and machines do not fit together, or the cloud had more of them ``before``: each
+        that is taken away has replicas, and a majority of the rest may not have what the cluster has acknowledged."""
+        if before is not None and before.servers > self.servers:
+            raise Refused("unsupported", field="--servers", expected=f"{before.servers} or more, as this cloud has",
+                          got=self.servers)  # fmt: skip
         if self.servers not in SERVERS:
             raise Refused("invalid", field="--servers", expected="1, 3 or 5", got=self.servers)
         if self.machines and len(set(self.machines)) != self.servers:

@@ -8,6 +8,7 @@ EDITABLE := $(INSTALL) --no-deps --no-build-isolation -e .
 SEED ?= 1
 SECONDS ?= 120
 MINUTES ?= 1.5
+CLUSTER ?= 1
 SEEDS ?= 300
 FROM ?= 1
 EDGES ?= 20 50 100
@@ -79,7 +80,7 @@ many-edges: .venv/.dev  ## run EDGES edges on this machine, and measure time and
 	$(BIN)/python -m benchmarks.many_edges $(EDGES) $(ARGS)
 
 chaos: .venv/.dev  ## inject random faults, drawn from SEED, into real processes for MINUTES
-	$(BIN)/python -m heliograph.simulations.faults --seed $(SEED) --minutes $(MINUTES)
+	$(BIN)/python -m heliograph.simulations.faults --seed $(SEED) --minutes $(MINUTES) --cluster $(CLUSTER)
 
 traces: .venv/.dev  ## record the golden traces again
 	$(BIN)/python -m heliograph.simulations.check.golden tests/traces $(ARGS)

@@ -44,6 +44,7 @@ from heliograph.coordinator.kubernetes.api import Api
 from heliograph.coordinator.kubernetes.cloud_id import cloud_id
 from heliograph.coordinator.kubernetes.operator import OperatorSettings
 from heliograph.coordinator.kubernetes.side import KubernetesSide
+from heliograph.coordinator.leader_gathering import LeaderGathering
 from heliograph.coordinator.leadership import next_epoch
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
@@ -168,7 +169,10 @@ class Term:
             blobs = Port(self._connections.requests, self._world, self._port.source)
             relay = BlobRelay(blobs, self._allowed.may_fetch, self._failures)
             uploads = UploadIntake(blobs, self._knows_edge, self._background, self._failures)
-            start(self._resync, door.run, self._collector.run, self._store_watch.run, relay.run, uploads.run)
+            gathering = LeaderGathering([self._connections.cloud, *self._connections.kept], self._connections.system,
+                                        self._world)  # fmt: skip
+            start(self._resync, door.run, self._collector.run, self._store_watch.run, relay.run, uploads.run,
+                  gathering.run)  # fmt: skip
             if self._side is not None:
                 start(*self._side.parts())
             for bus in self._connections.kept:

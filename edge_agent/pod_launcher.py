@@ -196,12 +196,18 @@ class _PodWorker:
         return "its pod has ended"
 
     async def _come(self) -> PodConnection:
-        """Wait for the pod, and say so where it does not come soon."""
+        """Wait for the pod. Say so where it does not come soon, and why one that came was not let in."""
         coming = asyncio.ensure_future(self._door.pod())
         try:
             await asyncio.wait((coming,), timeout=self._soon)
-            if not coming.done():
+            while not coming.done():
+                self._door.news.clear()
                 self._request.waits(self._waiting())
+                news = asyncio.ensure_future(self._door.news.wait())
+                try:
+                    await asyncio.wait((coming, news), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    news.cancel()
             return await coming
         finally:
             await cancel_and_wait(coming)

@@ -30,12 +30,15 @@ pytestmark = pytest.mark.process
 async def test_what_is_no_pod_of_this_worker_gets_nothing_and_is_told(tmp_path: Path, sent: bytes, told: str) -> None:
     async with node_with_pods(tmp_path) as node:
         worker = await node.launcher.launch(node.request("print('here')"))
+        await node.waited.wait()
         with socket.socket(socket.AF_UNIX) as stranger, socket_path(node.pods / NAME) as path:
             stranger.connect(path)
             stranger.sendall(sent)
             answer = await asyncio.to_thread(stranger.recv, 65536)
         assert b"launch" not in answer
-        assert told in node.launcher._doors[NAME].problem
+        while told not in node.waits[-1]:
+            node.waited.clear()
+            await node.waited.wait()
         assert not (node.pods / NAME / SECRET).exists()
         node.kubelet.run(node.job())
         assert await lines_of(worker) == ["here"]

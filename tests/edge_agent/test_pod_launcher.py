@@ -30,7 +30,7 @@ async def test_a_pod_runs_the_worker_and_hands_back_its_lines_and_its_exit_code(
         assert await worker.wait() == "exit code 3"
         assert pod.printed == ["one", "two", "three"]  # also for kubectl logs
         again = await node.launcher.launch(node.request("import os; print(os.getcwd(), os.environ['HELIOGRAPH_CODE'])"))
-        assert await lines_of(again) == [f"{node.pods / NAME} []"]
+        assert await lines_of(again) == [f"{node.pods / NAME}/outputs/{NAME} []"]
         assert (await again.wait(), pod.starts) == ("exit code 0", 1)  # the same pod runs each start
 
 
@@ -47,7 +47,7 @@ print(oct(os.stat(directory).st_mode & 0o777))
         pod = node.kubelet.run(node.job())
         worker = await node.launcher.launch(node.request(script, login="a login"))
         lines = await lines_of(worker)
-        assert lines == [SECRET_BYTES.hex(), "0 ['agent.sock', 'login.creds']", "0o700"]
+        assert lines == [SECRET_BYTES.hex(), "0 ['agent.sock', 'login.creds', 'outputs']", "0o700"]
         assert SECRET_BYTES.hex() not in json.dumps(pod.manifest)
         assert stat.S_IMODE((node.pods / NAME / SOCKET).stat().st_mode) == 0o600
 
@@ -191,7 +191,16 @@ async def test_a_swept_workers_pod_is_let_go_and_its_directory_goes(tmp_path: Pa
 async def test_what_a_worker_has_staged_outlives_the_sweep(tmp_path: Path) -> None:
     async with node_with_pods(tmp_path) as node:
         node.kubelet.run(node.job())
-        script = "import os; os.mkdir('staged'); open('staged/' + 'a' * 64, 'w').close(); os.mkdir('updates')"
+        script = """
+import os
+os.chdir(os.environ['HELIOGRAPH_DIRECTORY'])
+os.mkdir('staged')
+open('staged/' + 'a' * 64, 'w').close()
+os.mkdir('updates')
+os.symlink('/', 'updates/root')
+os.symlink('staged', 'link')
+open('script.json', 'w').close()
+"""
         worker = await node.launcher.launch(node.request(script))
         assert await lines_of(worker) == []
         node.launcher.sweep(())

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from heliograph.coordinator.kubernetes.api import JOBS, Api
+
 FAILED_MOUNT = 0.05
 """Seconds after which a missing directory is looked for again."""
 RESTART = 0.05
@@ -52,6 +54,8 @@ class Kubelet:
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = dict(environment or {})
         self.pods: dict[str, Pod] = {}
+        self.changed = asyncio.Event()
+        """Set when ``follow`` has begun to run a pod, or has ended one."""
 
     async def __aenter__(self) -> Kubelet:
         return self
@@ -65,6 +69,21 @@ class Kubelet:
         pod = self.pods[job["metadata"]["name"]] = Pod(job["spec"]["template"])
         pod.running = asyncio.create_task(self._run(pod))
         return pod
+
+    async def follow(self, api: Api, namespace: str) -> None:
+        """Run the pods of the namespace's Jobs until cancelled, as an API server has them."""
+        jobs, version = await api.list(JOBS, namespace)
+        for job in jobs:
+            self.run(job)
+        while True:
+            async for change in api.watch(JOBS, version, namespace):
+                version = change.object["metadata"]["resourceVersion"]
+                name = change.object["metadata"].get("name", "")
+                if change.type == "ADDED":
+                    self.run(change.object)
+                elif change.type == "DELETED":
+                    await self.delete(name)
+                self.changed.set()
 
     async def delete(self, name: str) -> Pod:
         """Delete a pod, and return it once it has ended."""

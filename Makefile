@@ -102,8 +102,8 @@ exit-codes: .venv/.dev  ## write the pages in docs/exit-codes again
 	for code in 0 1 2 3 4 5 6 7 130; do $(BIN)/heliograph help $$code --markdown > docs/exit-codes/$$code.md; done
 
 # each set with what the package itself is built with; uv knows no variable of pip
-locks: .venv/.dev  ## lock what `demo` and `dev` install: pyproject.toml and constraints.txt, with the hash of each file
-	for set in demo dev; do \
+locks: .venv/.dev  ## lock what images, `demo` and `dev` install: pyproject.toml and constraints.txt, with the hash of each file
+	for set in agent cloud demo dev; do \
 	    $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	    | $(BIN)/uv pip compile pyproject.toml - --extra $$set -c constraints.txt --universal --python-version 3.11 \
 	        --generate-hashes --no-header --quiet --no-config -o locks/$$set.txt $${PIP_INDEX_URL:+--default-index "$$PIP_INDEX_URL"} || exit 1; \

@@ -35,6 +35,10 @@ def agent(words: Sequence[str]) -> int:
         "--worker-issuer", "HELIOGRAPH_WORKER_ISSUER", "FILE", "Key of the cloud's authority: it signs a login for each"
         " launch of a worker. Default: workers share the login of --worker-node.", "",
     )  # fmt: skip
+    parser.setting(
+        "--worker-broker", "HELIOGRAPH_WORKER_BROKER", "node|own", "Which broker workers use: that of --node, or one of"
+        " the agent's own that lets nobody in without a login. Then --node is the devices' alone.", "node",
+    )  # fmt: skip
     parser.add_argument("--state", type=Path, metavar="DIR", help="Directory of journal, models and workers' files.")
     parser.add_argument("--outputs", type=Path, metavar="DIR", help="Directory where scripts run.")
     parser.repeatable("--code", "[PREFIX=]DIR", "Root of scripts; tasks may name it PREFIX.")

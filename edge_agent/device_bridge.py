@@ -14,8 +14,10 @@ from collections.abc import Awaitable, Callable
 
 import msgpack
 
+from heliograph.bus.contract import registry
 from heliograph.bus.contract.event import parse
-from heliograph.bus.contract.topics import ACK, ANSWER, INFERENCE_REQUEST, OFFLOAD, REPLY, REQUEST, TELEMETRY
+from heliograph.bus.contract.permissions import ANONYMOUS
+from heliograph.bus.contract.topics import ACK, ANSWER, INFERENCE_REQUEST, OFFLOAD, REPLY, REQUEST
 from heliograph.bus.reply import reply_of
 from heliograph.bus.transport import Bus, Message, require_live
 from heliograph.core.errors import Refused
@@ -25,7 +27,7 @@ from heliograph.core.world import World
 MOST_ASKED = 4096
 """Requests whose answers are awaited, at most; the oldest is forgotten first."""
 CLIENT = "bridge"
-"""The client in the addresses of replies to requests whose own address, a response topic of MQTT 5, has to wait here."""
+"""The client in the addresses of replies to requests whose own address, a response topic of MQTT 5, waits here."""
 
 
 class DeviceBridge:
@@ -47,9 +49,14 @@ class DeviceBridge:
 
     async def run(self) -> None:
         """Relay until cancelled. Telemetry and inference do not wait for each other."""
+        events = [
+            topic.filter(**({"edge": self._edge} if "edge" in topic.params else {}))
+            for topic in registry.declared().topics
+            if topic.delivery == "event" and topic.bridged == "up" and ANONYMOUS in topic.publishers
+        ]
         async with asyncio.TaskGroup() as group:
             for bus, pattern, carry in (
-                (self._devices, TELEMETRY.filter(edge=self._edge), self._carry_event),
+                *((self._devices, each, self._carry_event) for each in events),
                 (self._devices, INFERENCE_REQUEST.filter(), self._carry_request),
                 (self._devices, REQUEST.filter(resource="labels"), self._carry_request),
                 (self._devices, OFFLOAD.filter(), self._carry_offload),

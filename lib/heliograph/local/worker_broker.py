@@ -1,17 +1,20 @@
 """An agent with a broker of its own for its workers, beside the broker of the node's devices.
 
-The devices' broker of a KubeEdge node lets everybody in. Whoever reaches it could hand workers a task, or read what they
-say to each other; here who has no login is refused.
+The devices' broker of a KubeEdge node lets everybody in: whoever reaches it could read what workers and agent say to
+each other, and hold it up. Here who has no login is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from heliograph.bus.nats.worker_issuer import WorkerIssuer
 from heliograph.core.world import World
+from heliograph.edge_agent.agent_config import AgentConfig
 from heliograph.local import disk_room
 from heliograph.local.nats_server import Broker, User
 from heliograph.local.restarts import Supervision
@@ -24,6 +27,14 @@ class Component(Protocol):
     """What runs until it is cancelled."""
 
     def run(self) -> Coroutine[Any, Any, None]: ...
+
+
+def using(broker: Broker, config: AgentConfig) -> AgentConfig:
+    """Return an agent's options with the broker in place of that of its devices, which it uses for these alone."""
+    return replace(
+        config, node=broker.url(AGENT, "mqtt"), worker_node=broker.url(scheme="mqtt"), devices=config.node,
+        worker_issuer=WorkerIssuer.read(broker.worker_issuer),
+    )  # fmt: skip
 
 
 class WithWorkerBroker:

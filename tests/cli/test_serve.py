@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from pathlib import Path
@@ -90,3 +91,54 @@ async def test_a_second_agent_on_the_same_state_is_refused(alone: Any, tmp_path:
     assert str(tmp_path / "state") in second.error
     first.send_signal(signal.SIGTERM)
     assert await first.wait() == 0
+
+
+async def test_a_second_agent_that_waits_goes_on_when_the_first_was_killed(
+    alone: Any, tmp_path: Path, read_until: Any
+) -> None:
+    words = (*AGENT, "--state", tmp_path / "state")
+    first = await alone.start(*words)
+    await read_until(first.stdout, "agent e1 connects")
+    second = await alone.start(*words, HELIOGRAPH_WAIT="1")
+    said = await read_until(second.stdout, "")
+    assert said == f"another agent runs on {tmp_path / 'state'}; this one waits until it has ended"
+    first.kill()
+    await first.wait()
+    await read_until(second.stdout, "agent e1 connects")
+    second.send_signal(signal.SIGTERM)
+    assert await second.wait() == 0
+
+
+async def test_an_agent_that_waits_ends_with_sigterm(alone: Any, tmp_path: Path, read_until: Any) -> None:
+    words = (*AGENT, "--state", tmp_path / "state")
+    first = await alone.start(*words)
+    await read_until(first.stdout, "agent e1 connects")
+    second = await alone.start(*words, "--wait")
+    await read_until(second.stdout, "another agent runs on")
+    second.send_signal(signal.SIGTERM)
+    _, err = await second.communicate()
+    assert (second.returncode, err) == (0, b"")
+    first.send_signal(signal.SIGTERM)
+    assert await first.wait() == 0
+
+
+def test_an_agent_without_a_name_needs_one_by_which_its_node_has_enrolled(typed: Any, tmp_path: Path) -> None:
+    ran = typed("agent", "--node", "mqtt://127.0.0.1:1", "--state", tmp_path)
+    assert ran.code == 2 and "missing option --name, and no node has enrolled in --state" in ran.error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--once", "-"), "expected --state too, the directory with this node's login, got none"),
+        (("--name", "a-1", "--node", "1", "-"), "expected --name or --node, got both"),
+        (("--once", "--state", "nowhere", "-"), "expected one word that begins with heliograph-invitation., got nothing"),
+    ],
+)
+def test_a_node_says_what_it_lacks_to_enrol(
+    typed: Any, words: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    ran = typed("enroll", *words)
+    assert ran.code in (1, 2) and message in ran.error

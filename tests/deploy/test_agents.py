@@ -8,8 +8,8 @@ from tests.deploy.rendered import CASES, HALL, containers, named, rendered, vari
 
 
 def daemon_set(name: str = "hall", **agents: Any) -> dict[str, Any]:
-    return named(rendered({"agents": {"groups": [HALL, {"name": "yard", "invitation": "yard"}], **agents}}), "DaemonSet",
-                 f"heliograph-agents-{name}")  # fmt: skip
+    groups = [HALL, {"name": "yard", "invitation": "yard"}]
+    return named(rendered({"agents": {"groups": groups, **agents}}), "DaemonSet", f"heliograph-agents-{name}")
 
 
 def pod_of(daemon: dict[str, Any]) -> dict[str, Any]:

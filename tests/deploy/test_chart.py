@@ -53,7 +53,8 @@ def test_the_chart_has_the_definitions_of_the_models() -> None:
 @CASE
 def test_selectors_find_the_pods_that_they_are_meant_for(values: dict[str, Any]) -> None:
     manifests = rendered(values)
-    labels = [each["spec"]["template"]["metadata"]["labels"] for each in manifests if "template" in each.get("spec", {})]
+    templates = [each["spec"]["template"] for each in manifests if "template" in each.get("spec", {})]
+    labels = [each["metadata"]["labels"] for each in templates]
 
     def found(selector: dict[str, str]) -> int:
         return sum(selector.items() <= each.items() for each in labels)
@@ -155,6 +156,8 @@ def test_rights_name_each_kind_and_no_other() -> None:
 
 def test_the_notes_say_what_to_do_next() -> None:
     text = notes({"agents": {"groups": [HALL]}})
-    for wanted in ("heliograph secrets ./cloud", "--servers 3", "heliograph edge invite hall", "CVE-2026-62371",
-                   "1.21.2, 1.22.2, 1.23.1", "kubectl apply --server-side -f deploy/crds", "NetworkPolicy"):  # fmt: skip
+    for wanted in (
+        "heliograph secrets ./cloud", "--servers 3", "heliograph edge invite hall", "CVE-2026-62371",
+        "1.21.2, 1.22.2, 1.23.1", "kubectl apply --server-side -f deploy/crds", "NetworkPolicy",
+    ):  # fmt: skip
         assert wanted in text

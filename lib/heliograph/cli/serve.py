@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,10 @@ def main(words: Sequence[str]) -> int:
 
 def agent(words: Sequence[str]) -> int:
     parser = ProcessOptions("agent")
-    parser.setting("--name", "HELIOGRAPH_NAME", "NAME", "The edge's name, a DNS label.")
+    parser.setting(
+        "--name", "HELIOGRAPH_NAME", "NAME", "The edge's name, a DNS label. Default: the one by which the node with"
+        " this --state has enrolled.", "",
+    )  # fmt: skip
     parser.setting(
         "--cloud", "HELIOGRAPH_CLOUD", "URL", f"nats:// URL of the cloud; {_URL}. Default: where this node has"
         " enrolled.", "",
@@ -36,6 +40,10 @@ def agent(words: Sequence[str]) -> int:
         " launch of a worker. Default: workers share the login of --worker-node.", "",
     )  # fmt: skip
     parser.add_argument("--state", type=Path, metavar="DIR", help="Directory of journal, models and workers' files.")
+    parser.add_argument(
+        "--wait", action="store_true", default=os.environ.get("HELIOGRAPH_WAIT") == "1",
+        help="Wait while another agent runs on --state, and go on when it has ended. [HELIOGRAPH_WAIT=1]",
+    )  # fmt: skip
     parser.add_argument("--outputs", type=Path, metavar="DIR", help="Directory where scripts run.")
     parser.repeatable("--code", "[PREFIX=]DIR", "Root of scripts; tasks may name it PREFIX.")
     parser.repeatable("--allow-package", "DIGEST", "SHA-256 of a package of code that may run here.")
@@ -92,7 +100,7 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.core.errors import shorten
     from heliograph.core.names import LABEL_RULE, is_label
     from heliograph.core.signing import trusted_keys
-    from heliograph.core.world import World
+    from heliograph.core.world import World, lock_once_free
     from heliograph.edge_agent.agent import Agent
     from heliograph.edge_agent.agent_config import AgentConfig, packages_directory, require_signatures
     from heliograph.edge_agent.code_roots import CodeRoot
@@ -104,8 +112,13 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.edge_agent.pinned_keys import PinnedKeys
     from heliograph.edge_agent.process_launcher import ProcessLauncher
     from heliograph.edge_agent.start_permits import StartPermits
+    from heliograph.enrolment import Enrolment
     from heliograph.server import Server, check_url, identity_directory, state_home
 
+    if not given.name and given.state is not None and (found := Enrolment.read(identity_directory("", given.state))):
+        given.name = found.edge
+    if not given.name:
+        parser.error("missing option --name, and no node has enrolled in --state: heliograph enroll INVITATION")
     if not is_label(given.name):
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
     code = tuple(CodeRoot.parse(text) for text in given.code)
@@ -113,7 +126,6 @@ def agent(words: Sequence[str]) -> int:
         parser.directory("--code", root.directory)
     state = (given.state or state_home() / "agents" / given.name).resolve()
     if not given.cloud:
-        from heliograph.enrolment import Enrolment
         from heliograph.login_files import CLOUD_KEYS
 
         enrolled = Enrolment.read(identity_directory(given.name, given.state))
@@ -158,7 +170,14 @@ def agent(words: Sequence[str]) -> int:
     workers = config.state / "workers"
     permits = StartPermits(Path(given.starts or workers / ".starts").resolve(), world, shared=bool(given.starts))
     launcher = ProcessLauncher(world, workers, confiner, outputs, permits)
-    _run(lambda: Agent(config, launcher, world, say), f"agent {given.name} connects to {where}")
+
+    async def make() -> Agent:
+        if not given.wait:
+            return Agent(config, launcher, world, say)
+        lock = await lock_once_free(world, config.state)
+        return Agent(config, launcher, replace(world, lock_directory=lambda _: lock), say)
+
+    _run(make, f"agent {given.name} connects to {where}")
     return 0
 
 
@@ -295,7 +314,11 @@ def coordinator(words: Sequence[str]) -> int:
         cloud_keys=Path(given.cloud_keys) if given.cloud_keys else None,
         kubernetes=OperatorSettings(given.kubernetes_home, namespaces) if given.kubernetes else None,
     )
-    _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
+
+    async def make() -> Coordinator:
+        return Coordinator(config, World(), say)
+
+    _run(make, f"coordinator connects to {Server(given.nats).shown}")
     return 0
 
 
@@ -303,7 +326,7 @@ class _Component(Protocol):
     def run(self) -> Coroutine[Any, Any, None]: ...
 
 
-def _run(make: Callable[[], _Component], greeting: str) -> None:
+def _run(make: Callable[[], Awaitable[_Component]], greeting: str) -> None:
     """Create a component in the loop that runs it, print the greeting, and run it until a signal ends it."""
     import asyncio
     import signal
@@ -318,12 +341,16 @@ def _run(make: Callable[[], _Component], greeting: str) -> None:
     except ImportError:
         runner = asyncio.Runner()
 
+    async def run() -> None:
+        component = await make()
+        say(greeting)
+        await component.run()
+
     async def until_signalled() -> None:
-        task = asyncio.create_task(make().run())
+        task = asyncio.create_task(run())
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, task.cancel)
-        say(greeting)
         try:
             await task
         except asyncio.CancelledError:

@@ -111,7 +111,21 @@ def _lock_directory(state: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise HeliographError(f"another agent runs on {state}; give this one a --state directory of its own") from None
+        raise HeliographError(f"another agent runs on {state}; give this one a --state directory of its own, or let it"
+                              " --wait for the other's end") from None  # fmt: skip
+    return lock
+
+
+async def lock_once_free(world: World, state: Path) -> IO[str]:
+    """Lock a state directory as soon as no other process has locked it. Say so where that takes time; the kernel wakes
+    whoever waits, also where the other was killed."""
+    lock = (make_private(state) / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        world.say(f"another agent runs on {state}; this one waits until it has ended")
+        await world.in_own_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        world.say(f"the other agent on {state} has ended")
     return lock
 
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from heliograph.bus.contract.topics import STATUS
@@ -26,6 +27,7 @@ SERVERS = 3
 VALUES: dict[str, Any] = {"coordinator": {"kubernetes": {"enabled": False}}, "agents": {"groups": [HALL]}}
 
 
+@pytest.mark.long
 async def test_a_cloud_runs_from_the_charts_pods_and_a_node_enrols_by_its_group(tmp_path: Path) -> None:
     manifests = rendered(VALUES)
     async with brokers(tmp_path, manifests) as (kubelet, addresses):
@@ -36,7 +38,7 @@ async def test_a_cloud_runs_from_the_charts_pods_and_a_node_enrols_by_its_group(
         started: list[Pod] = [leader, standby, cloud]
         try:
             await leader.initialize()
-            await (await leader.start()).wait_for_line("leads", HANGS)
+            await (await leader.start()).wait_for_line("is ready", HANGS)
             await standby.initialize()
             await (await standby.start()).wait_for_line("stands by", HANGS)
             await cloud.start()
@@ -50,10 +52,11 @@ async def test_a_cloud_runs_from_the_charts_pods_and_a_node_enrols_by_its_group(
                 (name,) = [line.split()[0].removeprefix("edge/") for line in said if line.endswith("/state/identity")]
                 assert name.startswith("hall-node-1-example-org-")
                 await edge.start()
-                await online(client, name)
-                labels = (await client.edges.get(name))["spec"]["labels"]
-                assert labels == {"kubernetes.io/hostname": "node-1.example.org", "site": "hall",
-                                  "apps.kubeedge.io/belonging-to": "hall"}  # fmt: skip
+                assert (await online(client, name))["spec"]["labels"] == {
+                    "kubernetes.io/hostname": "node-1.example.org",
+                    "apps.kubeedge.io/belonging-to": "hall",
+                    "site": "hall",
+                }
 
                 # another version's pod comes while the old one still runs, and the invitation is gone
                 kubelet.objects[:] = [each for each in kubelet.objects if "invitation" not in each["metadata"]["name"]]
@@ -66,7 +69,7 @@ async def test_a_cloud_runs_from_the_charts_pods_and_a_node_enrols_by_its_group(
                 await online(client, name)
 
                 await leader.stop()
-                await standby.children["coordinator"].wait_for_line("leads", HANGS)
+                await standby.children["coordinator"].wait_for_line("is ready", HANGS)
         finally:
             for pod in reversed(started):
                 await pod.stop()
@@ -133,13 +136,14 @@ async def invited(kubelet: Kubelet, tmp_path: Path, operator: Path, address: str
     kubelet.objects.append({"kind": "Secret", "metadata": {"name": "heliograph-invitation-hall"}, "data": data})
 
 
-async def online(client: AsyncClient, edge: str) -> None:
+async def online(client: AsyncClient, edge: str) -> dict[str, Any]:
+    """Wait until an edge is online and its agent has reported; return it."""
     async with (
         asyncio.timeout(HANGS),
         client.bus.subscribe(STATUS.at(resource="edges", name=edge)) as changes,
     ):
         while True:
-            found = {each["metadata"]["name"]: each["status"]["online"] for each in await client.edges.list()}
-            if found.get(edge):
-                return
+            found = {each["metadata"]["name"]: each for each in await client.edges.list()}.get(edge)
+            if found is not None and found["status"]["online"] and found["status"]["version"]:
+                return found
             await anext(changes)

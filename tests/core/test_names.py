@@ -1,4 +1,4 @@
-"""Names of edges that are made from names of nodes."""
+"""A machine's name becomes a label, and no two machines' names the same one."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.core.names import edge_of_node, is_label
+from heliograph.core.names import is_label, join_labels, label_from
+
+NODES = st.text(alphabet="ab7.-_ABé", min_size=0, max_size=253)
 
 
-def test_a_node_whose_name_is_a_label_keeps_it() -> None:
-    assert edge_of_node("hall", "node-3") == "hall-node-3"
+@pytest.mark.parametrize("name", ["edge-7", "a", "7", "x" * 63, "a--b"])
+def test_a_label_is_its_own(name: str) -> None:
+    assert label_from(name) == name
 
 
-@pytest.mark.parametrize("node", ["node.3", "Node-3", "node_3", "-node-3", "node-3." + "a" * 60, "ö3"])
-def test_another_name_gets_a_mark_so_that_two_nodes_have_two_names(node: str) -> None:
-    name = edge_of_node("hall", node)
-    assert is_label(name) and name.startswith("hall-") and name != edge_of_node("hall", "node-3")
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [("Edge-7.Hall.example", "edge-7-hall-example-"), ("a.b", "a-b-"), ("...", "node-"), ("", "node-"),
+     ("x" * 253, "x" * 50 + "-"), ("x" * 49 + ".y", "x" * 49 + "-")],
+)  # fmt: skip
+def test_another_name_is_readable_and_has_a_hash(name: str, begins: str) -> None:
+    label = label_from(name)
+    assert label.startswith(begins) and len(label) == len(begins) + 12 and is_label(label)
 
 
-@given(group=st.from_regex(r"[a-z0-9]([-a-z0-9]{0,43}[a-z0-9])?", fullmatch=True),
-       nodes=st.lists(st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,200}[a-z0-9])?", fullmatch=True), min_size=2, max_size=2,
-                      unique=True))  # fmt: skip
-def test_each_node_of_kubernetes_has_a_name_of_its_own_in_its_group(group: str, nodes: list[str]) -> None:
-    first, second = (edge_of_node(group, node) for node in nodes)
-    assert first != second
-    assert all(is_label(each) and each.startswith(f"{group}-") for each in (first, second))
-
-
-@pytest.mark.parametrize(("group", "node"), [("hall", ""), ("hall", "..."), ("h" * 46, "node")])
-def test_what_makes_no_name_is_refused(group: str, node: str) -> None:
-    with pytest.raises(ValueError, match="expected the name of a node"):
-        edge_of_node(group, node)
+@given(NODES, NODES)
+def test_two_names_give_two_labels(one: str, other: str) -> None:
+    assert is_label(label_from(one))
+    assert (label_from(one) == label_from(other)) == (one == other)
+    assert is_label(join_labels("hall", label_from(one)))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from heliograph.cli.process_options import ProcessOptions
+
+if TYPE_CHECKING:
+    from heliograph.enrolment import Enrolment
 
 _URL = "put credentials into the variable: every user of the machine can read an argument"
 
@@ -26,8 +28,8 @@ def main(words: Sequence[str]) -> int:
 def agent(words: Sequence[str]) -> int:
     parser = ProcessOptions("agent")
     parser.setting(
-        "--name", "HELIOGRAPH_NAME", "NAME", "The edge's name, a DNS label. Default: the one by which the node with"
-        " this --state has enrolled.", "",
+        "--name", "HELIOGRAPH_NAME", "NAME", "The edge's name, a DNS label. Default: the one by which the node has"
+        " enrolled that --state is of.", "",
     )  # fmt: skip
     parser.setting(
         "--cloud", "HELIOGRAPH_CLOUD", "URL", f"nats:// URL of the cloud; {_URL}. Default: where this node has"
@@ -40,10 +42,8 @@ def agent(words: Sequence[str]) -> int:
         " launch of a worker. Default: workers share the login of --worker-node.", "",
     )  # fmt: skip
     parser.add_argument("--state", type=Path, metavar="DIR", help="Directory of journal, models and workers' files.")
-    parser.add_argument(
-        "--wait", action="store_true", default=os.environ.get("HELIOGRAPH_WAIT") == "1",
-        help="Wait while another agent runs on --state, and go on when it has ended. [HELIOGRAPH_WAIT=1]",
-    )  # fmt: skip
+    parser.switch("--wait", "HELIOGRAPH_WAIT", "Wait where another agent runs on that directory, until it has ended."
+                  " Default: end with an error.")  # fmt: skip
     parser.add_argument("--outputs", type=Path, metavar="DIR", help="Directory where scripts run.")
     parser.repeatable("--code", "[PREFIX=]DIR", "Root of scripts; tasks may name it PREFIX.")
     parser.repeatable("--allow-package", "DIGEST", "SHA-256 of a package of code that may run here.")
@@ -85,6 +85,10 @@ def agent(words: Sequence[str]) -> int:
         "--starts", "HELIOGRAPH_STARTS", "DIR", "Directory that agents of one machine share: no more workers start"
         " at once than it has cores. They share the offers of their workers too. Default: one of this agent alone.", "",
     )  # fmt: skip
+    parser.setting(
+        "--pods", "HELIOGRAPH_PODS", "DIR", "Run workers whose spec names an image as pods of this node; a directory"
+        " that they share with this agent, at the same path in their pods. Default: no pods.", "",
+    )  # fmt: skip
     parser.number(
         "--memory-mb", "MB", 1 << 30, "Memory for workers that ask for some (resources.memory); 0 bounds nothing."
         " Default: this node's, but for a sixteenth.", None,
@@ -100,25 +104,27 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.core.errors import shorten
     from heliograph.core.names import LABEL_RULE, is_label
     from heliograph.core.signing import trusted_keys
-    from heliograph.core.world import World, lock_once_free
+    from heliograph.core.world import World
     from heliograph.edge_agent.agent import Agent
     from heliograph.edge_agent.agent_config import AgentConfig, packages_directory, require_signatures
     from heliograph.edge_agent.code_roots import CodeRoot
     from heliograph.edge_agent.confinement.cgroups import WorkerGroups
     from heliograph.edge_agent.confinement.confiner import Confiner, Limits
     from heliograph.edge_agent.confinement.site_policy import SitePolicy, read_site_policy
+    from heliograph.edge_agent.launcher import Launcher
     from heliograph.edge_agent.node_capacity import node_capacity
     from heliograph.edge_agent.outputs import Outputs
     from heliograph.edge_agent.pinned_keys import PinnedKeys
     from heliograph.edge_agent.process_launcher import ProcessLauncher
     from heliograph.edge_agent.start_permits import StartPermits
-    from heliograph.enrolment import Enrolment
-    from heliograph.server import Server, check_url, identity_directory, state_home
+    from heliograph.edge_agent.state_lock import wait_for_state
+    from heliograph.server import IDENTITY, Server, check_url, identity_directory, state_home
 
-    if not given.name and given.state is not None and (found := Enrolment.read(identity_directory("", given.state))):
-        given.name = found.edge
     if not given.name:
-        parser.error("missing option --name, and no node has enrolled in --state: heliograph enroll INVITATION")
+        known = _enrolled(given.state.resolve() / IDENTITY) if given.state is not None else None
+        if known is None:
+            parser.error("missing option --name, and no --state directory of a node that has enrolled")
+        given.name = known.edge
     if not is_label(given.name):
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
     code = tuple(CodeRoot.parse(text) for text in given.code)
@@ -128,7 +134,7 @@ def agent(words: Sequence[str]) -> int:
     if not given.cloud:
         from heliograph.login_files import CLOUD_KEYS
 
-        enrolled = Enrolment.read(identity_directory(given.name, given.state))
+        enrolled = _enrolled(identity_directory(given.name, given.state))
         if enrolled is None or enrolled.edge != given.name:
             parser.error("missing option --cloud, and this node has not enrolled: heliograph enroll INVITATION")
         given.cloud = enrolled.cloud
@@ -161,6 +167,7 @@ def agent(words: Sequence[str]) -> int:
         tells_labels=given.tell_labels,
         unenforced=tuple(confiner.unenforced),
         worker_issuer=WorkerIssuer.read(Path(given.worker_issuer)) if given.worker_issuer else None,
+        pods=Path(given.pods).resolve() if given.pods else None,
     )
     require_signatures(config)
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
@@ -169,13 +176,17 @@ def agent(words: Sequence[str]) -> int:
                       packages_directory(config.state))  # fmt: skip
     workers = config.state / "workers"
     permits = StartPermits(Path(given.starts or workers / ".starts").resolve(), world, shared=bool(given.starts))
-    launcher = ProcessLauncher(world, workers, confiner, outputs, permits)
+    launcher: Launcher = ProcessLauncher(world, workers, confiner, outputs, permits)
+    if config.pods is not None:
+        from heliograph.edge_agent.node_launcher import NodeLauncher
+        from heliograph.edge_agent.pod_launcher import PodLauncher
+
+        pods = PodLauncher(world, config.pods, (config.state,), packages_directory(config.state))
+        launcher = NodeLauncher(launcher, pods)
 
     async def make() -> Agent:
-        if not given.wait:
-            return Agent(config, launcher, world, say)
-        lock = await lock_once_free(world, config.state)
-        return Agent(config, launcher, replace(world, lock_directory=lambda _: lock), say)
+        lock = await wait_for_state(config.state, world, say) if given.wait else None
+        return Agent(config, launcher, world, say, lock)
 
     _run(make, f"agent {given.name} connects to {where}")
     return 0
@@ -237,10 +248,9 @@ def coordinator(words: Sequence[str]) -> int:
         "--cloud-keys", "HELIOGRAPH_CLOUD_KEYS", "FILE", "Public keys (Ed25519, PEM) that nodes are told to obey beside"
         " that of --document-key, by each login that they get: the next one, before it signs. Default: none.", "",
     )  # fmt: skip
-    parser.add_argument(
-        "--kubernetes", action="store_true", default=os.environ.get("HELIOGRAPH_KUBERNETES") == "1",
-        help="Keep custom resources and resources the same, by the API server of this pod or of KUBECONFIG."
-        " HELIOGRAPH_KUBERNETES=1 does so too.",
+    parser.switch(
+        "--kubernetes", "HELIOGRAPH_KUBERNETES",
+        "Keep custom resources and resources the same, by the API server of this pod or of KUBECONFIG.",
     )  # fmt: skip
     parser.setting(
         "--kubernetes-namespaces", "HELIOGRAPH_KUBERNETES_NAMESPACES", "NAMES", "Namespaces whose custom resources"
@@ -248,6 +258,10 @@ def coordinator(words: Sequence[str]) -> int:
     )  # fmt: skip
     parser.setting(
         "--kubernetes-home", "HELIOGRAPH_KUBERNETES_HOME", "NAME", "Namespace in which edges are shown.", "default",
+    )  # fmt: skip
+    parser.setting(
+        "--worker-pods", "HELIOGRAPH_WORKER_PODS", "FILE", "What pods of workers may be, as TOML (docs/pods.md): their"
+        " images above all. Default: no worker is a pod.", "",
     )  # fmt: skip
     parser.repeatable("--quota", "NAME=N", "A quota; HELIOGRAPH_QUOTAS has several, with spaces.")
     parser.repeatable("--keep", "NAME=N", "How long what nobody needs stays; HELIOGRAPH_KEEP has several, with spaces.")
@@ -262,6 +276,7 @@ def coordinator(words: Sequence[str]) -> int:
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
     from heliograph.coordinator.garbage.lives import Lives
     from heliograph.coordinator.kubernetes.operator import OperatorSettings
+    from heliograph.coordinator.kubernetes.pod_settings_file import read_pod_settings
     from heliograph.coordinator.quotas import Quotas
     from heliograph.core.ed25519_signer import Ed25519Signer, public_keys
     from heliograph.core.world import World
@@ -294,6 +309,9 @@ def coordinator(words: Sequence[str]) -> int:
     for field, names in (("--kubernetes-namespaces", namespaces), ("--kubernetes-home", (given.kubernetes_home,))):
         if bad := [each for each in names if not is_label(each)]:
             parser.error(f"invalid value for {field}: expected {LABEL_RULE}, got {shorten(bad[0])}")
+    pods = read_pod_settings(Path(given.worker_pods)) if given.worker_pods else None
+    if pods is not None and not given.kubernetes:
+        parser.error("--worker-pods needs --kubernetes: the operator makes the pods")
     doors = given.door or os.environ.get("HELIOGRAPH_DOORS", "").split()
     config = CoordinatorConfig(
         nats=check_url(given.nats, "--nats", *NATS),
@@ -312,7 +330,7 @@ def coordinator(words: Sequence[str]) -> int:
         login_seconds=login_seconds,
         grants=grants,
         cloud_keys=Path(given.cloud_keys) if given.cloud_keys else None,
-        kubernetes=OperatorSettings(given.kubernetes_home, namespaces) if given.kubernetes else None,
+        kubernetes=OperatorSettings(given.kubernetes_home, namespaces, pods) if given.kubernetes else None,
     )
 
     async def make() -> Coordinator:
@@ -322,12 +340,19 @@ def coordinator(words: Sequence[str]) -> int:
     return 0
 
 
+def _enrolled(identity: Path) -> Enrolment | None:
+    """Return what an edge's files of its enrolment say, if there are any; an agent that is told all reads none."""
+    from heliograph.enrolment import Enrolment
+
+    return Enrolment.read(identity)
+
+
 class _Component(Protocol):
     def run(self) -> Coroutine[Any, Any, None]: ...
 
 
 def _run(make: Callable[[], Awaitable[_Component]], greeting: str) -> None:
-    """Create a component in the loop that runs it, print the greeting, and run it until a signal ends it."""
+    """Create a component in the loop that runs it, print the greeting, and run it, until a signal ends either."""
     import asyncio
     import signal
 
@@ -341,13 +366,13 @@ def _run(make: Callable[[], Awaitable[_Component]], greeting: str) -> None:
     except ImportError:
         runner = asyncio.Runner()
 
-    async def run() -> None:
+    async def made_and_run() -> None:
         component = await make()
         say(greeting)
         await component.run()
 
     async def until_signalled() -> None:
-        task = asyncio.create_task(run())
+        task = asyncio.create_task(made_and_run())
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, task.cancel)

@@ -35,22 +35,6 @@ def check_label(text: str) -> str:
     return text
 
 
-def edge_of_node(group: str, node: str) -> str:
-    """Return the name of the edge of a group that is a node of Kubernetes or a machine: ``GROUP-NODE``.
-
-    A node's name may hold dots and be too long for a label. Then a digest of it stands at the end, so that two nodes
-    have two names. Raise ValueError where ``group`` leaves no room.
-    """
-    label = re.sub(r"[^a-z0-9]+", "-", node.lower()).strip("-")
-    name = f"{group}-{label}"
-    if label != node or len(name) > 63:
-        mark = hashlib.sha256(node.encode()).hexdigest()[:8]
-        name = f"{f'{group}-{label}'[:54].rstrip('-')}-{mark}"
-    if not label or len(group) > 45:
-        raise ValueError(f"expected the name of a node, and one of a group of at most 45 characters; got {node[:80]!r}")
-    return check_label(name)
-
-
 def is_digest(text: object) -> bool:
     """Return whether ``text`` is a SHA-256 in lower-case hexadecimal."""
     return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
@@ -78,6 +62,15 @@ def join_labels(*parts: str) -> str:
     if len(text) <= 63:
         return text
     return f"{text[:50].rstrip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def label_from(text: str) -> str:
+    """Return a label made from a machine's name, which may hold dots and capitals: ``Edge-7.hall.example`` for example.
+    A name that is a label is its own; another gets a hash, so that no two names give the same one."""
+    if is_label(text):
+        return text
+    words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return f"{words[:50].rstrip('-') or 'node'}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def require_label(text: str, what: str) -> str:

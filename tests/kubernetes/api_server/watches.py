@@ -17,20 +17,23 @@ Object = dict[str, Any]
 
 async def watch(
     registry: Registry, kind: Served, namespace: str, selected: Callable[[Object], bool], version: str,
-    seconds: float, bookmark_seconds: float | None,
+    seconds: float, bookmark_seconds: float | None, initial: bool = False,
 ) -> AsyncIterator[bytes]:  # fmt: skip
     """Yield lines until the time is over, or until the kind is served no more.
 
     Args:
         version: changes after it are told; empty or "0" begins with all objects as they are.
         bookmark_seconds: time between bookmarks; None for none.
+        initial: begin with all objects as they are, and mark where these end, as kubectl asks for.
     """
     store, now = registry.store, asyncio.get_running_loop().time
-    if version in ("", "0"):
+    if initial or version in ("", "0"):
         for each in store.all(kind.resource, namespace):
             if selected(each):
                 yield _line("ADDED", each)
         seen = store.version
+        if initial:
+            yield _bookmark(kind, seen, {"k8s.io/initial-events-end": "true"})
     elif version.isdecimal():
         seen = int(version)
     else:
@@ -53,8 +56,7 @@ async def watch(
         if left <= 0 or due <= now():
             marked = now()
             if bookmark_seconds is not None:
-                metadata = {"resourceVersion": str(seen), "creationTimestamp": None}
-                yield _line("BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata})
+                yield _bookmark(kind, seen, {})
         if left <= 0:
             return
         if store.version == seen:
@@ -74,6 +76,11 @@ def _told(change: Change, namespace: str, selected: Callable[[Object], bool]) ->
         metadata = {**change.before["metadata"], "resourceVersion": change.object["metadata"]["resourceVersion"]}
         return _line("DELETED", {**change.before, "metadata": metadata})
     return _line("MODIFIED" if was else "ADDED", change.object)
+
+
+def _bookmark(kind: Served, version: int, annotations: dict[str, str]) -> bytes:
+    metadata = {"resourceVersion": str(version), "creationTimestamp": None, "annotations": annotations}
+    return _line("BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata})
 
 
 def _line(type: str, given: Object) -> bytes:

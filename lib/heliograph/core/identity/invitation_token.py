@@ -56,7 +56,7 @@ class InvitationToken:
         """Read a token. Raise Refused, which shows none of it, if it is none."""
         text = text.strip()
         if len(text) > MOST_CHARACTERS or not text.startswith(_BEGIN):
-            raise _refused(f"one word that begins with {_BEGIN}", "another text" if text else "nothing")
+            raise _refused(f"one word that begins with {_BEGIN}", "another text")
         packed = text.removeprefix(_BEGIN)
         try:
             tree = json.loads(base64.b64decode(packed + "=" * (-len(packed) % 4), b"-_", validate=True))

@@ -31,27 +31,25 @@ _ROOT = Path(__file__).parent.parent
 def run() -> Samples:
     """Return ``burst``, seconds from the first of 500 jobs that are created until each is accepted and shows its
     status, ``delete``, seconds until they are gone, and ``idle``, megabytes of the coordinator before."""
-    return asyncio.run(_run())
-
-
-async def _run() -> Samples:
     with tempfile.TemporaryDirectory(prefix="heliograph-operator-") as name:
-        directory = Path(name)
-        server = subprocess.Popen(
-            [sys.executable, "-m", "tests.kubernetes.api_server", name], stdout=subprocess.PIPE, text=True, cwd=_ROOT
-        )
+        words = [sys.executable, "-m", "tests.kubernetes.api_server", name]
+        server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
         try:
             assert server.stdout is not None
             os.environ["KUBECONFIG"] = server.stdout.readline().strip()
-            async with LocalCluster(directory / "cluster", [], program=_with_operator):
-                api = await KubernetesClient.connect(World())
-                try:
-                    return await _measured(api)
-                finally:
-                    await api.close()
+            return asyncio.run(_run(Path(name)))
         finally:
             server.kill()
             server.wait()
+
+
+async def _run(directory: Path) -> Samples:
+    async with LocalCluster(directory / "cluster", [], program=_with_operator):
+        api = await KubernetesClient.connect(World())
+        try:
+            return await _measured(api)
+        finally:
+            await api.close()
 
 
 async def _measured(api: Api) -> Samples:

@@ -42,7 +42,8 @@ from heliograph.coordinator.garbage.store_watch import StoreWatch
 from heliograph.coordinator.identity.issuer import Issuer
 from heliograph.coordinator.kubernetes.api import Api
 from heliograph.coordinator.kubernetes.cloud_id import cloud_id
-from heliograph.coordinator.kubernetes.operator import Operator, OperatorSettings
+from heliograph.coordinator.kubernetes.operator import OperatorSettings
+from heliograph.coordinator.kubernetes.side import KubernetesSide
 from heliograph.coordinator.leadership import next_epoch
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
@@ -104,7 +105,7 @@ class Term:
         kubernetes: tuple[Api, OperatorSettings] | None, out: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._kubernetes = kubernetes
-        self._operator: Operator | None = None
+        self._side: KubernetesSide | None = None
         self._connections = connections
         self._grants = grants
         self._issuer = issuer
@@ -168,8 +169,8 @@ class Term:
             relay = BlobRelay(blobs, self._allowed.may_fetch, self._failures)
             uploads = UploadIntake(blobs, self._knows_edge, self._background, self._failures)
             start(self._resync, door.run, self._collector.run, self._store_watch.run, relay.run, uploads.run)
-            if self._operator is not None:
-                start(self._operator.run)
+            if self._side is not None:
+                start(*self._side.parts())
             for bus in self._connections.kept:
                 start(RetainedSweep(bus, self._world, self._failures).run)
             await door.listening.wait()
@@ -229,13 +230,14 @@ class Term:
         requests = Requests(self._store, self._features, self._lock, self._changed, self._removed, self._world,
                             self._quotas, epoch, self._is_managing)  # fmt: skip
         self._requests = AuditedRequests(requests.handle, self._audit)
-        if self._kubernetes is not None:
-            api, settings = self._kubernetes
-            self._operator = Operator(api, self._store, self._requests.handle, await cloud_id(own, self._world),
-                                      settings, self._world, self._failures, self._warn)  # fmt: skip
-            self._board.listen(self._operator.resource_changed)
         self._view = None
         self._desired = DesiredWriter(self._port, epoch, self._edges.version, self._warn, self._document_signer)
+        if self._kubernetes is not None:
+            self._side = KubernetesSide(
+                *self._kubernetes, await cloud_id(own, self._world), self._store, self._features, self._requests.handle,
+                self._desired.newest, self._world, self._failures, self._warn,
+            )  # fmt: skip
+            self._board.listen(self._side.resource_changed)
         for kind in declared().kinds.values():
             for resource in self._store.all(kind):
                 self._board.show(resource)
@@ -268,7 +270,7 @@ class Term:
         await self._write_desired()
 
     def _is_managing(self) -> bool:
-        return self._operator is not None and self._operator.manages
+        return self._side is not None and self._side.manages
 
     def _reconcile_soon(self) -> None:
         if self._follower.reports_read.is_set():
@@ -280,6 +282,8 @@ class Term:
         async with self._deciding:  # a decision takes breaks, and an earlier one must not replace a later one
             fresh = await self._decide_desired()
         await self._desired.publish(fresh)
+        if self._side is not None and fresh:
+            self._side.desired_changed()
         if self._desired.unpublished:
             self._resync_due.set()  # retry before RESYNC_CALM has passed
 

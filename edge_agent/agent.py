@@ -50,6 +50,7 @@ from heliograph.edge_agent.node_room import NodeRoom
 from heliograph.edge_agent.offload_relay import OffloadRelay
 from heliograph.edge_agent.package_allowance import AllowedPackages
 from heliograph.edge_agent.package_store import PackageStore
+from heliograph.edge_agent.pod_support import PodSupport
 from heliograph.edge_agent.reconciler import Reconciler
 from heliograph.edge_agent.reporter import Reporter
 from heliograph.edge_agent.served_projects import ServedProjects
@@ -148,6 +149,7 @@ class Agent:
         self._offload = OffloadRelay(self._node, self._cloud, self._edge, self._failures)
         self._unserved = UnservedResponder(self._node, self._supervisor.services, self._on_refused_event)
         place = f"{config.state.name}, journal {self._journal.uuid}"
+        self._pods = PodSupport(config.pods)
         self._trust = ModelTrust(config.model_keys, self._loops.from_elsewhere)
         self._served = ServedProjects(config.projects, self._log.warn)
         self._claim = NameClaim(self._cloud, self._edge, place, self._background, self._failures, config.edge_signer)
@@ -159,7 +161,8 @@ class Agent:
         self._reconciler = Reconciler(
             self._node, self._edge, self._supervisor, launcher, self._models, self._prefetcher, self._inventory,
             self._packages, task_code, config.capacity, self._background, self._log.warn, self._failures,
-            lambda task: self._served.objection(task) or self._trust.objection(task), lambda: self._loops.needed,
+            lambda task: self._served.objection(task) or self._trust.objection(task) or self._pods.objection(task),
+            lambda: self._loops.needed,
         )  # fmt: skip
         self._reporter = Reporter(
             self._cloud, self._edge, self._claim.settled, self._report,
@@ -170,6 +173,7 @@ class Agent:
     async def run(self) -> None:
         """Run until cancelled; neither broker need be reachable. Raise HeliographError where the agent cannot go on."""
         self._desired.load()
+        self._pods.prepare(self.config.state)
         self._labelling.follow(self._desired.newest, self._desired.is_present)
         self._launcher.sweep({task.worker for task in self._desired.newest.tasks})
         await self._cloud.bus.open()

@@ -50,6 +50,7 @@ class AgentConfig:
         label_columns: the column with the labels, of the edge's own data sets.
         tells_labels: whether the edge tells how often each label occurs in its data sets.
         projects: those whose jobs and services may run here; empty for all.
+        pods: the directory that the node shares with the pods of its workers; None where its workers are processes.
         unenforced: what the site policy asks for and this machine cannot enforce, a sentence each.
     """
 
@@ -77,6 +78,7 @@ class AgentConfig:
     projects: tuple[str, ...] = ()
     unenforced: tuple[str, ...] = ()
     worker_issuer: WorkerIssuer | None = None
+    pods: Path | None = None
 
 
 def require_signatures(config: AgentConfig, environment: Mapping[str, str] = os.environ) -> None:

@@ -9,7 +9,7 @@ exit, and the files that it has staged.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +47,8 @@ class LaunchRequest:
             None where it runs no script. The worker may write in a directory of its own alone.
         data: the data sets of its task, as the agent sees them.
         login: the launch's login to the broker, as the text of a file; empty where the environment's URL has one.
+        pod: identity of the pod that the worker runs in; empty where it is a process.
+        waits: called with what the start waits for, and with an empty text once it waits no longer.
     """
 
     worker: str
@@ -59,6 +61,8 @@ class LaunchRequest:
     working_directory: Path | None = None
     data: tuple[Path, ...] = ()
     login: str = field(default="", repr=False)
+    pod: str = ""
+    waits: Callable[[str], None] = field(default=lambda text: None, repr=False, compare=False)
 
     def variables(self, directory: str, models: str, code: Iterable[str]) -> dict[str, str]:
         """Return the worker's environment variables, without its secret and its login.

@@ -12,13 +12,14 @@ import os
 import shutil
 import stat
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from heliograph.core.errors import HeliographError
 from heliograph.core.names import is_label
 from heliograph.core.private_files import make_private
+from heliograph.core.world import World
 
 MAX_ENTRIES = 1024
 """Files and directories that a worker's directory is filled with, at most. A directory of more is linked as a whole."""
@@ -242,6 +243,22 @@ class LogFile:
         if self._file >= 0:
             os.close(self._file)
         self._file, self._left = -1, 0
+
+
+async def logged_lines(place: WorkingPlace, lines: AsyncIterator[str], world: World) -> AsyncIterator[str]:
+    """Yield a worker's lines, and write them to its log. At the end take away what the script has not written."""
+    log = LogFile(place.log, f"(started again at {world.timestamp()})")
+    try:
+        for note in place.notes:
+            log.add(note)
+            yield note
+        async for line in lines:
+            log.add(line)
+            yield line
+    finally:
+        log.close()
+    for note in await world.in_thread(place.clear):
+        yield note
 
 
 def _listed(directory: Path, most: int) -> tuple[list[os.DirEntry[str]], bool]:

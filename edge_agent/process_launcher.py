@@ -23,7 +23,7 @@ from heliograph.edge_agent.confinement.confiner import Confiner
 from heliograph.edge_agent.confinement.site_policy import OPEN
 from heliograph.edge_agent.confinement.worker_watch import WatchedWorker, WorkerWatch
 from heliograph.edge_agent.launcher import SECRET_FILE, LaunchFailed, LaunchRequest, RunningWorker
-from heliograph.edge_agent.outputs import LogFile, Outputs, WorkingPlace
+from heliograph.edge_agent.outputs import Outputs, WorkingPlace, logged_lines
 from heliograph.edge_agent.shared_directory import SharedDirectory
 from heliograph.edge_agent.start_permits import StartPermits
 
@@ -197,7 +197,7 @@ class _RunningProcess:
 
     @property
     def lines(self) -> AsyncIterator[str]:
-        return self._lines() if self._place is None else self._logged_lines(self._place)
+        return self._lines() if self._place is None else logged_lines(self._place, self._lines(), self._world)
 
     async def wait(self) -> str:
         ended = described_end(await self._process.wait())
@@ -212,21 +212,6 @@ class _RunningProcess:
     async def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-
-    async def _logged_lines(self, place: WorkingPlace) -> AsyncIterator[str]:
-        """Yield the lines, and write them to the log. At the end take away what the script has not written."""
-        log = LogFile(place.log, f"(started again at {self._world.timestamp()})")
-        try:
-            for note in place.notes:
-                log.add(note)
-                yield note
-            async for line in self._lines():
-                log.add(line)
-                yield line
-        finally:
-            log.close()
-        for note in await self._world.in_thread(place.clear):
-            yield note
 
     async def _lines(self) -> AsyncIterator[str]:
         """Yield lines until the process has ended, even where a child that outlives it keeps the pipe open."""

@@ -254,7 +254,8 @@ def _begins_again(present: Running, task: WorkerTask) -> bool:
 def _what_runs(task: WorkerTask) -> object:
     if isinstance(task, payloads.DatasetTask):
         package = (task.package.digest, task.package.arguments) if task.package is not None else None
-        return task.script, package, task.parameters, task.datasets
+        pod = task.pod.identity if task.pod is not None else ""
+        return task.script, package, task.parameters, task.datasets, pod
     return task.revision
 
 
@@ -294,6 +295,8 @@ def _hold(
             return Hold(task, package.problem, package.refused)
     elif isinstance(task, payloads.ServingTask) and task.served is not None:
         return None  # no code of the user's
+    elif isinstance(task, payloads.ScriptTask) and task.pod is not None and task.pod.has_script:
+        pass  # its script lies in the image
     elif isinstance(task, payloads.ScriptTask) and not runs and (hold := _script_hold(task, task.script, code_roots)):
         return hold
     for name in task.datasets:

@@ -33,6 +33,7 @@ class Worker:
         left_in: the round in which it left its loop; None where it has not.
         code: digest of the code that it was started with last.
         gpus: ids of the GPUs that it was given, at each start.
+        waits: what its start waits for, such as its pod; empty while it waits for nothing.
     """
 
     task: WorkerTask
@@ -56,6 +57,7 @@ class Worker:
     left_in: int | None = None
     code: str = ""
     gpus: tuple[str, ...] = ()
+    waits: str = ""
 
     def as_running(self) -> Running:
         ended_in = self.failed_in if self.left_in is None else self.left_in
@@ -83,4 +85,4 @@ class Worker:
     def begin_again(self, secret: bytes) -> None:
         """Forget what concerns the start before."""
         self.state, self.secret = "starting", secret
-        self.detail, self.reported, self.failed, self.left_in = "", "", False, None
+        self.detail, self.reported, self.waits, self.failed, self.left_in = "", "", "", False, None

@@ -256,6 +256,11 @@ class Supervisor:
         worker.state, worker.detail, worker.assigned, worker.handle = state, detail[:1000], None, None
         self._changed()
 
+    def _note_wait(self, worker: Worker, text: str) -> None:
+        if worker.waits != text:
+            worker.waits = text
+            self._changed()
+
     def _warn(self, worker: Worker, line: str) -> None:
         self._logged(worker.task.worker, "warning", line[:1100])
 
@@ -270,10 +275,12 @@ class Supervisor:
     async def _run_with(self, worker: Worker, login: str) -> str:
         worker.tail.clear()
         task = worker.task
+        pod = task.pod.identity if isinstance(task, payloads.ScriptTask) and task.pod is not None else ""
+        gpus = {} if pod else visible_gpus(worker.gpus)  # a pod sees those that Kubernetes gives it
         request = LaunchRequest(
-            task.worker, task.role, worker.secret + self._signing_secret(task),
-            {**self._environment, **visible_gpus(worker.gpus)}, self._models, self._code(task), task.job,
-            self._working_directory(task), self._data(task), login,
+            task.worker, task.role, worker.secret + self._signing_secret(task), {**self._environment, **gpus},
+            self._models, self._code(task), task.job, self._working_directory(task), self._data(task), login, pod,
+            partial(self._note_wait, worker),
         )  # fmt: skip
         if isinstance(task, payloads.ScriptTask):
             worker.code = await self._world.in_thread(self._code_digest, task)
@@ -290,6 +297,7 @@ class Supervisor:
                 worker.tail.append(line)
                 self._logged(task.worker, "info", line)
         ended = await handle.wait()
+        worker.waits = ""
         if worker.state != "stopping":
             worker.handle = None
         return ended

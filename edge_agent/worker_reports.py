@@ -46,11 +46,12 @@ def worker_reports(
             job=worker.task.job,
             job_uid=worker.task.job_uid,
             round=worker.task.revision,
-            state=_STATES[worker.state],
-            detail=(worker.detail or _missing_model(wanted.get(name), failures))[:MAX_DETAIL],
+            state="waiting" if worker.waits and worker.state == "starting" else _STATES[worker.state],
+            detail=(worker.waits or worker.detail or _missing_model(wanted.get(name), failures))[:MAX_DETAIL],
             restarts=worker.restarts,
             final=worker.state == "failed",
             code=worker.code,
+            queued=bool(worker.waits),
             key=key_of(worker.task),
         )
         for name, worker in sorted(workers.items())

@@ -63,7 +63,10 @@ hypothesis.settings.register_profile("usual", deadline=None, suppress_health_che
 hypothesis.settings.register_profile("fast", hypothesis.settings.get_profile("usual"), max_examples=20)
 """The profile of ``make test-fast``: enough examples to find a recent mistake."""
 hypothesis.settings.load_profile("usual")
-LEFT_OUT = {"process": {"broker", "mosquitto", "cluster", "meeting", "alone", "cloud"}, "framework": {"framework"}}
+LEFT_OUT = {
+    "process": {"broker", "mosquitto", "cluster", "meeting", "alone", "cloud", "kubectl"},
+    "framework": {"framework"},
+}
 """Markers of tests that start processes or import a framework, with the fixtures that give a test the marker."""
 
 

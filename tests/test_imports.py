@@ -30,6 +30,29 @@ def test_neither_numpy_nor_a_framework_is_loaded(module: str) -> None:
     assert done.stdout.split() == []
 
 
+@pytest.mark.parametrize("module", [
+    "heliograph.coordinator.coordinator", "heliograph.coordinator.kubernetes.client",
+    "heliograph.coordinator.kubernetes.list_watch", "heliograph.edge_agent.agent", "heliograph.cli.main",
+    "heliograph.bus.nats.connection",
+])  # fmt: skip
+def test_the_library_of_kubernetes_is_loaded_by_a_connection_alone(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({{'kubernetes', 'aiohttp.client', 'yarl'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_a_connection_to_nats_loads_what_only_websockets_need_when_it_is_used() -> None:
+    code = (
+        "import sys, heliograph.bus.nats.connection, nats.aio.transport as transport\n"
+        "print('aiohttp.client' in sys.modules)\n"
+        "print(transport.aiohttp.ClientSession.__name__, 'aiohttp.client' in sys.modules)\n"
+        "import aiohttp.web; print(aiohttp.ClientSession is transport.aiohttp.ClientSession, aiohttp.web.Response)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[:4] == ["False", "ClientSession", "True", "True"]
+
+
 def test_the_agent_loads_nothing_of_the_coordinator_or_the_workers() -> None:
     code = "import sys, heliograph.edge_agent.agent; print(*(name for name in sys.modules if 'heliograph.' in name))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

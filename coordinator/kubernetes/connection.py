@@ -24,6 +24,8 @@ from heliograph.coordinator.kubernetes.api import Object
 from heliograph.core.errors import Refused, Unreachable
 
 CONNECT_SECONDS = 5.0
+WAIT_SECONDS = 20.0
+"""Seconds until a request has a connection, which others may use meanwhile."""
 AT_ONCE = 64
 """Requests at the same time, watches included, at most."""
 KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
@@ -54,6 +56,7 @@ class Connection:
         except Refused as error:
             raise Unreachable(f"the login of the API server cannot be read again: {error}") from None
         self._configuration.api_key = fresh.api_key
+        self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook  # the former one has the former token
 
     @asynccontextmanager
     async def request(
@@ -69,7 +72,7 @@ class Connection:
         Raises:
             Unreachable: no answer came, or it broke off.
         """
-        timeout = aiohttp.ClientTimeout(total=total, connect=CONNECT_SECONDS, sock_read=silence)
+        timeout = aiohttp.ClientTimeout(total=total, connect=WAIT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=silence)
         rest = self._connected()
         try:
             url, headers = self._configuration.host + path, await self._headers(content_type)

@@ -23,13 +23,15 @@ class _Written:
         uid: the custom resource's.
         status: the status, as it was sent: an API server leaves out what the definition does not know.
         at: when.
-        generation: the mirror's generation then, and that of the resource which it shows.
+        generation: the mirror's generation then.
+        mirror: what was written of the mirror, as JSON.
     """
 
     uid: str
     status: str = ""
     at: float = -1e9
-    generation: tuple[int, int] = (-1, -1)
+    generation: int = -1
+    mirror: str = ""
 
 
 class CustomWriter:
@@ -96,19 +98,16 @@ class CustomWriter:
         namespace = str(getattr(key, "namespace", ""))
         restored = False
         wanted = mirror_of(resource, namespace, self._cloud)
+        text = json.dumps(wanted, sort_keys=True)
         try:
             if custom is None:
                 custom = await self._api.create(kind, namespace, wanted)
-                self._note(key, custom, resource)
-            else:
-                written = self._of(key, custom)
-                present = (custom["metadata"].get("generation", 0), resource.metadata.generation)
-                if written.generation != present:
-                    restored = written.generation[1] == present[1]
-                    version = custom["metadata"]["resourceVersion"]
-                    wanted["metadata"]["resourceVersion"] = version
-                    custom = await self._api.replace(kind, namespace, wanted)
-                    self._note(key, custom, resource)
+            elif (written := self._of(key, custom)).mirror != text or _differs(custom, written.generation, wanted):
+                restored = written.mirror == text
+                wanted["metadata"]["resourceVersion"] = custom["metadata"]["resourceVersion"]
+                custom = await self._api.replace(kind, namespace, wanted)
+            written = self._of(key, custom)
+            written.generation, written.mirror = custom["metadata"].get("generation", 0), text
         except (NotFound, Exists):
             return False
         shown = Condition(type="Mirrored", status="True", reason="MadeByTopics",
@@ -131,5 +130,10 @@ class CustomWriter:
             found = self._written[key] = _Written(uid)
         return found
 
-    def _note(self, key: Hashable, custom: Object, resource: Resource) -> None:
-        self._of(key, custom).generation = (custom["metadata"].get("generation", 0), resource.metadata.generation)
+
+def _differs(custom: Object, generation: int, wanted: Object) -> bool:
+    """Return whether somebody has changed a mirror since it had a generation: spec, or labels, which count none."""
+    metadata = custom["metadata"]
+    return bool(
+        metadata.get("generation", 0) != generation or metadata.get("labels", {}) != wanted["metadata"]["labels"]
+    )

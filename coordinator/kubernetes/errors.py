@@ -156,8 +156,8 @@ def _causes(details: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _seconds(text: object) -> float | None:
-    """Return seconds of a header ``Retry-After``, in which a date counts as none."""
+    """Return seconds of a header ``Retry-After``, 60 at most. A date counts as none."""
     try:
-        return min(max(float(str(text)), 0.0), 60.0)
+        return max(0.0, min(float(str(text)), 60.0))  # in this order, since no number is less than "nan"
     except ValueError:
         return None

@@ -26,6 +26,7 @@ from heliograph.coordinator.kubernetes.events import EventRecorder
 from heliograph.coordinator.kubernetes.list_watch import Follower
 from heliograph.coordinator.kubernetes.relation import Relation, relation_of
 from heliograph.coordinator.kubernetes.work_queue import WorkQueue
+from heliograph.coordinator.kubernetes.worker_job import PodSettings
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
 from heliograph.core.failures import Failures
@@ -55,10 +56,12 @@ class OperatorSettings:
     Attributes:
         home: the namespace in which resources of no project are shown, such as edges.
         namespaces: those to look at; empty for all.
+        pods: what the pods of workers may be; None where no worker is one.
     """
 
     home: str = "default"
     namespaces: Collection[str] = ()
+    pods: PodSettings | None = None
 
     def follows(self, namespace: str) -> bool:
         return not self.namespaces or namespace in self.namespaces

@@ -19,6 +19,7 @@ from heliograph.coordinator.kubernetes.client import KubernetesClient
 from heliograph.coordinator.kubernetes.errors import NotFound
 from heliograph.core.world import World
 from tests.kubernetes.api_server.server import ApiServer
+from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.probes import DEFINITIONS, Probes, definition, new_kind
 from tests.patience import HANGS
 
@@ -42,6 +43,12 @@ async def kubernetes(api_server: ApiServer) -> AsyncIterator[KubernetesClient]:
     client = await KubernetesClient.connect(World())
     yield client
     await client.close()
+
+
+@pytest.fixture
+def kubectl(api_server: ApiServer, tmp_path: Path) -> Kubectl:
+    """Return kubectl, which asks ``api_server``: ``await kubectl("get", "models")``."""
+    return Kubectl(tmp_path / "kubeconfig", tmp_path)
 
 
 @pytest.fixture

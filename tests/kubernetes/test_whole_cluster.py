@@ -38,7 +38,7 @@ async def cluster_on(api: Api, tmp_path: Path) -> AsyncIterator[Running]:
         np.savez(tmp_path / f"{edge}.npz", x=x, y=x @ ANSWER)
         datasets[edge] = {"data": tmp_path / f"{edge}.npz"}
     code = (DATA / "code",)
-    cluster = LocalCluster(tmp_path / "cluster", [*datasets], datasets=datasets, code=code, program=with_operator, log=tmp_path / "log")
+    cluster = LocalCluster(tmp_path / "cluster", [*datasets], datasets=datasets, code=code, program=with_operator)
     async with cluster, AsyncClient(cluster.server) as client:
         yield Running(api, client, "")
 

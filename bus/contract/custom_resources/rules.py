@@ -33,7 +33,7 @@ def _either(part: str, form: str) -> Rule:
 
 
 def _has_code(worker: str, file: str) -> str:
-    return f"has({worker}.{file}) || has({worker}.algorithm)"
+    return f"has({worker}.{file}) || has({worker}.algorithm) || has({worker}.image)"
 
 
 _ON_NODE = "(has(self.scriptBootFile) || has(self.scriptDir) || has(self.scriptWorkingDir))"
@@ -60,7 +60,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "DatasetContent": (Rule("!(self.file in ['.', '..'])", "expected the name of a file"),),
     "LearnedModel": (
         Rule(_has_code("self.workerSpec", "trainScriptBootFile"),
-             "expected trainScriptBootFile or algorithm in workerSpec"),
+             "expected trainScriptBootFile, algorithm or image in workerSpec"),
     ),
     "IncrementalLearningJobSpec": (
         Rule("self.models.all(one, self.models.exists_one(other, other.model.name == one.model.name))",
@@ -81,7 +81,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
              "expected format: onnx or tflite with output or outputs; a script says them by itself"),
         Rule(f"!has(self.algorithm) || !{_ON_NODE}", "expected either algorithm or a script on the node (script...)"),
         Rule(f"!({_IS_SCRIPT}) || {_has_code('self', 'scriptBootFile')}",
-             "expected scriptBootFile, algorithm, or format: onnx or tflite, which needs neither"),
+             "expected scriptBootFile, algorithm, image, or format: onnx or tflite, which needs none"),
     ),
     "LabelSchema": (
         Rule("!(self.type in ['choice', 'choices', 'regions']) || (has(self.classes) && size(self.classes) > 0)",
@@ -95,7 +95,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     ),
     "PairTrainingJobSpec": (
         Rule(_has_code("self.workerSpec", "trainScriptBootFile"),
-             "expected trainScriptBootFile or algorithm in workerSpec"),
+             "expected trainScriptBootFile, algorithm or image in workerSpec"),
         Rule("!has(self.workerSpec.dataset)", "expected data sets as samples, public or heldOutSamples"),
         Rule("self.edge.model.name != self.cloud.model.name", "expected two models that differ"),
         Rule("!has(self.service) || has(self.service.cloudWorker)", "expected a cloudWorker in service"),

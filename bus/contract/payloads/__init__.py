@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         CandidateModel,
         InferenceSpec,
         PackageSpec,
+        PodSpec,
         RoundSpec,
         ScriptSpec,
         ServedModel,
@@ -138,6 +139,7 @@ __all__ = [
     "NodeCapacity",
     "Offer",
     "PackageSpec",
+    "PodSpec",
     "PairResult",
     "PairTask",
     "Participation",
@@ -183,7 +185,7 @@ _HOMES = {
     "pairs": "PairResult",
     "participation": "PART JobEnded Participation UploadState WeightsPart",
     "rounds": "Aggregation Evaluation ModelUpdate UncountedUpdate",
-    "task_parts": "CandidateModel InferenceSpec PackageSpec RoundSpec ScriptSpec ServedModel WorkerAsk",
+    "task_parts": "CandidateModel InferenceSpec PackageSpec PodSpec RoundSpec ScriptSpec ServedModel WorkerAsk",
     "task_reading": "UnsupportedTask",
     "worker_tasks":
         "AggregateTask BigModelTask DatasetTask EvaluateTask InferTask LearnTask PairTask ScriptTask ServingTask "

@@ -149,7 +149,7 @@ class WorkerReport(Payload):
         final: True where the agent does not start the worker again for this task: its script failed in a way that
             another start does not mend.
         code: digest of the code that its script was started with; empty for a worker without a script.
-        queued: True where it waits for memory or a GPU that others of the node's workers have.
+        queued: True where it waits for memory or a GPU that others of the node's workers have, or for its pod.
         key: public key by which it signs closed rounds, in base64url; empty where it signs none.
     """
 

@@ -8,6 +8,13 @@ from heliograph.bus.contract.buckets import PACKAGES
 from heliograph.bus.contract.payloads.base import Count, EdgeName, Payload, Text
 from heliograph.bus.contract.resources.base import Scalar, WeightsRef
 from heliograph.bus.contract.resources.label_queue import ClassName
+from heliograph.bus.contract.resources.worker_image import (
+    MOST_VARIABLES,
+    MOST_VOLUMES,
+    EnvVariable,
+    ImageName,
+    PodVolume,
+)
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import Digest, Label
 from heliograph.core.package_paths import MAX_SIZE
@@ -28,6 +35,26 @@ class ScriptSpec(Payload):
     boot_file: Text
     arguments: Annotated[list[Text], Field(max_length=256)] = added("0.2", [])
     working_directory: Text = added("0.2", "")
+
+
+class PodSpec(Payload):
+    """The pod that a worker runs in, in place of a process of its agent.
+
+    Attributes:
+        identity: tells it from the pods of other jobs, and from those that the job had with other settings.
+        python: interpreter of the image.
+        has_script: whether the task's script lies in the image, and not on the node.
+        env, volumes: what its container gets beside what every worker's has.
+        cpu: cores that it asks for, as Kubernetes writes them; empty for none.
+    """
+
+    identity: Label
+    image: ImageName
+    python: Text = "python"
+    has_script: bool = False
+    env: Annotated[list[EnvVariable], Field(max_length=MOST_VARIABLES)] = Field(default_factory=list)
+    volumes: Annotated[list[PodVolume], Field(max_length=MOST_VOLUMES)] = Field(default_factory=list)
+    cpu: Text = ""
 
 
 class PackageSpec(Payload):

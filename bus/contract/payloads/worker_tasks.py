@@ -14,6 +14,7 @@ from heliograph.bus.contract.payloads.task_parts import (
     CandidateModel,
     InferenceSpec,
     PackageSpec,
+    PodSpec,
     RoundSpec,
     ScriptSpec,
     ServedModel,
@@ -95,10 +96,12 @@ class ScriptTask(WorkerTaskBase):
     Attributes:
         script: a script on the node.
         package: the package to run in place of a script on the node; an agent of 0.1 finds neither.
+        pod: the pod that the worker runs in; without one it is a process of its agent.
     """
 
     script: ScriptSpec | None = None
     package: PackageSpec | None = added("0.2")
+    pod: PodSpec | None = added("0.2")
     parameters: dict[str, Scalar] = Field(default_factory=dict)
 
     reads_model_file = True

@@ -114,9 +114,12 @@ class IncrementalLearningJobSpec(Document):
         names = [each.model.name for each in self.models]
         if len(set(names)) < len(names):
             raise ValueError("two entries of models name the same model")
-        if any(each.worker_spec.train_script_boot_file is None and each.worker_spec.algorithm is None
-               for each in self.models):  # fmt: skip
-            raise ValueError("a model's workerSpec names no trainScriptBootFile and no algorithm")
+        if not all(each.worker_spec.names_code for each in self.models):
+            raise ValueError("a model's workerSpec names no trainScriptBootFile, no algorithm and no script in an "
+                             "image")  # fmt: skip
+        if self.location == "edge" and any(each.worker_spec.image for each in self.models):
+            raise ValueError("image beside location: edge, whose workers begin without the cloud; no pod is made for "
+                             "them")  # fmt: skip
         return self
 
 

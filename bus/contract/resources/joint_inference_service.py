@@ -18,6 +18,7 @@ from heliograph.bus.contract.resources.base import (
 from heliograph.bus.contract.resources.edge_selection import EdgeSelection
 from heliograph.bus.contract.resources.node_resources import Priority, WorkerResources
 from heliograph.bus.contract.resources.triggers import Detector
+from heliograph.bus.contract.resources.worker_image import RunsImage
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import CLOUD, Label
 
@@ -25,7 +26,7 @@ MOST_REPLICAS = 64
 ServicePhase = Literal["Pending", "Running", "Stopped"]
 
 
-class InferenceScript(Document):
+class InferenceScript(RunsImage):
     """The code of an inference worker: it makes the model and serves it (``JointInference.serve``).
 
     Attributes:
@@ -57,15 +58,21 @@ class InferenceScript(Document):
     @model_validator(mode="after")
     def _one_code(self) -> Self:
         on_node = any((self.script_boot_file, self.script_dir, self.script_working_dir))
-        if self.format != "script" and (on_node or self.algorithm or self.script_arguments or self.parameters):
-            raise ValueError(f"format {self.format}, which runs no code; leave out script…, algorithm and parameters")
+        if self.format != "script" and (on_node or self.algorithm or self.script_arguments or self.parameters
+                                        or self.image_script):
+            raise ValueError(f"format {self.format}, which runs no code; leave out script…, args, algorithm and "
+                             "parameters")  # fmt: skip
         if self.format == "script" and (self.output or self.outputs):
             raise ValueError("output or outputs without format: onnx or tflite; a script says them by itself")
         if self.algorithm is not None and on_node:
             raise ValueError("algorithm and a script on the node (script…); give one of the two")
-        if self.format == "script" and self.algorithm is None and self.script_boot_file is None:
-            raise ValueError("a worker names no scriptBootFile and no algorithm, and no format: onnx or tflite, which "
-                             "needs neither")  # fmt: skip
+        if self.image_script and (self.algorithm is not None or on_node or self.script_arguments):
+            raise ValueError("args name a script in the image, beside algorithm or a script on the node (script…); "
+                             "give one of the two")  # fmt: skip
+        named = self.algorithm is not None or self.script_boot_file is not None or bool(self.image_script)
+        if self.format == "script" and not named:
+            raise ValueError("a worker names no scriptBootFile, no algorithm and no script in an image, and no format: "
+                             "onnx or tflite, which needs none")  # fmt: skip
         return self
 
 

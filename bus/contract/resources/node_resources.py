@@ -1,4 +1,4 @@
-"""What a worker asks of its node: memory and GPUs."""
+"""What a worker asks of its node: memory, GPUs, and of a node with pods cores."""
 
 import re
 from decimal import Decimal
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, field_validator
 
 from heliograph.bus.contract.resources.base import Document
+from heliograph.bus.contract.versions import added
 
 MOST_BYTES = 1 << 50
 MOST_GPUS = 1024
@@ -17,6 +18,8 @@ MEMORY_FORM = "bytes as Kubernetes writes them, such as 512Mi, 4Gi or 2G"
 
 Memory = Annotated[str, StringConstraints(pattern=_QUANTITY, max_length=24)]
 """An amount of memory as Kubernetes writes it: ``512Mi``, ``1.5Gi``, ``2G``, or bytes."""
+Cores = Annotated[str, StringConstraints(pattern=r"^([0-9]{1,4}(\.[0-9]{1,3})?|[0-9]{1,7}m)$", max_length=8)]
+"""Cores as Kubernetes writes them: ``2``, ``0.5``, or ``500m``, thousandths of one."""
 Priority = Annotated[int, Field(ge=-1000, le=1000, strict=True)]
 """Of two workers that do not fit on a node together, the one of the higher priority runs."""
 
@@ -25,10 +28,14 @@ class WorkerResources(Document):
     """What a worker takes of its node. Its agent starts it only while the node has as much left.
 
     It is a reservation and no limit: a worker that takes more is not ended for it.
+
+    Attributes:
+        cpu: cores of a worker that is a pod, such as ``2`` or ``500m``: its node's Kubernetes has as much left.
     """
 
     memory: Memory | None = None
     gpus: Annotated[int, Field(ge=0, le=MOST_GPUS, strict=True)] = 0
+    cpu: Cores | None = added("0.2")
 
     @field_validator("memory", mode="before")
     @classmethod
@@ -38,6 +45,11 @@ class WorkerResources(Document):
         if isinstance(text, str) and (not re.fullmatch(_QUANTITY, text) or memory_bytes(text) > MOST_BYTES):
             raise ValueError(f"expected {MEMORY_FORM}")
         return text
+
+    @field_validator("cpu", mode="before")
+    @classmethod
+    def _cores_as_written(cls, given: Any) -> Any:
+        return str(given) if isinstance(given, (int, float)) and not isinstance(given, bool) else given
 
     @property
     def memory_bytes(self) -> int:

@@ -120,8 +120,8 @@ class PairTrainingJobSpec(PairPlan):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         worker = self.worker_spec
-        if worker.train_script_boot_file is None and worker.algorithm is None:
-            raise ValueError("workerSpec names no trainScriptBootFile and no algorithm")
+        if not worker.names_code:
+            raise ValueError("workerSpec names no trainScriptBootFile, no algorithm and no script in an image")
         if worker.dataset is not None:
             raise ValueError("workerSpec names a data set; name it as samples, public or heldOutSamples")
         if self.edge.model == self.cloud.model:

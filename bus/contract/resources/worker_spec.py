@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from heliograph.bus.contract.resources.base import Document, Parameter, Reference, ShortText
+from heliograph.bus.contract.resources.base import Parameter, Reference, ShortText
 from heliograph.bus.contract.resources.node_resources import WorkerResources
+from heliograph.bus.contract.resources.worker_image import RunsImage
 from heliograph.bus.contract.versions import added
 
 _SCRIPT_FIELDS = (
@@ -15,8 +16,8 @@ _SCRIPT_FIELDS = (
 )  # fmt: skip
 
 
-class WorkerSpec(Document):
-    """Script, data set and parameters of a training worker. Script settings may be in ``dataset``, as in Sedna.
+class WorkerSpec(RunsImage):
+    """Script, image, data set and parameters of a training worker. Script settings may be in ``dataset``, as in Sedna.
 
     Attributes:
         algorithm: the Algorithm whose package it runs, in place of a script on its node.
@@ -56,7 +57,15 @@ class WorkerSpec(Document):
         scripts = (self.train_script_boot_file, self.train_script_dir, self.train_script_working_dir)
         if self.algorithm is not None and any(scripts):
             raise ValueError("algorithm and a script on the node (trainScript…); give one of the two")
+        if self.image_script and (self.algorithm is not None or any(scripts) or self.train_script_arguments):
+            raise ValueError("args name a script in the image, beside algorithm or a script on the node "
+                             "(trainScript…); give one of the two")  # fmt: skip
         return self
+
+    @property
+    def names_code(self) -> bool:
+        """Whether it says what the worker runs: a script on its node or in its image, or a package."""
+        return bool(self.train_script_boot_file or self.algorithm or self.image_script)
 
     @field_validator("framework_version", mode="before")
     @classmethod

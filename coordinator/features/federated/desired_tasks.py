@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from heliograph.bus.contract.payloads import (
     AggregateTask,
     EvaluateTask,
     PackageSpec,
+    PodSpec,
     RoundSpec,
     ScriptSpec,
     TrainTask,
@@ -23,6 +24,7 @@ from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated.selection import common_resources, ready_of, repeated_worker
 from heliograph.coordinator.packages import package_of
+from heliograph.coordinator.pods import pod_of, script_in
 from heliograph.core.names import join_labels
 
 GROWTH = 2
@@ -103,7 +105,7 @@ def warm_tasks(
             continue  # no agent runs a worker for it
         own = declared.get(worker) or repeated
         if id(own) not in known:
-            runs = _Code.of(task, own) or first
+            runs = _Code.of(task, own) or _in_own_image(task, own, first)
             given = defaults | values_of(own.parameters) if own.parameters else parameters
             known[id(own)] = runs, {**runs.defaults, **given} if runs.defaults else given
         runs, given = known[id(own)]
@@ -115,6 +117,7 @@ def warm_tasks(
             model=None,
             script=runs.script,
             package=runs.package,
+            pod=runs.pod,
             dataset=status.datasets.get(edge) or None,
             framework=own.framework_type or runs.framework,
             parameters=given,
@@ -190,6 +193,7 @@ def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
         model=status.model if due else None,
         script=code.script,
         package=code.package,
+        pod=code.pod,
         dataset=worker.dataset.name,
         parameters={**code.defaults, **training_parameters(task, _offered(task, view))},
         active=due,
@@ -199,20 +203,24 @@ def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
 
 @dataclass(frozen=True)
 class _Code:
-    """What a worker runs: a script on its node, or a package with the defaults of its parameters; or nothing."""
+    """What a worker runs: a script on its node or in its image, or a package with the defaults of its parameters; or
+    nothing. Without a pod it is a process."""
 
     script: ScriptSpec | None = None
     package: PackageSpec | None = None
+    pod: PodSpec | None = None
     framework: str | None = None
     defaults: Mapping[str, Scalar] = field(default_factory=dict)
 
     @classmethod
     def of(cls, task: FederatedTask, spec: WorkerSpec) -> _Code | None:
         """Return the code that a worker names itself."""
-        packages = task.status.packages
+        packages, pod = task.status.packages, _pod(task, spec)
         if (package := package_of(spec, packages, spec.train_script_arguments)) is not None:
             pinned = packages[package.algorithm]
-            return cls(None, package, pinned.framework, values_of(pinned.defaults))
+            return cls(None, package, pod, pinned.framework, values_of(pinned.defaults))
+        if (script := script_in(spec)) is not None:
+            return cls(script, pod=pod)
         if not spec.train_script_boot_file:
             return None
         script = ScriptSpec(
@@ -221,7 +229,16 @@ class _Code:
             arguments=spec.train_script_arguments,
             working_directory=spec.train_script_working_dir or "",
         )
-        return cls(script)
+        return cls(script, pod=pod)
+
+
+def _in_own_image(task: FederatedTask, spec: WorkerSpec, code: _Code) -> _Code:
+    """Return the code of the first worker that names any, for one that names at most an image."""
+    return replace(code, pod=_pod(task, spec)) if spec.image is not None else code
+
+
+def _pod(task: FederatedTask, spec: WorkerSpec) -> PodSpec | None:
+    return pod_of(spec, spec.resources or common_resources(task), task.metadata.uid)
 
 
 def _first_code(task: FederatedTask) -> _Code:

@@ -28,6 +28,7 @@ from heliograph.coordinator.features.incremental import state_machine as jobs
 from heliograph.coordinator.features.incremental.labelled_samples import LabelledSamples
 from heliograph.coordinator.features.incremental.rounds import Rounds, check_sender
 from heliograph.coordinator.packages import check_parameters, names_of, package_of, pinned
+from heliograph.coordinator.pods import pod_of, script_in
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import Flag, wait_for
 from heliograph.incremental import decisions, loop, triggers
@@ -307,6 +308,7 @@ class IncrementalController(Feature[IncrementalLearningJob]):
                 jobs.weights_of(view.models.get(each.model.name), base),
                 package_of(each.worker_spec, packages, each.worker_spec.train_script_arguments),
                 ask_of(each.worker_spec.resources, job.spec.priority, job.metadata),
+                pod_of(each.worker_spec, each.worker_spec.resources, job.metadata.uid), script_in(each.worker_spec),
             )  # fmt: skip
             found.setdefault(each.node_name, []).append(task)
         return found

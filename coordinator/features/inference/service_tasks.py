@@ -42,6 +42,7 @@ from heliograph.coordinator.packages import (
     package_of,
     with_defaults,
 )
+from heliograph.coordinator.pods import pod_of, script_in
 
 _NO_DEEP_MODEL = CloudInference(model=Reference(name="none"), script_boot_file="none")
 """Stands for the settings of a deep model where there is none."""
@@ -100,8 +101,9 @@ def _task(
         job=service.name,
         job_uid=service.metadata.uid,
         generation=generation,
-        script=_script_of(script),
+        script=script_in(script) or _script_of(script),
         package=package,
+        pod=pod_of(script, script.resources, service.metadata.uid),
         framework=script.framework_type or (packages[package.algorithm].framework if package is not None else None),
         parameters=values_of(with_defaults(script, packages)),
         asks=ask_of(script.resources, service.spec.priority, service.metadata),

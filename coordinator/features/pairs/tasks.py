@@ -16,6 +16,7 @@ from heliograph.bus.contract.resources import (
 from heliograph.bus.contract.resources.joint_inference_service import HardSampleRule
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.packages import package_of, with_defaults
+from heliograph.coordinator.pods import pod_of, script_in
 from heliograph.core.names import join_labels
 from heliograph.incremental.tasks import script_of
 
@@ -48,8 +49,9 @@ def pair_task(
         job=job.name,
         job_uid=job.metadata.uid,
         round=status.turn,
-        script=None if package is not None else script_of(worker),
+        script=None if package is not None else script_in(worker) or script_of(worker),
         package=package,
+        pod=pod_of(worker, worker.resources, job.metadata.uid),
         parameters=values_of(with_defaults(worker, packages)),
         dataset=datasets["samples"],
         further_datasets={purpose: name for purpose, name in datasets.items() if purpose != "samples"},

@@ -77,6 +77,10 @@ def agent(words: Sequence[str]) -> int:
         "--starts", "HELIOGRAPH_STARTS", "DIR", "Directory that agents of one machine share: no more workers start"
         " at once than it has cores. They share the offers of their workers too. Default: one of this agent alone.", "",
     )  # fmt: skip
+    parser.setting(
+        "--pods", "HELIOGRAPH_PODS", "DIR", "Run workers whose spec names an image as pods of this node; a directory"
+        " that they share with this agent, at the same path in their pods. Default: no pods.", "",
+    )  # fmt: skip
     parser.number(
         "--memory-mb", "MB", 1 << 30, "Memory for workers that ask for some (resources.memory); 0 bounds nothing."
         " Default: this node's, but for a sixteenth.", None,
@@ -99,6 +103,7 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.edge_agent.confinement.cgroups import WorkerGroups
     from heliograph.edge_agent.confinement.confiner import Confiner, Limits
     from heliograph.edge_agent.confinement.site_policy import SitePolicy, read_site_policy
+    from heliograph.edge_agent.launcher import Launcher
     from heliograph.edge_agent.node_capacity import node_capacity
     from heliograph.edge_agent.outputs import Outputs
     from heliograph.edge_agent.pinned_keys import PinnedKeys
@@ -149,6 +154,7 @@ def agent(words: Sequence[str]) -> int:
         tells_labels=given.tell_labels,
         unenforced=tuple(confiner.unenforced),
         worker_issuer=WorkerIssuer.read(Path(given.worker_issuer)) if given.worker_issuer else None,
+        pods=Path(given.pods).resolve() if given.pods else None,
     )
     require_signatures(config)
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
@@ -157,7 +163,13 @@ def agent(words: Sequence[str]) -> int:
                       packages_directory(config.state))  # fmt: skip
     workers = config.state / "workers"
     permits = StartPermits(Path(given.starts or workers / ".starts").resolve(), world, shared=bool(given.starts))
-    launcher = ProcessLauncher(world, workers, confiner, outputs, permits)
+    launcher: Launcher = ProcessLauncher(world, workers, confiner, outputs, permits)
+    if config.pods is not None:
+        from heliograph.edge_agent.node_launcher import NodeLauncher
+        from heliograph.edge_agent.pod_launcher import PodLauncher
+
+        pods = PodLauncher(world, config.pods, (config.state,), packages_directory(config.state))
+        launcher = NodeLauncher(launcher, pods)
     _run(lambda: Agent(config, launcher, world, say), f"agent {given.name} connects to {where}")
     return 0
 
@@ -230,6 +242,10 @@ def coordinator(words: Sequence[str]) -> int:
     parser.setting(
         "--kubernetes-home", "HELIOGRAPH_KUBERNETES_HOME", "NAME", "Namespace in which edges are shown.", "default",
     )  # fmt: skip
+    parser.setting(
+        "--worker-pods", "HELIOGRAPH_WORKER_PODS", "FILE", "What pods of workers may be, as TOML (docs/pods.md): their"
+        " images above all. Default: no worker is a pod.", "",
+    )  # fmt: skip
     parser.repeatable("--quota", "NAME=N", "A quota; HELIOGRAPH_QUOTAS has several, with spaces.")
     parser.repeatable("--keep", "NAME=N", "How long what nobody needs stays; HELIOGRAPH_KEEP has several, with spaces.")
     given = parser.parse_args(words)
@@ -243,6 +259,7 @@ def coordinator(words: Sequence[str]) -> int:
     from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
     from heliograph.coordinator.garbage.lives import Lives
     from heliograph.coordinator.kubernetes.operator import OperatorSettings
+    from heliograph.coordinator.kubernetes.pod_settings_file import read_pod_settings
     from heliograph.coordinator.quotas import Quotas
     from heliograph.core.ed25519_signer import Ed25519Signer, public_keys
     from heliograph.core.world import World
@@ -275,6 +292,9 @@ def coordinator(words: Sequence[str]) -> int:
     for field, names in (("--kubernetes-namespaces", namespaces), ("--kubernetes-home", (given.kubernetes_home,))):
         if bad := [each for each in names if not is_label(each)]:
             parser.error(f"invalid value for {field}: expected {LABEL_RULE}, got {shorten(bad[0])}")
+    pods = read_pod_settings(Path(given.worker_pods)) if given.worker_pods else None
+    if pods is not None and not given.kubernetes:
+        parser.error("--worker-pods needs --kubernetes: the operator makes the pods")
     doors = given.door or os.environ.get("HELIOGRAPH_DOORS", "").split()
     config = CoordinatorConfig(
         nats=check_url(given.nats, "--nats", *NATS),
@@ -293,7 +313,7 @@ def coordinator(words: Sequence[str]) -> int:
         login_seconds=login_seconds,
         grants=grants,
         cloud_keys=Path(given.cloud_keys) if given.cloud_keys else None,
-        kubernetes=OperatorSettings(given.kubernetes_home, namespaces) if given.kubernetes else None,
+        kubernetes=OperatorSettings(given.kubernetes_home, namespaces, pods) if given.kubernetes else None,
     )
     _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
     return 0

@@ -5,9 +5,38 @@ Every process reads all declarations at its start, and uses the classes of a few
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
+
+
+def import_when_used(name: str) -> None:
+    """Let ``import name``, of whoever, import the module when something of it is first used."""
+    if name not in sys.modules and (spec := find_spec(name)) is not None:
+        sys.modules[name] = _Unused(spec)
+
+
+class _Unused(ModuleType):
+    """A module until something of it is used: the real one takes its place, and gives it all that it has.
+
+    ``importlib.util.LazyLoader`` loads at the second ``import`` already, which reads ``__spec__``.
+    """
+
+    def __init__(self, spec: ModuleSpec) -> None:
+        super().__init__(spec.name)
+        self.__spec__ = spec
+
+    def __getattr__(self, name: str) -> Any:
+        known = self.__spec__
+        assert known is not None
+        if sys.modules.get(known.name) is self:
+            del sys.modules[known.name]
+        vars(self).update(vars(import_module(known.name)))
+        return getattr(sys.modules[known.name], name)
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from heliograph.bus.contract.payloads import LearnTask, PackageSpec, ScriptSpec, WorkerAsk
+from heliograph.bus.contract.payloads import LearnTask, PackageSpec, PodSpec, ScriptSpec, WorkerAsk
 from heliograph.bus.contract.resources import IncrementalLearningJobSpec, LoopState, ShardRef
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.resources.incremental_learning_job import EvaluationRule, LearnedModel
@@ -17,12 +17,14 @@ from heliograph.incremental import loop_shards
 def learn_task(
     name: str, uid: str, spec: IncrementalLearningJobSpec, state: LoopState, learned: LearnedModel,
     base: WeightsRef | None, package: PackageSpec | None = None, asks: WorkerAsk | None = None,
+    pod: PodSpec | None = None, script: ScriptSpec | None = None,
 ) -> LearnTask:  # fmt: skip
     """Return the task of one model's worker. Between two rounds it keeps the worker ready.
 
     Args:
         name, uid: those of the job.
         base: the version that serves, and that the training starts from.
+        script: the script in the pod's image; without one the worker runs that of its node.
     """
     model, worker = learned.model.name, learned.worker_spec
     candidate = state.candidates.get(model)
@@ -34,8 +36,9 @@ def learn_task(
         round=state.round,
         learns=model,
         attempt=attempt,
-        script=None if package is not None else script_of(worker),
+        script=None if package is not None else script or script_of(worker),
         package=package,
+        pod=pod,
         dataset=worker.dataset.name if worker.dataset is not None else None,
         parameters={each.key: each.value for each in worker.parameters if each.value is not None},
         classes=state.classes,

@@ -1,4 +1,4 @@
-"""A follower knows the objects of a kind, whatever the API server answers, and asks it seldom when something is wrong."""
+"""A follower knows the objects of a kind, whatever the API server answers, and asks seldom when something is wrong."""
 
 from __future__ import annotations
 
@@ -227,7 +227,9 @@ def test_what_is_remembered_is_small() -> None:
     following(ScriptedApi(given), body, keep=keep)
 
 
-@pytest.mark.parametrize("strange", [{}, {"metadata": None}, {"metadata": {"name": 5}}, {"metadata": {"namespace": "n"}}])
+@pytest.mark.parametrize(
+    "strange", [{}, {"metadata": None}, {"metadata": {"name": 5}}, {"metadata": {"namespace": "n"}}]
+)
 def test_an_object_without_a_name_is_passed_over(strange: Object) -> None:
     async def watch(api: ScriptedApi, seconds: float) -> AsyncGenerator[Change, None]:
         yield Change("ADDED", strange)

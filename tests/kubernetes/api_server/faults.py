@@ -20,7 +20,7 @@ class Faults:
         latency: seconds before each answer.
         forbidden: pairs of verb and resource that are refused; ``("*", "jobs.batch")`` refuses each verb.
         closed_body: answers of lists break off in the middle.
-        garbage: answers are this text, with status 200.
+        garbage: answers are this text, with status 200; None for none.
     """
 
     hangs: bool = False
@@ -32,7 +32,7 @@ class Faults:
     latency: float = 0.0
     forbidden: set[tuple[str, str]] = field(default_factory=set)
     closed_body: bool = False
-    garbage: str = ""
+    garbage: str | None = None
 
     def is_forbidden(self, verb: str, resource: str) -> bool:
         return not self.forbidden.isdisjoint({(verb, resource), ("*", resource), (verb, "*")})

@@ -26,7 +26,7 @@ class Pages:
             if (rest := self._rests.pop(token, None)) is None:
                 raise bad_request("continue key is not valid")
             version, found = rest
-            if version <= self._store.forgotten:
+            if version < self._store.forgotten:
                 raise expired("The provided continue parameter is too old to display a consistent list result. You can"
                               " start a new list without the continue parameter, or use the continue token in this"
                               " response to retrieve the remainder of the results.")  # fmt: skip

@@ -7,6 +7,7 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 
 import yaml
@@ -18,22 +19,28 @@ from tests.kubernetes.api_server.failure import Failure, PlainNotFound, bad_requ
 from tests.kubernetes.api_server.faults import Faults
 from tests.kubernetes.api_server.kinds import DEFINITIONS, NAMESPACES, Served
 from tests.kubernetes.api_server.merge_patch import merged
+from tests.kubernetes.api_server.openapi import ROOT as OPENAPI
+from tests.kubernetes.api_server.openapi import document
 from tests.kubernetes.api_server.pages import Pages
 from tests.kubernetes.api_server.registry import Registry
 from tests.kubernetes.api_server.selectors import selection
 from tests.kubernetes.api_server.store import HISTORY, Store
+from tests.kubernetes.api_server.table import table, wanted
 from tests.kubernetes.api_server.watches import watch
 
 Object = dict[str, Any]
 ROOT = Path(__file__).parents[3]
 CRDS = ROOT / "deploy" / "crds"
 MAX_BODY = 3 << 20
+SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
     r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[^/]+))?"
     r"/(?P<plural>[^/]+)(?:/(?P<name>[^/]+)(?:/(?P<subresource>status))?)?/?"
 )
-PATCHES = {"application/merge-patch+json", "application/strategic-merge-patch+json"}
+APPLY, STRATEGIC = "application/apply-patch+yaml", "application/strategic-merge-patch+json"
+PATCHES = {"application/merge-patch+json", APPLY, STRATEGIC}
+"""All are merged as RFC 7396 says, also what is applied by the server: there is one owner of all fields."""
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 USER = "system:serviceaccount:default:tests"
 
@@ -44,21 +51,27 @@ class ApiServer:
     Args:
         token: the bearer token that each request must have; empty for none.
         bookmark_seconds: time between two bookmarks of a watch.
+        tls: speaks TLS by this context; None for HTTP in clear text.
 
     Attributes:
         faults: what goes wrong; a test changes it at any time.
         requests: verb and path of each request, the newest last.
         watching: how many watches are open.
+        watched: set when a watch is opened.
     """
 
-    def __init__(self, token: str = "", history: int = HISTORY, bookmark_seconds: float = 60.0) -> None:
+    def __init__(
+        self, token: str = "", history: int = HISTORY, bookmark_seconds: float = 60.0, tls: SSLContext | None = None
+    ) -> None:
         self.faults = Faults()
         self.requests: list[tuple[str, str]] = []
         self.watching = 0
+        self.watched = asyncio.Event()
         self.store = Store(history)
         self.registry = Registry(self.store)
         self.port = 0
         self._token = token
+        self._tls = tls
         self._bookmark_seconds = bookmark_seconds
         self._pages = Pages(self.store)
         self._collector = Collector(self.registry)
@@ -68,7 +81,7 @@ class ApiServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
         """Listen; on the same port as before, if it was stopped."""
@@ -76,7 +89,7 @@ class ApiServer:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True, ssl_context=self._tls)
         await site.start()
         if not self.port:
             self.port = self._runner.addresses[0][1]
@@ -84,6 +97,9 @@ class ApiServer:
     async def stop(self) -> None:
         """End all connections and refuse new ones, as if the server were gone. What it stores stays."""
         if self._runner is not None:
+            for connection in self._runner.server.connections if self._runner.server else ():
+                if connection.transport is not None:
+                    connection.transport.abort()
             await self._runner.cleanup()
             self._runner = None
 
@@ -111,9 +127,10 @@ class ApiServer:
         try:
             if self.faults.status:
                 raise Failure(self.faults.status, "Fault", "the test wants it")
-            if self.faults.garbage:
+            if self.faults.garbage is not None:
                 return web.Response(text=self.faults.garbage)
-            if self._token and request.headers.get("Authorization") != f"Bearer {self._token}":
+            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+            if self._token and (scheme.lower(), token) != ("bearer", self._token):
                 raise Failure(401, "Unauthorized", "Unauthorized")
             return await self._answer(request)
         except PlainNotFound:
@@ -124,6 +141,8 @@ class ApiServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         found = PATH.fullmatch(request.path)
+        if request.path.startswith(OPENAPI):
+            return web.json_response(document(request.path, self.registry.kinds))
         if found is None:
             return web.json_response(discovered(request.path, self.registry.kinds))
         kind = self.registry.kind(found["group"] or "", found["core"] or found["version"], found["plural"])
@@ -139,13 +158,19 @@ class ApiServer:
         self._check_allowed(verb, kind, namespace, name, subresource)
         if request.method == "GET":
             if name:
-                return web.json_response(self.registry.get(kind, namespace, name))
+                given = self.registry.get(kind, namespace, name)
+                return web.json_response(table(kind, given) if self._wants_table(request) else given)
             selected = selection(query.get("labelSelector", ""), query.get("fieldSelector", ""))
             if watches:
                 return await self._watch(request, kind, namespace, selected)
             limit = int(query.get("limit") or 0)
-            return self._listed(self._pages.list(kind, namespace, selected, limit, query.get("continue", "")))
+            listed = self._pages.list(kind, namespace, selected, limit, query.get("continue", ""))
+            return self._listed(table(kind, listed) if self._wants_table(request) else listed)
         return await self._write(request, kind, namespace, name, subresource)
+
+    @staticmethod
+    def _wants_table(request: web.Request) -> bool:
+        return wanted(request.headers.get("Accept", ""))
 
     def _listed(self, found: Object) -> web.Response:
         text = json.dumps(found)
@@ -173,6 +198,8 @@ class ApiServer:
             return web.json_response(self.registry.create(kind, namespace, body, manager, strict), status=201)
         if request.method == "PATCH" and name:
             self._check_patch(request, kind)
+            if request.content_type == APPLY and self.store.get(kind.resource, (namespace, name)) is None:
+                return web.json_response(self.registry.create(kind, namespace, body, manager, strict), status=201)
             before = self.registry.get(kind, namespace, name)
             body = merged(before, body)
             return web.json_response(
@@ -191,6 +218,7 @@ class ApiServer:
         self.watching += 1
         try:
             await response.prepare(request)
+            self.watched.set()
             if self.faults.silent_watches:
                 await asyncio.Event().wait()
             if self.faults.expires_watches:
@@ -219,7 +247,7 @@ class ApiServer:
 
     @staticmethod
     def _check_patch(request: web.Request, kind: Served) -> None:
-        allowed = PATCHES if kind.schema is None else {"application/merge-patch+json"}
+        allowed = PATCHES if kind.schema is None else PATCHES - {STRATEGIC}
         if request.content_type not in allowed:
             raise Failure(415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted"
                           f" media types include: {', '.join(sorted(allowed))}")  # fmt: skip
@@ -233,8 +261,8 @@ class ApiServer:
         if not text and request.method == "DELETE":
             return {}
         try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
+            found = yaml.load(text, SAFE) if request.content_type == APPLY else json.loads(text)
+        except (ValueError, RecursionError, yaml.YAMLError):
             raise bad_request("the object provided is unrecognized: invalid character") from None
         if not isinstance(found, dict):
             raise bad_request("the object provided is unrecognized")
@@ -244,4 +272,4 @@ class ApiServer:
 @cache
 def _definitions(directory: Path) -> str:
     """Return the definitions in a directory as JSON: to read their YAML takes longer than most tests."""
-    return json.dumps([yaml.safe_load(file.read_text()) for file in sorted(directory.glob("*.yaml"))])
+    return json.dumps([yaml.load(file.read_text(), SAFE) for file in sorted(directory.glob("*.yaml"))])

@@ -78,6 +78,7 @@ class Store:
     def forget(self) -> None:
         """Forget all changes so far, as the compaction of etcd does."""
         self._changes.clear()
+        self.version += 1
         self.forgotten = self.version
         self.wake()
 

@@ -1,0 +1,176 @@
+"""The door by which a worker's pod comes to its agent: a socket in the directory that only the two see.
+
+One pod at a time has the worker. Another one, such as the successor of a pod that still runs, waits until it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from heliograph import __version__
+from heliograph.core.errors import Refused
+from heliograph.core.pod_channel import PROTOCOL, SOCKET, Unpacker, packed, socket_path
+from heliograph.core.tasks import cancel_and_wait
+
+HELLO_WITHIN = 10.0
+"""Seconds in which a pod that has connected says who it is."""
+MOST_CONNECTIONS = 8
+"""Connections to one door at a time; further ones are closed."""
+QUEUED = 64
+"""Messages of a pod that wait for their reader, at most; then the pod waits."""
+
+
+class PodConnection:
+    """A pod that is there. ``messages`` ends when it is gone."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._unpacker = Unpacker()
+        self._read: list[dict[str, Any]] = []
+        self._queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(QUEUED)
+
+    async def receive(self) -> dict[str, Any] | None:
+        """Return the next message; None where the pod is gone. Raise Refused for what is no message."""
+        while not self._read:
+            if not (data := await self._reader.read(65536)):
+                return None
+            self._read = self._unpacker.feed(data)
+        return self._read.pop(0)
+
+    async def pump(self) -> None:
+        """Take the pod's messages until it is gone; ``messages`` has them."""
+        try:
+            while (message := await self.receive()) is not None:
+                await self._queue.put(message)
+            await self._queue.put(None)
+        except BaseException:
+            while self._queue.full():  # the end matters more than the last line
+                self._queue.get_nowait()
+            self._queue.put_nowait(None)
+            raise
+        finally:
+            self.close()
+
+    async def messages(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the messages until the pod is gone."""
+        while (message := await self._queue.get()) is not None:
+            yield message
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Send a message; do nothing where the pod is gone."""
+        with contextlib.suppress(OSError):
+            self._writer.write(packed(message))
+            await self._writer.drain()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class PodDoor:
+    """One worker's door.
+
+    Attributes:
+        identity: of the pod that is let in.
+        problem: why the last pod that came was not.
+    """
+
+    def __init__(self, directory: Path, identity: str) -> None:
+        self._directory = directory
+        self.identity = identity
+        self.problem = ""
+        self._server: asyncio.Server | None = None
+        self._turn = asyncio.Lock()
+        self._present: PodConnection | None = None
+        self._changed = asyncio.Event()
+        self._taking: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Listen. Raise OSError."""
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            (self._directory / SOCKET).unlink(missing_ok=True)  # an agent that was killed leaves it
+            with socket_path(self._directory) as path:
+                listening.bind(path)
+            (self._directory / SOCKET).chmod(0o600)
+            listening.setblocking(False)
+            self._server = await asyncio.start_unix_server(self._come, sock=listening, backlog=MOST_CONNECTIONS)
+        except OSError:
+            listening.close()
+            raise
+
+    def expect(self, identity: str) -> None:
+        """Let pods of another identity in from now on; the one that is there goes."""
+        if identity != self.identity:
+            self.identity, self.problem = identity, ""
+            if self._present is not None:
+                self._present.close()
+                self._present = None
+
+    async def pod(self) -> PodConnection:
+        """Wait for the pod."""
+        while self._present is None:
+            self._changed.clear()
+            await self._changed.wait()
+        return self._present
+
+    def close(self) -> None:
+        """Let the pod go, and listen no longer."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._taking:
+            task.cancel()
+        (self._directory / SOCKET).unlink(missing_ok=True)
+
+    async def _come(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._taking.add(task)
+        connection = PodConnection(reader, writer)
+        try:
+            if len(self._taking) <= MOST_CONNECTIONS:
+                await self._take(connection)
+        except (OSError, TimeoutError, Refused) as error:
+            self.problem = f"what came by its pod's socket was not understood: {error}"
+        except asyncio.CancelledError:  # the door is closed; asyncio would log the cancellation of a server's task
+            pass
+        finally:
+            connection.close()
+            self._taking.discard(task)
+
+    async def _take(self, connection: PodConnection) -> None:
+        async with asyncio.timeout(HELLO_WITHIN):
+            hello = await connection.receive()
+        if hello is None:
+            return
+        async with self._turn:
+            if problem := self._objection(hello.get("hello")):
+                self.problem = problem
+                await connection.send({"refused": problem})
+                return
+            pumping = asyncio.ensure_future(connection.pump())
+            self._present, self.problem = connection, ""
+            self._changed.set()
+            try:
+                await asyncio.wait((pumping,))
+            finally:
+                await cancel_and_wait(pumping)
+                if self._present is connection:
+                    self._present = None
+        pumping.result()
+
+    def _objection(self, hello: Any) -> str:
+        """Return why the pod is not let in."""
+        told = hello if isinstance(hello, dict) else {}
+        if told.get("protocol") != PROTOCOL:
+            version = str(told.get("version"))[:40]
+            return (f"its image has heliograph {version}, whose pods speak protocol {str(told.get('protocol'))[:20]}; "
+                    f"expected protocol {PROTOCOL}, as heliograph {__version__} on this node")  # fmt: skip
+        if told.get("pod") != self.identity:
+            return "a pod of another job, or of earlier settings, is still here"
+        return ""

@@ -8,6 +8,7 @@ EDITABLE := $(INSTALL) --no-deps --no-build-isolation -e .
 SEED ?= 1
 SECONDS ?= 120
 MINUTES ?= 1.5
+CLUSTER ?= 1
 SEEDS ?= 300
 FROM ?= 1
 EDGES ?= 20 50 100
@@ -79,7 +80,7 @@ many-edges: .venv/.dev  ## run EDGES edges on this machine, and measure time and
 	$(BIN)/python -m benchmarks.many_edges $(EDGES) $(ARGS)
 
 chaos: .venv/.dev  ## inject random faults, drawn from SEED, into real processes for MINUTES
-	$(BIN)/python -m heliograph.simulations.faults --seed $(SEED) --minutes $(MINUTES)
+	$(BIN)/python -m heliograph.simulations.faults --seed $(SEED) --minutes $(MINUTES) --cluster $(CLUSTER)
 
 traces: .venv/.dev  ## record the golden traces again
 	$(BIN)/python -m heliograph.simulations.check.golden tests/traces $(ARGS)
@@ -101,8 +102,8 @@ exit-codes: .venv/.dev  ## write the pages in docs/exit-codes again
 	for code in 0 1 2 3 4 5 6 7 130; do $(BIN)/heliograph help $$code --markdown > docs/exit-codes/$$code.md; done
 
 # each set with what the package itself is built with; uv knows no variable of pip
-locks: .venv/.dev  ## lock what `demo` and `dev` install: pyproject.toml and constraints.txt, with the hash of each file
-	for set in demo dev; do \
+locks: .venv/.dev  ## lock what images, `demo` and `dev` install: pyproject.toml and constraints.txt, with the hash of each file
+	for set in agent cloud demo dev; do \
 	    $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	    | $(BIN)/uv pip compile pyproject.toml - --extra $$set -c constraints.txt --universal --python-version 3.11 \
 	        --generate-hashes --no-header --quiet --no-config -o locks/$$set.txt $${PIP_INDEX_URL:+--default-index "$$PIP_INDEX_URL"} || exit 1; \

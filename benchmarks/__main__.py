@@ -59,7 +59,7 @@ def main(words: Sequence[str] | None = None) -> int:
         console = Console()
         table.show(result, console)
         console.print(f"[dim]more in {options.out}/bench.html, .md, .json, .svg[/]", highlight=False)
-    return int(bool(result.failed) or (not options.no_assert and bool(result.missed or result.worse)))
+    return int(bool(result.failed) or (not options.no_assert and result.failing))
 
 
 def _measure(

@@ -10,6 +10,7 @@ from functools import partial
 
 from benchmarks import (
     aggregation,
+    broker_pause,
     coordinator_memory,
     custom_resources,
     dataset_indexes,
@@ -93,6 +94,12 @@ _ALL = [
     Benchmark("presence", "presence", unplugged_edges.seen, repeats=3, metrics=(
         Metric("offline", "unplugged edge seen offline, slowest", "s", 3, statistic="max"),
         Metric("back", "unplugged edge seen back, slowest", "s", 1, statistic="max"),
+    )),
+    Benchmark("broker-pause", "cluster", broker_pause.pauses, repeats=2, metrics=(
+        Metric("pause", "rounds' pause, one of 3 brokers killed", "s", broker_pause.GOAL, name="pause",
+               known=broker_pause.CAUSE),
+        Metric("pause", "the longest of three such pauses", "s", statistic="max", name="longest pause"),
+        Metric("usual", "from round to round before", "s", statistic="p50", name="usual"),
     )),
     Benchmark("accounts", "accounts", edge_accounts.connected, repeats=1, metrics=(
         *(Metric(f"{name} {size}", f"{size} edges, {title}", unit)

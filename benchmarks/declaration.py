@@ -31,6 +31,7 @@ class Metric:
         name: name in the history; needed if two figures come from one key. Renaming it cuts the figure's history.
         slack: smallest difference, in ``unit``, that can be a regression; for figures close to zero.
         question: question that this figure answers. Contestants with the same question are shown side by side.
+        known: why the target cannot be reached yet; a miss is shown with it, and fails nothing.
         paired: whether each peer's figure over ours, turn by turn, is a figure too. Only for figures that are better
             lower.
     """
@@ -44,6 +45,7 @@ class Metric:
     name: str = ""
     slack: float = 0.0
     question: str = ""
+    known: str = ""
     paired: bool = False
 
     @property

@@ -28,7 +28,7 @@ def page(report: Report) -> str:
     about = f"{report.run}, on {report.run.machine}."
     body = [f"<h1>Benchmarks</h1>\n<p>{escape(about)} A point or a bar is the median of a run. The line through it "
             "spans the smallest to the largest observation. The dashed line is the target.</p>"]  # fmt: skip
-    notes = [f"missed: {row.figure.metric.title}" for row in report.missed]
+    notes = [row.missed for row in report.missed]
     notes += [f"worse: {row.figure.metric.title}" for row in report.worse]
     notes += [f"failed: {name}: {why}" for name, why in report.failed.items()]
     notes += [f"skipped: {name}: {why}" for name, why in report.skipped.items()]

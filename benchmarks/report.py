@@ -21,6 +21,12 @@ class Row:
     past: Sequence[float] = ()
 
     @property
+    def missed(self) -> str:
+        """What is said where the figure misses its target."""
+        known = self.figure.metric.known
+        return f"missed: {self.figure.metric.title}" + (f", as known: {known}" if known else "")
+
+    @property
     def worse(self) -> bool:
         """Return whether the figure is a regression of ours; a peer's figures never are."""
         return self.judgement.verdict == "worse" and self.figure.by == OURS
@@ -40,6 +46,11 @@ class Report:
     @property
     def missed(self) -> list[Row]:
         return [row for row in self.rows if row.figure.missed]
+
+    @property
+    def failing(self) -> bool:
+        """Whether a target is missed that can be reached, or a figure has got worse."""
+        return bool(self.worse) or any(not row.figure.metric.known for row in self.missed)
 
     @property
     def worse(self) -> list[Row]:

@@ -130,7 +130,7 @@ def _about(report: Report) -> str:
 
 
 def _notes(report: Report) -> list[str]:
-    lines = [f"missed: {row.figure.metric.title}" for row in report.missed]
+    lines = [row.missed for row in report.missed]
     lines += [f"worse: {row.figure.metric.title}, {_cells(row)[-1]}" for row in report.worse]
     lines += [f"failed: {name}: {why}" for name, why in report.failed.items()]
     return lines + [f"skipped: {name}: {why}" for name, why in report.skipped.items()]

@@ -132,7 +132,7 @@ class AuditedRequests:
 
     async def handle(self, request: Request) -> Any:
         """Return the result of the request, or raise its refusal, once it is recorded."""
-        who, what, name = request.caller or UNKNOWN, f"{request.resource}/{request.verb}", _name_of(request.document)
+        who, what, name = request.caller or UNKNOWN, f"{request.resource}/{request.verb}", _name_of(request)
         changes = _changes(request)  # read before: handling takes fields from the document
         try:
             result = await self._handle(request)
@@ -151,14 +151,22 @@ def _changes(request: Request) -> bool:
         return False
     if request.verb in WRITES:
         return True
+    body = _body_of(request)
+    return body is not None and body.changes
+
+
+def _body_of(request: Request) -> type[RequestBody] | None:
     body = declared().features[request.resource].verb(request.verb).body
-    return issubclass(body, RequestBody) and body.changes
+    return body if issubclass(body, RequestBody) else None
 
 
-def _name_of(document: Any) -> str:
-    """Return the name of the resource that a document is about; empty for what is no name."""
+def _name_of(request: Request) -> str:
+    """Return the name of what a request is about, of the edge that enrols by an invitation for example; empty for what
+    is no name."""
+    document = request.document
     if not isinstance(document, dict):
         return ""
-    metadata = document.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else document.get("name")
+    metadata, body = document.get("metadata"), _body_of(request)
+    field = body.about if body is not None else "name"
+    name = metadata.get("name") if isinstance(metadata, dict) else document.get(field)
     return name if isinstance(name, str) and is_label(name) else ""

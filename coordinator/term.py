@@ -7,18 +7,17 @@ term reads the stored state anew, since another coordinator may have changed it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 from weakref import WeakValueDictionary
 
 from heliograph.bus.contract import buckets, topics
 from heliograph.bus.contract.garbage import Garbage
-from heliograph.bus.contract.payloads import Desired, EdgeLoop, EdgeQueue, LogRecord, WorkerTask
+from heliograph.bus.contract.payloads import LogRecord
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import declared
-from heliograph.bus.contract.resources import Algorithm, Dataset, DatasetSpec, Edge, LabelQueue, Model, Resource
-from heliograph.bus.contract.scopes import DEFAULT_PROJECT
+from heliograph.bus.contract.resources import Algorithm, Edge, Model, Resource
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.api.door import Door
@@ -31,11 +30,12 @@ from heliograph.coordinator.blobs.allowed_blobs import AllowedBlobs
 from heliograph.coordinator.blobs.relay import BlobRelay
 from heliograph.coordinator.blobs.upload_intake import UploadIntake
 from heliograph.coordinator.cloud_format import migrate_format
-from heliograph.coordinator.edges.desired import DesiredWriter, datasets_of, is_indexed
+from heliograph.coordinator.edges.desired import DesiredWriter
 from heliograph.coordinator.edges.edges import Edges
 from heliograph.coordinator.edges.following import EdgeFollower, wait_until_known
 from heliograph.coordinator.edges.view import View
-from heliograph.coordinator.feature import ControllerContext, Feature, InstalledFeatures, Part
+from heliograph.coordinator.edges.wanted_documents import WantedDocuments
+from heliograph.coordinator.feature import ControllerContext, InstalledFeatures, Part
 from heliograph.coordinator.garbage.collector import Collector
 from heliograph.coordinator.garbage.lives import Lives
 from heliograph.coordinator.garbage.store_watch import StoreWatch
@@ -44,12 +44,12 @@ from heliograph.coordinator.kubernetes.api import Api
 from heliograph.coordinator.kubernetes.cloud_id import cloud_id
 from heliograph.coordinator.kubernetes.operator import OperatorSettings
 from heliograph.coordinator.kubernetes.side import KubernetesSide
+from heliograph.coordinator.leader_gathering import LeaderGathering
 from heliograph.coordinator.leadership import next_epoch
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
-from heliograph.core.breaks import Breaks
 from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import HeliographError
 from heliograph.core.failures import Failures
@@ -119,8 +119,6 @@ class Term:
         self._board = StatusBoard([*connections.status, *connections.doors], world, source, self._warn)
         self._background = Background(out)
         self._failures = Failures(self._warn)
-        self._desired_before: dict[str, list[Mapping[str, list[WorkerTask]]]] = {}
-        """By plural: the tasks of each feature at its last success. A defect of one stops no running worker."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A lock lives as long as somebody has or awaits it."""
         self._view: tuple[object, View] | None = None
@@ -168,7 +166,10 @@ class Term:
             blobs = Port(self._connections.requests, self._world, self._port.source)
             relay = BlobRelay(blobs, self._allowed.may_fetch, self._failures)
             uploads = UploadIntake(blobs, self._knows_edge, self._background, self._failures)
-            start(self._resync, door.run, self._collector.run, self._store_watch.run, relay.run, uploads.run)
+            gathering = LeaderGathering([self._connections.cloud, *self._connections.kept], self._connections.system,
+                                        self._world)  # fmt: skip
+            start(self._resync, door.run, self._collector.run, self._store_watch.run, relay.run, uploads.run,
+                  gathering.run)  # fmt: skip
             if self._side is not None:
                 start(*self._side.parts())
             for bus in self._connections.kept:
@@ -231,6 +232,7 @@ class Term:
                             self._quotas, epoch, self._is_managing)  # fmt: skip
         self._requests = AuditedRequests(requests.handle, self._audit)
         self._view = None
+        self._wanted = WantedDocuments(self._features, self._store, self._world, self._failures)
         self._desired = DesiredWriter(self._port, epoch, self._edges.version, self._warn, self._document_signer)
         if self._kubernetes is not None:
             self._side = KubernetesSide(
@@ -280,48 +282,12 @@ class Term:
         if not self._follower.reports_read.is_set():
             return  # an edge that is not known yet would lose its tasks; the first reconcile writes the documents
         async with self._deciding:  # a decision takes breaks, and an earlier one must not replace a later one
-            fresh = await self._decide_desired()
+            fresh = await self._desired.decide(*await self._wanted.of(self.view()))
         await self._desired.publish(fresh)
         if self._side is not None and fresh:
             self._side.desired_changed()
         if self._desired.unpublished:
             self._resync_due.set()  # retry before RESYNC_CALM has passed
-
-    async def _decide_desired(self) -> list[Desired]:
-        view, breaks = self.view(), Breaks(self._world)
-        idle: list[WorkerTask] = []
-        wanted = {name: idle for name, edge in view.edges.items() if not edge.foreign}
-        for feature in self._features:
-            for found in await self._desired_of(feature, view, breaks):
-                await breaks.take()
-                for edge, tasks in found.items():  # most edges run one job: its list is used without a copy
-                    if (before := wanted.get(edge)) is not None:  # a job may name an edge that has been deleted
-                        wanted[edge] = [*before, *tasks] if before else tasks
-        queues = _edge_queues(self._store.all(LabelQueue))
-        loops: dict[str, Mapping[str, EdgeLoop]] = {}
-        for feature in self._features:
-            for edge, of_edge in feature.edge_loops(view).items():
-                loops[edge] = {**loops[edge], **of_edge} if edge in loops else of_edge
-        datasets = _with_datasets(wanted, self._store.all(Dataset))
-        projects = {
-            each.metadata.uid: each.project
-            for feature in self._features if feature.kind.of_project
-            for each in self._store.all(feature.kind)
-            if each.metadata.namespace not in ("", DEFAULT_PROJECT)
-        }
-        return await self._desired.decide(datasets, breaks, queues, loops, projects)
-
-    async def _desired_of(
-        self, feature: Feature[Any], view: View, breaks: Breaks
-    ) -> list[Mapping[str, list[WorkerTask]]]:
-        plural = feature.kind.plural
-        with self._failures.contain(f"the desired tasks of {plural}"):
-            found = []
-            for each in feature.desired(view):
-                found.append(each)
-                await breaks.take()
-            self._desired_before[plural] = found
-        return self._desired_before.get(plural, [])
 
     async def _changed(self, resource: Resource) -> None:
         """Show a resource that a request created or changed, and act on it."""
@@ -387,18 +353,3 @@ class Term:
             await self._port.publish(topics.LOG, record, CLOUD, form="json", edge=CLOUD, component="coordinator")
         except HeliographError:
             return
-
-
-def _edge_queues(known: Iterable[LabelQueue]) -> dict[str, EdgeQueue]:
-    """Return the queues whose tasks edges hand out."""
-    on_edges = (each for each in known if each.spec.location == "edge")
-    return {each.name: EdgeQueue(uid=each.metadata.uid, spec=each.spec) for each in on_edges}
-
-
-def _with_datasets(
-    wanted: dict[str, list[WorkerTask]], known: Iterable[Dataset]
-) -> dict[str, tuple[list[WorkerTask], dict[str, DatasetSpec]]]:
-    """Add the data sets that each edge has to index; most clusters declare none."""
-    datasets = [each for each in known if is_indexed(each)]
-    none: dict[str, DatasetSpec] = {}
-    return {edge: (tasks, datasets_of(edge, datasets) if datasets else none) for edge, tasks in wanted.items()}

@@ -68,16 +68,22 @@ if TYPE_CHECKING:
 
 
 class Agent:
-    """One node's agent. ``launcher`` starts its workers."""
+    """One node's agent.
+
+    Args:
+        launcher: starts its workers.
+        lock: the lock of its state directory, see ``state_lock``; without one the agent takes it.
+    """
 
     def __init__(
-        self, config: AgentConfig, launcher: Launcher, world: World, out: Callable[[str], None] = print
-    ) -> None:
+        self, config: AgentConfig, launcher: Launcher, world: World, out: Callable[[str], None] = print,
+        lock: Any = None,
+    ) -> None:  # fmt: skip
         self.config = config
         self._edge = require_label(config.name, "name")
         self._world = world
         self._out = out = never_raising(out)
-        self._lock = world.lock_directory(config.state)
+        self._lock = lock if lock is not None else world.lock_directory(config.state)
         self._background = Background(self._out)
         source = f"{self._edge}/agent/{world.new_id()}"
         self._cloud = Port(

@@ -78,12 +78,14 @@ class PodDoor:
     Attributes:
         identity: of the pod that is let in.
         problem: why the last pod that came was not.
+        news: set when there is another problem.
     """
 
     def __init__(self, directory: Path, identity: str) -> None:
         self._directory = directory
         self.identity = identity
         self.problem = ""
+        self.news = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._turn = asyncio.Lock()
         self._present: PodConnection | None = None
@@ -136,7 +138,7 @@ class PodDoor:
             if len(self._taking) <= MOST_CONNECTIONS:
                 await self._take(connection)
         except (OSError, TimeoutError, Refused) as error:
-            self.problem = f"what came by its pod's socket was not understood: {error}"
+            self._note(f"what came by its pod's socket was not understood: {error}")
         except asyncio.CancelledError:  # the door is closed; asyncio would log the cancellation of a server's task
             pass
         finally:
@@ -150,7 +152,7 @@ class PodDoor:
             return
         async with self._turn:
             if problem := self._objection(hello.get("hello")):
-                self.problem = problem
+                self._note(problem)
                 await connection.send({"refused": problem})
                 return
             pumping = asyncio.ensure_future(connection.pump())
@@ -163,6 +165,11 @@ class PodDoor:
                 if self._present is connection:
                     self._present = None
         pumping.result()
+
+    def _note(self, problem: str) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            self.news.set()
 
     def _objection(self, hello: Any) -> str:
         """Return why the pod is not let in."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,18 @@ from heliograph.core.pod_channel import MAX_LINE, SECRET
 from heliograph.core.private_files import make_private, write_private
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
-from heliograph.edge_agent.launcher import LOGIN_FILE, LaunchFailed, LaunchRequest, RunningWorker
+from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest, RunningWorker
 from heliograph.edge_agent.outputs import Outputs, WorkingPlace, logged_lines
 from heliograph.edge_agent.pod_door import PodConnection, PodDoor
 from heliograph.edge_agent.process_launcher import MODULES
-from heliograph.edge_agent.shared_directory import SharedDirectory
+from heliograph.edge_agent.shared_directory import STAGED, SharedDirectory
 
 SOON = 5.0
 """Seconds after which a worker whose pod has not come is reported as waiting for it."""
 KILL_WITHIN = 5.0
 """Seconds after which a pod that does not obey is let go: without its agent it ends the worker by itself."""
 OUTPUTS = "outputs"
-"""Name of the directory in a worker's own one where scripts of the node run."""
+"""Name of the directory in a worker's own one below which it runs, as ``<job>/<worker>``."""
 
 
 class PodLauncher(SharedDirectory):
@@ -38,15 +39,19 @@ class PodLauncher(SharedDirectory):
     Args:
         private: directories that are never laid into a worker's working directory.
         packages: the directory below a private one whose directories are laid even so.
+        soon, kill_within: see ``SOON`` and ``KILL_WITHIN``.
     """
 
     def __init__(
-        self, world: World, directory: Path, private: Collection[Path] = (), packages: Path | None = None
-    ) -> None:
+        self, world: World, directory: Path, private: Collection[Path] = (), packages: Path | None = None,
+        soon: float = SOON, kill_within: float = KILL_WITHIN,
+    ) -> None:  # fmt: skip
         super().__init__(directory)
         self._world = world
         self._private = tuple(private)
         self._packages = packages
+        self._soon = soon
+        self._kill_within = kill_within
         self._doors: dict[str, PodDoor] = {}
 
     async def launch(self, request: LaunchRequest) -> RunningWorker:
@@ -57,14 +62,16 @@ class PodLauncher(SharedDirectory):
         try:
             make_private(directory)
             door = await self._door(request)
-            place = await self._place_for(request, directory)
+            place = await self._place_for(request, directory / OUTPUTS)
+            runs_in = place.directory if place is not None else directory / OUTPUTS / request.job / request.worker
+            runs_in.mkdir(mode=0o700, parents=True, exist_ok=True)
             if request.login:
                 await self.hand_login(request.worker, request.login)
         except (OSError, HeliographError) as error:
             raise LaunchFailed(str(error)) from None
         variables = request.variables(str(directory), str(request.models), map(str, request.code))
-        launch = {"module": module, "environment": variables, "directory": str(place.directory if place else directory)}
-        return _PodWorker(request, door, directory, launch, place, self._world)
+        launch = {"module": module, "environment": variables, "directory": str(runs_in)}
+        return _PodWorker(request, door, directory, launch, place, self._world, self._soon, self._kill_within)
 
     async def offers(self) -> bytes:
         raise LaunchFailed("a pod is no place to ask for offers; the agent's own installation has them")
@@ -79,13 +86,19 @@ class PodLauncher(SharedDirectory):
                 self._clear(directory)
 
     def _clear(self, directory: Path) -> None:
-        """What the worker has staged, and what its script has written, stays; an empty directory goes."""
+        """Take away all but what the worker has staged, and what its script has written; an empty directory goes."""
         if (door := self._doors.pop(directory.name, None)) is not None:
             door.close()
         with contextlib.suppress(OSError):
-            for name in (SECRET, LOGIN_FILE):
-                (directory / name).unlink(missing_ok=True)
-        for empty in (directory / "staged", directory / OUTPUTS, directory):
+            for entry in directory.iterdir():
+                if entry.name in (STAGED, OUTPUTS):
+                    continue
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+        for empty in (*sorted((directory / OUTPUTS).glob("*/*")), *sorted((directory / OUTPUTS).glob("*")),
+                      directory / OUTPUTS, directory / STAGED, directory):  # fmt: skip
             with contextlib.suppress(OSError):
                 empty.rmdir()
 
@@ -98,12 +111,13 @@ class PodLauncher(SharedDirectory):
         door.expect(request.pod)
         return door
 
-    async def _place_for(self, request: LaunchRequest, directory: Path) -> WorkingPlace | None:
+    async def _place_for(self, request: LaunchRequest, outputs: Path) -> WorkingPlace | None:
+        """Return the directory in which a script of the node runs, filled; None where the worker runs none."""
         if request.working_directory is None:
             return None
-        outputs = Outputs(directory / OUTPUTS, self._private, self._packages)
+        prepare = Outputs(outputs, self._private, self._packages).prepare
         place: WorkingPlace = await self._world.in_thread(
-            outputs.prepare, request.job, request.worker, request.working_directory
+            prepare, request.job, request.worker, request.working_directory
         )
         return place
 
@@ -113,8 +127,10 @@ class _PodWorker:
 
     def __init__(
         self, request: LaunchRequest, door: PodDoor, directory: Path, launch: dict[str, Any],
-        place: WorkingPlace | None, world: World,
+        place: WorkingPlace | None, world: World, soon: float, kill_within: float,
     ) -> None:  # fmt: skip
+        self._soon = soon
+        self._kill_within = kill_within
         self._request = request
         self._door = door
         self._secret = directory / SECRET
@@ -143,7 +159,7 @@ class _PodWorker:
     async def kill(self) -> None:
         if self._pod is not None:
             await self._pod.send({"signal": "kill"})
-            await asyncio.wait((self._running,), timeout=KILL_WITHIN)
+            await asyncio.wait((self._running,), timeout=self._kill_within)
         if not self._running.done():
             if self._pod is not None:
                 self._pod.close()
@@ -180,12 +196,18 @@ class _PodWorker:
         return "its pod has ended"
 
     async def _come(self) -> PodConnection:
-        """Wait for the pod, and say so where it does not come soon."""
+        """Wait for the pod. Say so where it does not come soon, and why one that came was not let in."""
         coming = asyncio.ensure_future(self._door.pod())
         try:
-            await asyncio.wait((coming,), timeout=SOON)
-            if not coming.done():
+            await asyncio.wait((coming,), timeout=self._soon)
+            while not coming.done():
+                self._door.news.clear()
                 self._request.waits(self._waiting())
+                news = asyncio.ensure_future(self._door.news.wait())
+                try:
+                    await asyncio.wait((coming, news), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    news.cancel()
             return await coming
         finally:
             await cancel_and_wait(coming)

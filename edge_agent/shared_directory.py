@@ -9,6 +9,9 @@ from pathlib import Path
 from heliograph.core.private_files import write_private
 from heliograph.edge_agent.launcher import LOGIN_FILE
 
+STAGED = "staged"
+"""Name of the directory in a worker's own one with the weights that it has staged."""
+
 
 class SharedDirectory:
     """``WorkerFiles`` where agent and workers see the same disk under the same paths."""
@@ -43,4 +46,4 @@ class SharedDirectory:
         return str(path)
 
     def _staged(self, worker: str, digest: str) -> Path:
-        return self.of(worker) / "staged" / digest
+        return self.of(worker) / STAGED / digest

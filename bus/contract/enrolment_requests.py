@@ -40,6 +40,8 @@ class Enroll(EnrolmentRequest):
         edge: name that the node wants.
     """
 
+    about = "edge"
+
     edge: Label
 
 

@@ -23,6 +23,8 @@ class RequestBody(BaseModel):
 
     changes: ClassVar[bool] = False
     """Whether such a request changes anything; those that do are recorded."""
+    about: ClassVar[str] = "name"
+    """Field with the name that is recorded."""
 
 
 class Named(RequestBody):

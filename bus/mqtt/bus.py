@@ -23,6 +23,10 @@ from heliograph.core.world import World
 
 _ROUTES = 1024
 _BEST_EFFORT = ("log", "inference")
+_KEEPING_AGAIN = 0.5
+"""Seconds until a cluster's broker is asked again to keep a subscription's messages."""
+_KEEPING_WITHIN = 15.0
+"""Seconds in which it does: servers elect one in place of a killed one within 9."""
 
 
 class MqttBus(Bus):
@@ -86,9 +90,18 @@ class MqttBus(Bus):
         return found
 
     async def _subscribe_at_broker(self, pattern: str) -> None:
-        code = await self.connection.subscribe(self.full(pattern))
-        if code >= FAILURE:
-            raise Refused("forbidden", topic=pattern, expected="permission to subscribe", got=f"SUBACK {code}")
+        """Subscribe. Raise Refused where the login may not, Unreachable where a cluster's servers do not keep the
+        messages."""
+        until = self._world.monotonic() + _KEEPING_WITHIN
+        while (code := await self.connection.subscribe(self.full(pattern))) >= FAILURE:
+            # nats-server answers alike where the login may not, and where a cluster has no server yet that keeps the
+            # messages; without keeping any it refuses the former alone
+            clustered = bool(self.connection.url.others)
+            if not clustered or await self.connection.subscribe(self.full(pattern), qos=0) >= FAILURE:
+                raise Refused("forbidden", topic=pattern, expected="permission to subscribe", got=f"SUBACK {code}")
+            if self._world.monotonic() >= until:
+                raise Unreachable(f"{self.connection.url.shown}: no server keeps the messages of {pattern} yet")
+            await self._world.sleep(_KEEPING_AGAIN)
 
     async def _subscribe_anew(self) -> None:
         """Subscribe again after a reconnect. A subscription that the broker refuses now ends for its readers only."""

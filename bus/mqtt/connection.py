@@ -135,11 +135,11 @@ class MqttConnection:
         if code >= FAILURE:
             self._raise_refused(topic, code)
 
-    async def subscribe(self, pattern: str) -> int:
+    async def subscribe(self, pattern: str, qos: int = 1) -> int:
         """Subscribe; return the SUBACK's reason code, 128 or more if the broker refuses. Raises Unreachable."""
         client = self._connected()
         try:
-            codes = await keep_cancellation(client.subscribe(pattern, qos=1))
+            codes = await keep_cancellation(client.subscribe(pattern, qos=qos))
         except FAILED as error:
             raise Unreachable(f"{self.url.shown}: {str(error) or 'the link was cut'}") from None
         return max(map(_value, codes))

@@ -24,7 +24,7 @@ PULL_EXPIRES = 20.0
 """Seconds after which the broker ends a pull."""
 _DELIVERED = "$JS.ACK."
 """Beginning of the reply subject of each message that a consumer delivers; the broker's notices have none."""
-HEARTBEAT = 0.7
+HEARTBEAT = 0.5
 """Seconds between two signs of life that a cluster's server sends of a consumer: it may be on another server than this
 client, and that one may end."""
 _SILENCE = 3 * HEARTBEAT
@@ -118,6 +118,7 @@ class Puller(AsyncIterator[Message]):
             else:
                 config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": self._next}
             self._consumer = self._name or self._connection.world.new_id()
+            self._delivered = 0
             config["name"] = self._consumer
             path = f"{self._stream}.{self._consumer}.{self._filter}"
         document = {"stream_name": self._stream, "config": config, "action": ""}
@@ -132,6 +133,8 @@ class Puller(AsyncIterator[Message]):
 
     async def _renew(self) -> None:
         """Pull a full window to a new inbox; messages of earlier pulls are ignored."""
+        if not self._durable:
+            self._arrived = asyncio.Queue()  # the new consumer delivers again what has arrived and was not read
         if self._subscription is not None:
             with contextlib.suppress(Exception):
                 await self._subscription.unsubscribe()
@@ -141,8 +144,10 @@ class Puller(AsyncIterator[Message]):
         for verb, subject in (("publish", self._next_subject), ("subscription", self._inbox)):
             self._watches.enter_context(self._connection.on_refusal(verb, subject, partial(self._notice, "forbidden")))
 
+        arrived = self._arrived
+
         async def put(message: Msg) -> None:
-            self._arrived.put_nowait(message)
+            arrived.put_nowait(message)
 
         self._subscription = await self._connection.guard(self._connection.client.subscribe(self._inbox, cb=put))
         self._requested = 0
@@ -191,8 +196,12 @@ class Puller(AsyncIterator[Message]):
                 continue
             self._requested = max(0, self._requested - 1)
             fields = message.reply.split(".")
-            sequence = int(fields[-4])
-            self._delivered = int(fields[-3])
+            sequence, delivered = int(fields[-4]), int(fields[-3])
+            if not self._durable and delivered != self._delivered + 1:
+                # on the way to a client that changes its server a message may be lost, and later ones arrive
+                await self._recover()
+                continue
+            self._delivered = delivered
             if not self._durable and sequence < self._next:
                 continue  # a new consumer may repeat the last message
             self._next = sequence + 1

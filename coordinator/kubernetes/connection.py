@@ -72,7 +72,9 @@ class Connection:
         Raises:
             Unreachable: no answer came, or it broke off.
         """
-        timeout = aiohttp.ClientTimeout(total=total, connect=WAIT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=silence)
+        timeout = aiohttp.ClientTimeout(
+            total=total, connect=WAIT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=silence
+        )
         rest = self._connected()
         try:
             url, headers = self._configuration.host + path, await self._headers(content_type)

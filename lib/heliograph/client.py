@@ -48,7 +48,7 @@ class AsyncClient(Requester):
         timeout: longest wait for an answer, in seconds.
         connect_timeout: longest wait for the connection, in seconds; by default ``timeout``.
         leader_timeout: seconds in which a request is sent again while no coordinator answers, since one that is lost is
-            followed by the next, and in which a download goes on after a lost link.
+            followed by the next, or none reaches its store, and in which a download goes on after a lost link.
 
     Raises:
         Refused: if the server's URL is invalid.

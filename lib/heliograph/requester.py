@@ -28,6 +28,7 @@ REPEATED_MOST = 4096
 """Bytes of a request that is sent again so soon: a large one may still be read."""
 NEXT_LEADER_AFTER = 0.5
 """Seconds after which a request that nobody answered is sent again."""
+_UNAVAILABLE = "unavailable"
 CHECK_EVERY = 0.1
 """Seconds after which a client that is not connected checks the reason."""
 
@@ -57,6 +58,13 @@ def _retry_after(reply: bytes) -> float | None:
         return None
     error = json.loads(reply).get("error") or {}
     return float(error.get("retry_after", 1.0)) if error.get("code") == TOO_MANY else None
+
+
+def _is_unavailable(reply: bytes) -> bool:
+    """Return whether a coordinator answers that it cannot reach its store now."""
+    if _UNAVAILABLE.encode() not in reply[:200]:
+        return False
+    return bool((json.loads(reply).get("error") or {}).get("code") == _UNAVAILABLE)
 
 
 class Requester:
@@ -93,6 +101,8 @@ class Requester:
             topic = REQUEST.at(resource=resource, verb=verb)
             message = await self.patiently(partial(self._answered, topic, body, repeat))
             wait = _retry_after(message.body)
+            if wait is None and repeat and self._leader_timeout and _is_unavailable(message.body):
+                wait = NEXT_LEADER_AFTER
             if wait is None or self._world.monotonic() + wait >= until:
                 return answer_of(message.body)
             await self._world.sleep(wait)

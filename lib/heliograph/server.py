@@ -12,6 +12,8 @@ from heliograph.bus.connection_url import SCHEMES, TLS, TLS_FILES, ConnectionUrl
 from heliograph.core.errors import Refused, Unreachable
 
 VARIABLE = "HELIOGRAPH_SERVER"
+IDENTITY = "identity"
+"""Directory of an agent's state with the edge's login."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def cluster_file() -> Path:
 
 def identity_directory(edge: str, state: Path | None = None) -> Path:
     """Return the directory with an edge's login, within its agent's state."""
-    return (state or state_home() / "agents" / edge).resolve() / "identity"
+    return (state or state_home() / "agents" / edge).resolve() / IDENTITY
 
 
 def enrolled_directories() -> list[Path]:

@@ -18,13 +18,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="heliograph.simulations.faults", description=__doc__)
     parser.add_argument("--seed", default="1", help="seed of the faults and the data; a failing run prints it")
     parser.add_argument("--minutes", type=float, default=1.5, help="duration of the faults")
+    parser.add_argument("--cluster", type=int, choices=(1, 3, 5), default=1, metavar="1|3|5",
+                        help="nats-servers of the cloud, of which one is away at a time")  # fmt: skip
     arguments = parser.parse_args()
     seconds = arguments.minutes * 60
-    faults = plan(arguments.seed, seconds, chaos.EDGES)
+    faults = plan(arguments.seed, seconds, chaos.EDGES, arguments.cluster)
     print(f"seed {arguments.seed}: {len(faults)} faults in {seconds:g} s", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="heliograph-chaos-"))
     try:
-        outcome = asyncio.run(chaos.run(faults, seconds, arguments.seed, directory, World()))
+        outcome = asyncio.run(chaos.run(faults, seconds, arguments.seed, directory, World(), arguments.cluster))
     except BaseException:
         print(f"seed {arguments.seed}: the run failed; the processes' output is in {directory}")
         raise
@@ -38,6 +40,7 @@ def main() -> int:
     print("\nthe timeline:", *outcome.timeline.lines, sep="\n")
     print("\nviolations:", *outcome.violations, sep="\n  ")
     command = f"make chaos SEED={arguments.seed} MINUTES={arguments.minutes:g}"
+    command += f" CLUSTER={arguments.cluster}" if arguments.cluster > 1 else ""
     print(f"\nto repeat the same faults: {command}\nthe processes' output is in {directory}")
     return 1
 

@@ -68,8 +68,14 @@ class Outcome:
         ]
 
 
-async def run(faults: Sequence[Fault], seconds: float, seed: int | str, directory: Path, world: World) -> Outcome:
-    """Run a cluster for ``seconds`` under the faults, let it settle, end it, and check the invariants."""
+async def run(
+    faults: Sequence[Fault], seconds: float, seed: int | str, directory: Path, world: World, servers: int = 1
+) -> Outcome:
+    """Run a cluster for ``seconds`` under the faults, let it settle, end it, and check the invariants.
+
+    Args:
+        servers: nats-servers of the cloud.
+    """
     samples = write_samples(directory / "data", EDGES, seed)
     brokers: dict[str, Broker | Mosquitto] = {}
     if _has_mosquitto():
@@ -84,6 +90,7 @@ async def run(faults: Sequence[Fault], seconds: float, seed: int | str, director
         directory / "cluster", [*EDGES], datasets={edge: {DATASET: file} for edge, file in samples.items()},
         code=(SCRIPT.parent,), edge_brokers={edge: broker.url(scheme="mqtt") for edge, broker in brokers.items()},
         relayed=EDGES, world=world, log=directory / "log.txt", program=program,
+        servers=servers,
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         for broker in brokers.values():

@@ -126,7 +126,8 @@ class Driver:
 
     @asynccontextmanager
     async def _kill_broker(self, fault: Fault) -> AsyncIterator[None]:
-        broker = self._brokers[fault.target] if fault.kind == "kill-node-broker" else self._cluster.broker
+        of_cloud = {broker.name: broker for broker in self._cluster.cloud_brokers}
+        broker = self._brokers[fault.target] if fault.kind == "kill-node-broker" else of_cloud[fault.target]
         await broker.kill()
         yield
         await broker.start()

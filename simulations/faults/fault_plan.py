@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from heliograph.core.names import CLOUD
@@ -26,7 +26,7 @@ class Fault:
     """One fault, in seconds from the run's start.
 
     Attributes:
-        target: an edge, ``cloud``, or ``coordinator``.
+        target: an edge, ``cloud``, ``coordinator``, or a server of the cloud's cluster, ``cloud-2`` for example.
         amount: latency of a slow link in seconds; largest file size on a full disk in bytes (below 0 every write
             fails); seconds by which a wrong clock is ahead.
     """
@@ -73,8 +73,16 @@ _SHAPES: dict[Kind, _Shape] = {
 KINDS: tuple[Kind, ...] = tuple(_SHAPES)
 
 
-def plan(seed: int | str, seconds: float, edges: Sequence[str]) -> tuple[Fault, ...]:
-    """Draw faults that begin and end within ``seconds``.
+SERVERS = ("cloud-2", "cloud-3", "cloud-4", "cloud-5")
+"""The servers of the cloud's cluster but the first one."""
+AWAY_LONGEST = 12.0
+"""Longest time without a server of a cluster, in seconds: the others need up to 9 to elect leaders in its place."""
+CATCH_UP = 6.0
+"""Seconds without such a fault after one: the server catches up, and no other is to be lost meanwhile."""
+
+
+def plan(seed: int | str, seconds: float, edges: Sequence[str], servers: int = 1) -> tuple[Fault, ...]:
+    """Draw faults that begin and end within ``seconds``. Of a cluster's servers one is away at a time.
 
     Kinds are dealt like cards: a kind is repeated only after all kinds, so that a short run has all of them.
     """
@@ -87,28 +95,33 @@ def plan(seed: int | str, seconds: float, edges: Sequence[str]) -> tuple[Fault, 
         if not cards:
             cards = rng.sample(KINDS, len(KINDS))
         kind = cards.pop()
-        shape = _SHAPES[kind]
-        target = rng.choice(_targets(shape, edges))
+        shape = _shape(kind, servers)
+        target = rng.choice(_targets(shape, edges, servers))
         begin = max(at, free.get(part_of(kind, target), 0.0))
         duration, amount = rng.uniform(shape.shortest, shape.longest), rng.uniform(*shape.amounts)
         fault = Fault(kind, target, round(begin, 3), round(duration, 3), round(amount, 3))
         if fault.end <= seconds:
             found.append(fault)
-            free[part_of(kind, target)] = fault.end + REST
+            free[part_of(kind, target)] = fault.end + (CATCH_UP if shape.where == "cloud" and servers > 1 else REST)
         at += rng.expovariate(1 / MEAN_GAP)
     return tuple(sorted(found, key=lambda each: (each.at, each.kind, each.target)))
 
 
 def part_of(kind: Kind, target: str) -> tuple[str, str]:
     """Return the part and the target of a fault; faults on the same part of a target do not overlap."""
-    return _SHAPES[kind].part, target
+    return _SHAPES[kind].part, CLOUD if target in SERVERS else target
 
 
-def _targets(shape: _Shape, edges: Sequence[str]) -> list[str]:
+def _shape(kind: Kind, servers: int) -> _Shape:
+    shape = _SHAPES[kind]
+    return replace(shape, longest=AWAY_LONGEST) if shape.where == "cloud" and servers > 1 else shape
+
+
+def _targets(shape: _Shape, edges: Sequence[str], servers: int) -> list[str]:
     return {
         "edges": [*edges],
         "nodes": [CLOUD, *edges],
-        "cloud": [CLOUD],
+        "cloud": [CLOUD, *SERVERS[: servers - 1]],
         "coordinator": [COORDINATOR],
         "clocks": [COORDINATOR, *edges],
     }[shape.where]

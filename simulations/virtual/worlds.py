@@ -177,6 +177,6 @@ async def _refuse_process(argv: Sequence[str], *, env: Mapping[str, str], cwd: s
     raise HeliographError(f"a simulation starts no processes: {' '.join(argv)}")
 
 
-def _hold(state: Path) -> io.BytesIO:
+def _hold(state: Path, wait: bool = False) -> io.BytesIO:
     state.mkdir(parents=True, exist_ok=True)
     return io.BytesIO()

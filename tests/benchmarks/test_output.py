@@ -102,3 +102,12 @@ def test_ticks_enclose_the_values_with_few_lines(values: list[float]) -> None:
 ])  # fmt: skip
 def test_numbers_are_short(value: float, text: str) -> None:
     assert table.number(value) == text
+
+
+@pytest.mark.parametrize("known", ["", "the parts wait 4 s"])
+def test_a_miss_that_is_known_is_said_with_its_cause_and_fails_nothing(known: str) -> None:
+    figure = Figure("pause", Metric("pause", "a pause", "s", 3, known=known), 7, 6, 8, 3)
+    date = datetime(2026, 1, 1, tzinfo=UTC)
+    found = report(run_of([figure], HERE, "rev", date), [figure], [])
+    assert found.failing == (not known)
+    assert table.markdown(found).count(f"missed: a pause{f', as known: {known}' if known else ''}") == 1

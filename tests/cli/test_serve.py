@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from heliograph.core.private_files import make_private
+from heliograph.core.world import DirectoryInUse, World
+from heliograph.edge_agent.state_lock import wait_for_state
+from heliograph.enrolment import Enrolment
 from heliograph.local.nats_server import free_ports
 
 AGENT = ("agent", "--name", "e1", "--cloud", "nats://127.0.0.1:1", "--node", "mqtt://127.0.0.1:1")
@@ -90,3 +95,49 @@ async def test_a_second_agent_on_the_same_state_is_refused(alone: Any, tmp_path:
     assert str(tmp_path / "state") in second.error
     first.send_signal(signal.SIGTERM)
     assert await first.wait() == 0
+
+
+async def test_a_second_agent_that_waits_starts_once_the_first_is_killed(
+    alone: Any, tmp_path: Path, read_until: Any
+) -> None:
+    words = (*AGENT, "--state", tmp_path / "state")
+    first = await alone.start(*words)
+    await read_until(first.stdout, "agent e1 connects")
+    second = await alone.start(*words, HELIOGRAPH_WAIT="1")
+    third = await alone.start(*words, "--wait")
+    for waiting in (second, third):
+        said = await read_until(waiting.stdout, "")
+        assert said == f"another agent runs on {tmp_path / 'state'}; this one starts once that has ended"
+    third.send_signal(signal.SIGTERM)  # it can be ended while it waits
+    assert await third.wait() == 0
+    first.send_signal(signal.SIGKILL)
+    await first.wait()
+    assert await read_until(second.stdout, "") == f"the other agent has ended; {tmp_path / 'state'} is this one's"
+    assert (await read_until(second.stdout, "")).startswith("agent e1 connects")
+    assert (await alone.apart(*words)).code == 1  # the lock that it got holds
+    second.send_signal(signal.SIGTERM)
+    assert await second.wait() == 0
+
+
+def test_an_agent_that_need_not_wait_says_nothing_of_it(tmp_path: Path) -> None:
+    said: list[str] = []
+    with asyncio.run(wait_for_state(tmp_path / "state", World(), said.append)), pytest.raises(DirectoryInUse):
+        World().lock_directory(tmp_path / "state")
+    World().lock_directory(tmp_path / "state").close()
+    assert said == []
+
+
+async def test_an_agent_takes_its_name_from_the_enrolment_of_its_state(
+    alone: Any, tmp_path: Path, read_until: Any
+) -> None:
+    state = tmp_path / "state"
+    nameless = ("agent", "--state", state, "--node", "mqtt://127.0.0.1:1")
+    missing = await alone.apart(*nameless)
+    assert (missing.code, missing.error) == (
+        2, "missing option --name, and no --state directory of a node that has enrolled. Try 'heliograph agent --help'."
+    )  # fmt: skip
+    Enrolment("hall-3", "nats://127.0.0.1:1").write(make_private(state / "identity"))
+    agent = await alone.start(*nameless)
+    assert (await read_until(agent.stdout, "")).startswith("agent hall-3 connects to nats://127.0.0.1:1, and on")
+    agent.send_signal(signal.SIGTERM)
+    assert await agent.wait() == 0

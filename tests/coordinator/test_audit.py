@@ -95,13 +95,19 @@ async def decided(cloud: Cloud, request: Request, error: Exception | None = None
 
 @pytest.mark.parametrize(
     ("resource", "verb", "recorded"),
-    [("invitations", "enroll", True), ("edges", "revoke", True), ("invitations", "renew", False),
+    [("users", "enroll", True), ("edges", "revoke", True), ("invitations", "renew", False),
      ("edges", "get", False)],
 )
 async def test_who_gets_and_loses_a_login_is_recorded(cloud: Cloud, resource: str, verb: str, recorded: bool) -> None:
     request = Request(resource, verb, {"name": "edge-7"}, f"request/{resource}/{verb}", "alice")
     wanted = [("alice", f"{resource}/{verb}", "edge-7", "accepted", "")] if recorded else []
     assert await decided(cloud, request) == wanted
+
+
+async def test_the_edge_that_enrols_by_a_groups_invitation_is_recorded(cloud: Cloud) -> None:
+    document = {"name": "hall", "edge": "hall-7", "signature": "A" * 86}
+    request = Request("invitations", "enroll", document, "request/invitations/enroll", "newcomer")
+    assert await decided(cloud, request) == [("newcomer", "invitations/enroll", "hall-7", "accepted", "")]
 
 
 async def test_a_change_is_recorded_without_its_document(cloud: Cloud) -> None:

@@ -150,6 +150,47 @@ async def test_an_enrolled_edge_reaches_its_own_topics_alone(cloud: Cloud, tmp_p
     assert (await enroll(token, "hall-1", tmp_path / "hall-1", world)).cloud == one.cloud
 
 
+async def test_nodes_of_a_group_have_one_invitation_and_make_their_names_from_the_machines(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    file, state = tmp_path / "invitation", tmp_path / "node"
+    token = await invite(cloud.client, "hall", nodes=2)
+    file.write_text(token.text() + "\n")
+
+    async def enrols(node: str, state: Path, *words: str) -> tuple[int, str]:
+        return await cloud.typed("enroll", f"@{file}", "--node-name", node, "--state", str(state), *words)
+
+    code, said = await enrols("Edge-7.hall", state)
+    enrolled = Enrolment.read(state / "identity")
+    assert code == 0 and enrolled is not None, said
+    assert enrolled.edge.startswith("hall-edge-7-hall-") and f"edge/{enrolled.edge} enrolled" in said
+    assert token.key.seed not in said
+    # a node that was revoked stays so, whatever starts there; with another key it may enrol again
+    before = UserCredentials.read(state / "identity" / "login.creds").claims.subject
+    await cloud.client.edges.ask("revoke", enrolled.edge)
+    assert (await enrols("Edge-7.hall", state, "--once"))[0] == 0
+    assert UserCredentials.read(state / "identity" / "login.creds").claims.subject == before
+    assert (await enrols("Edge-7.hall", state))[0] == 0
+    assert UserCredentials.read(state / "identity" / "login.creds").claims.subject != before
+    other = tmp_path / "other"
+    code, said = await enrols("edge-8", other, "--once")
+    assert (code, said.splitlines()[0]) == (0, f"edge/hall-edge-8 enrolled; its login lies in {other}/identity")
+    code, said = await enrols("edge-9", tmp_path / "third", "--once")
+    assert code != 0 and "used up" in said
+    assert {"hall-edge-8", enrolled.edge} <= {each["metadata"]["name"] for each in await cloud.client.edges.list()}
+    await cloud.client.invitations.delete("hall")
+    file.unlink()
+    code, said = await enrols("Edge-7.hall", state, "--once")  # neither file nor cloud is asked
+    assert (code, said.startswith(f"edge/{enrolled.edge} has enrolled already")) == (0, True)
+    code, said = await enrols("edge-9", tmp_path / "third", "--once")
+    assert (code, said) == (1, f"error: {file}: No such file or directory\n")
+    file.write_bytes(b"\xff" * 9000)
+    code, said = await enrols("edge-9", tmp_path / "third")
+    assert code != 0 and "one word that begins with heliograph-invitation." in said
+    code, said = await enrols("edge-9", tmp_path / "third", "--name", "hall-9")
+    assert code == 2
+
+
 async def test_a_node_enrols_by_tls_and_knows_the_cloud_by_its_authority(tmp_path: Path) -> None:
     listening = Listening(names=("localhost",))
     async with (

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import shutil
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,8 +15,8 @@ from heliograph.client import AsyncClient
 from heliograph.coordinator.kubernetes.api import Api
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.cluster_commands import heliograph
+from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.running_operator import EDGE, JOB, Running, custom
-from tests.patience import HANGS
 
 DATA = Path(__file__).parent.parent / "data"
 ANSWER = np.array([1.0, -2.0, 0.5], np.float32)
@@ -43,17 +40,6 @@ async def cluster_on(api: Api, tmp_path: Path) -> AsyncIterator[Running]:
         yield Running(api, client, "")
 
 
-async def kubectl(*words: str, text: str = "") -> str:
-    """Run kubectl, and return what it prints."""
-    program = shutil.which("kubectl", path=str(Path(sys.executable).parent))
-    assert program is not None
-    process = await asyncio.create_subprocess_exec(program, *words, stdin=-1, stdout=-1, stderr=-1)
-    async with asyncio.timeout(HANGS):
-        out, err = await process.communicate(text.encode())
-    assert process.returncode == 0, err.decode()
-    return out.decode()
-
-
 def federated(rounds: int) -> dict[str, Any]:
     worker = {"dataset": {"name": "data"}, "trainScriptBootFile": "train.py"}
     workers = [{"name": edge, "nodeName": edge, "workerSpec": worker} for edge in ("edge-1", "edge-2")]
@@ -61,10 +47,12 @@ def federated(rounds: int) -> dict[str, Any]:
     return custom("line", "FederatedTask", spec)
 
 
-async def test_a_job_is_applied_followed_and_deleted_with_kubectl_alone(kubernetes: Api, tmp_path: Path) -> None:
+async def test_a_job_is_applied_followed_and_deleted_with_kubectl_alone(
+    kubernetes: Api, kubectl: Kubectl, tmp_path: Path
+) -> None:
     async with cluster_on(kubernetes, tmp_path) as running:
         both = yaml.safe_dump_all([custom("line", "Model", {}), federated(3)])
-        applied = await kubectl("apply", "--validate=false", "-f", "-", text=both)
+        applied = await kubectl("apply", "-f", "-", given=both)
         assert "federatedtask.edgeai.io/line created" in applied
         await running.until(JOB, "line", lambda each: each.get("status", {}).get("phase") == "Succeeded")
         found = json.loads(await kubectl("get", "fedtask", "line", "-o", "json"))
@@ -78,10 +66,10 @@ async def test_a_job_is_applied_followed_and_deleted_with_kubectl_alone(kubernet
         assert await running.client.jobs.list() == []
 
 
-async def test_a_job_that_runs_is_deleted_with_its_workers(kubernetes: Api, tmp_path: Path) -> None:
+async def test_a_job_that_runs_is_deleted_with_its_workers(kubernetes: Api, kubectl: Kubectl, tmp_path: Path) -> None:
     async with cluster_on(kubernetes, tmp_path) as running:
         both = yaml.safe_dump_all([custom("line", "Model", {}), federated(100_000)])
-        await kubectl("apply", "--validate=false", "-f", "-", text=both)
+        await kubectl("apply", "-f", "-", given=both)
         await running.until(JOB, "line", lambda each: each.get("status", {}).get("round", 0) > 2)
         busy = await running.until(EDGE, "edge-1", lambda each: each.get("status", {}).get("workers") != [])
         assert busy["status"]["workers"]

@@ -61,7 +61,7 @@ class Started:
     async def start(self, name: str) -> Child:
         """Start the unit of a component, again if it runs; return once it is ready."""
         child = await self.begin(name)
-        if name != "broker":
+        if not name.startswith("broker"):
             await child.wait_ready(HANGS)
         return child
 
@@ -77,15 +77,23 @@ class Started:
         if (child := self.processes.pop(name, None)) is not None:
             await child.stop()
 
+    async def kill(self, name: str) -> None:
+        """Kill a component's process by SIGKILL, unless it does not run."""
+        if (child := self.processes.pop(name, None)) is not None and child.process is not None:
+            child.process.kill()
+            await child.process.wait()
+
     async def init(self, *options: str) -> tuple[int, str]:
         return await typed("init", str(self.directory), *options, home=self.home)
 
     @contextlib.asynccontextmanager
-    async def edge(self, name: str, state: Path) -> AsyncIterator[Child]:
-        """Run the agent of a node that has enrolled, with a broker for its devices, until the block ends."""
+    async def edge(self, name: str, state: Path, *code: Path) -> AsyncIterator[Child]:
+        """Run the agent of a node that has enrolled, with a broker for its devices, until the block ends. It may run
+        what lies below ``code``."""
         broker = Broker(state / "broker", "node", (User("agent", "a", "agent"), User("worker", "w", "worker")))
         await broker.start()
-        argv = [sys.executable, "-m", "heliograph.cli.main", "agent", "--name", name, "--state", str(state)]
+        argv = [sys.executable, "-m", "heliograph.cli.main", "agent", "--name", name, "--state", str(state),
+                *(word for root in code for word in ("--code", str(root)))]  # fmt: skip
         variables = {"HELIOGRAPH_NODE": broker.url("agent", "mqtt"),
                      "HELIOGRAPH_WORKER_NODE": broker.url("worker", "mqtt")}  # fmt: skip
         child = Child(f"agent {name}", argv, variables, self.home, World(), lambda line: None)

@@ -20,7 +20,8 @@ Schema = dict[str, Any]
 KEPT = ("description", "format", "minimum", "maximum", "minLength", "maxLength", "pattern", "minItems", "maxItems",
         "maxProperties")  # fmt: skip
 """Words that mean the same here and there."""
-LIST_KEYS = {"Parameter": "key", "Condition": "type", "TrainingWorker": "name"}
+LIST_KEYS = {"Parameter": "key", "Condition": "type", "TrainingWorker": "name",
+             "EnvVariable": "name", "PodVolume": "mountPath"}  # fmt: skip
 """The field by which the entries of a list differ, by the entries' model."""
 SETS = {
     ("EdgeSelection", "names"), ("JointInferenceServiceSpec", "drift"), ("LabelSchema", "classes"),

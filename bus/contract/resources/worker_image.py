@@ -16,7 +16,7 @@ _PYTHON = "python"
 
 ImageName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,511}$", max_length=512)]
 """An image as a container runtime takes it: ``registry.example.com/team/trainer:1.4``, or with ``@sha256:…``."""
-_Path = Annotated[str, StringConstraints(pattern=r"^/[^\x00]{0,1022}$", max_length=1024)]
+_Path = Annotated[str, StringConstraints(pattern=r"^/[^:\x00]*$", max_length=1024)]
 _ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", max_length=253)]
 
 
@@ -54,8 +54,8 @@ class PodVolume(Document):
     @field_validator("mount_path", "host_path")
     @classmethod
     def _stays_below(cls, path: str | None) -> str | None:
-        if path is not None and (".." in PurePosixPath(path).parts or ":" in path):
-            raise ValueError("expected an absolute path without '..' and ':'")
+        if path is not None and ".." in PurePosixPath(path).parts:
+            raise ValueError("expected an absolute path without '..'")
         return path
 
     @model_validator(mode="after")

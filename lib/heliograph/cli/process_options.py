@@ -45,6 +45,12 @@ class ProcessOptions(argparse.ArgumentParser):
             help=f"{help} [{variable}]".replace("%", "%%"),
         )
 
+    def switch(self, option: str, variable: str, help: str) -> None:
+        """Add an option without a value, which an environment variable may set to 1."""
+        self.add_argument(
+            option, action="store_true", default=os.environ.get(variable) == "1", help=f"{help} [{variable}=1]"
+        )
+
     def repeatable(self, option: str, metavar: str, help: str) -> None:
         self.add_argument(option, metavar=metavar, action="append", default=[], help=f"{help} Repeatable.")
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from heliograph.cli.process_options import ProcessOptions
+
+if TYPE_CHECKING:
+    from heliograph.enrolment import Enrolment
 
 _URL = "put credentials into the variable: every user of the machine can read an argument"
 
@@ -24,7 +27,10 @@ def main(words: Sequence[str]) -> int:
 
 def agent(words: Sequence[str]) -> int:
     parser = ProcessOptions("agent")
-    parser.setting("--name", "HELIOGRAPH_NAME", "NAME", "The edge's name, a DNS label.")
+    parser.setting(
+        "--name", "HELIOGRAPH_NAME", "NAME", "The edge's name, a DNS label. Default: the one by which the node has"
+        " enrolled that --state is of.", "",
+    )  # fmt: skip
     parser.setting(
         "--cloud", "HELIOGRAPH_CLOUD", "URL", f"nats:// URL of the cloud; {_URL}. Default: where this node has"
         " enrolled.", "",
@@ -36,6 +42,8 @@ def agent(words: Sequence[str]) -> int:
         " launch of a worker. Default: workers share the login of --worker-node.", "",
     )  # fmt: skip
     parser.add_argument("--state", type=Path, metavar="DIR", help="Directory of journal, models and workers' files.")
+    parser.switch("--wait", "HELIOGRAPH_WAIT", "Wait where another agent runs on that directory, until it has ended."
+                  " Default: end with an error.")  # fmt: skip
     parser.add_argument("--outputs", type=Path, metavar="DIR", help="Directory where scripts run.")
     parser.repeatable("--code", "[PREFIX=]DIR", "Root of scripts; tasks may name it PREFIX.")
     parser.repeatable("--allow-package", "DIGEST", "SHA-256 of a package of code that may run here.")
@@ -109,8 +117,14 @@ def agent(words: Sequence[str]) -> int:
     from heliograph.edge_agent.pinned_keys import PinnedKeys
     from heliograph.edge_agent.process_launcher import ProcessLauncher
     from heliograph.edge_agent.start_permits import StartPermits
-    from heliograph.server import Server, check_url, identity_directory, state_home
+    from heliograph.edge_agent.state_lock import wait_for_state
+    from heliograph.server import IDENTITY, Server, check_url, identity_directory, state_home
 
+    if not given.name:
+        known = _enrolled(given.state.resolve() / IDENTITY) if given.state is not None else None
+        if known is None:
+            parser.error("missing option --name, and no --state directory of a node that has enrolled")
+        given.name = known.edge
     if not is_label(given.name):
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
     code = tuple(CodeRoot.parse(text) for text in given.code)
@@ -118,10 +132,9 @@ def agent(words: Sequence[str]) -> int:
         parser.directory("--code", root.directory)
     state = (given.state or state_home() / "agents" / given.name).resolve()
     if not given.cloud:
-        from heliograph.enrolment import Enrolment
         from heliograph.login_files import CLOUD_KEYS
 
-        enrolled = Enrolment.read(identity_directory(given.name, given.state))
+        enrolled = _enrolled(identity_directory(given.name, given.state))
         if enrolled is None or enrolled.edge != given.name:
             parser.error("missing option --cloud, and this node has not enrolled: heliograph enroll INVITATION")
         given.cloud = enrolled.cloud
@@ -170,7 +183,12 @@ def agent(words: Sequence[str]) -> int:
 
         pods = PodLauncher(world, config.pods, (config.state,), packages_directory(config.state))
         launcher = NodeLauncher(launcher, pods)
-    _run(lambda: Agent(config, launcher, world, say), f"agent {given.name} connects to {where}")
+
+    async def make() -> Agent:
+        lock = await wait_for_state(config.state, world, say) if given.wait else None
+        return Agent(config, launcher, world, say, lock)
+
+    _run(make, f"agent {given.name} connects to {where}")
     return 0
 
 
@@ -230,10 +248,9 @@ def coordinator(words: Sequence[str]) -> int:
         "--cloud-keys", "HELIOGRAPH_CLOUD_KEYS", "FILE", "Public keys (Ed25519, PEM) that nodes are told to obey beside"
         " that of --document-key, by each login that they get: the next one, before it signs. Default: none.", "",
     )  # fmt: skip
-    parser.add_argument(
-        "--kubernetes", action="store_true", default=os.environ.get("HELIOGRAPH_KUBERNETES") == "1",
-        help="Keep custom resources and resources the same, by the API server of this pod or of KUBECONFIG."
-        " HELIOGRAPH_KUBERNETES=1 does so too.",
+    parser.switch(
+        "--kubernetes", "HELIOGRAPH_KUBERNETES",
+        "Keep custom resources and resources the same, by the API server of this pod or of KUBECONFIG.",
     )  # fmt: skip
     parser.setting(
         "--kubernetes-namespaces", "HELIOGRAPH_KUBERNETES_NAMESPACES", "NAMES", "Namespaces whose custom resources"
@@ -315,16 +332,27 @@ def coordinator(words: Sequence[str]) -> int:
         cloud_keys=Path(given.cloud_keys) if given.cloud_keys else None,
         kubernetes=OperatorSettings(given.kubernetes_home, namespaces, pods) if given.kubernetes else None,
     )
-    _run(lambda: Coordinator(config, World(), say), f"coordinator connects to {Server(given.nats).shown}")
+
+    async def make() -> Coordinator:
+        return Coordinator(config, World(), say)
+
+    _run(make, f"coordinator connects to {Server(given.nats).shown}")
     return 0
+
+
+def _enrolled(identity: Path) -> Enrolment | None:
+    """Return what an edge's files of its enrolment say, if there are any; an agent that is told all reads none."""
+    from heliograph.enrolment import Enrolment
+
+    return Enrolment.read(identity)
 
 
 class _Component(Protocol):
     def run(self) -> Coroutine[Any, Any, None]: ...
 
 
-def _run(make: Callable[[], _Component], greeting: str) -> None:
-    """Create a component in the loop that runs it, print the greeting, and run it until a signal ends it."""
+def _run(make: Callable[[], Awaitable[_Component]], greeting: str) -> None:
+    """Create a component in the loop that runs it, print the greeting, and run it, until a signal ends either."""
     import asyncio
     import signal
 
@@ -338,12 +366,16 @@ def _run(make: Callable[[], _Component], greeting: str) -> None:
     except ImportError:
         runner = asyncio.Runner()
 
+    async def made_and_run() -> None:
+        component = await make()
+        say(greeting)
+        await component.run()
+
     async def until_signalled() -> None:
-        task = asyncio.create_task(make().run())
+        task = asyncio.create_task(made_and_run())
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, task.cancel)
-        say(greeting)
         try:
             await task
         except asyncio.CancelledError:

@@ -96,6 +96,10 @@ class Authority:
         """
         return self._certificate(world, "server", names, "server", days)
 
+    def peer(self, world: World, names: Iterable[str], days: float) -> Certificate:
+        """Return a new certificate for a server that connects to servers of its kind too; see ``server``."""
+        return self._certificate(world, "peer", names, "peer", days)
+
     def client(self, world: World, name: str, days: float) -> Certificate:
         """Return a new certificate for a client of that name."""
         return self._certificate(world, name, (name,), "client", days)
@@ -149,9 +153,10 @@ def _issued(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing.public_key()), critical=False)  # type: ignore[arg-type]
     )  # fmt: skip
     if by is not None:
-        uses = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
+        server, client = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+        uses = {"server": [server], "client": [client], "peer": [server, client]}
         building = building.add_extension(x509.SubjectAlternativeName([_general_name(each) for each in names]), False)
-        building = building.add_extension(x509.ExtendedKeyUsage([uses[use]]), False)
+        building = building.add_extension(x509.ExtendedKeyUsage(uses[use]), False)
     signed = building.sign(issuing, SHA256())  # type: ignore[arg-type]
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     return Certificate(signed.public_bytes(Encoding.PEM).decode(), private)

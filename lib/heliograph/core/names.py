@@ -64,6 +64,15 @@ def join_labels(*parts: str) -> str:
     return f"{text[:50].rstrip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
+def label_from(text: str) -> str:
+    """Return a label made from a machine's name, which may hold dots and capitals: ``Edge-7.hall.example`` for example.
+    A name that is a label is its own; another gets a hash, so that no two names give the same one."""
+    if is_label(text):
+        return text
+    words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return f"{words[:50].rstrip('-') or 'node'}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
 def require_label(text: str, what: str) -> str:
     """Return ``text``. Raise Refused naming the field ``what`` if it is no DNS label."""
     if not is_label(text):

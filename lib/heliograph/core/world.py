@@ -103,15 +103,24 @@ def _absolute(path: str) -> str:
     return os.pathsep.join(str(here / entry) for entry in path.split(os.pathsep))
 
 
-def _lock_directory(state: Path) -> IO[str]:
-    """Lock a state directory for this process, and make it private. Raise HeliographError if another process has locked
-    it."""
+class DirectoryInUse(HeliographError):
+    """Another process has locked a state directory."""
+
+
+def _lock_directory(state: Path, wait: bool = False) -> IO[str]:
+    """Lock a state directory for this process, and make it private. Where another process has locked it, block until
+    that ends, or raise DirectoryInUse."""
     lock = (make_private(state) / "lock").open("w")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         lock.close()
-        raise HeliographError(f"another agent runs on {state}; give this one a --state directory of its own") from None
+        raise DirectoryInUse(
+            f"another agent runs on {state}; give this one a --state directory of its own, or let it --wait"
+        ) from None
+    except BaseException:
+        lock.close()
+        raise
     return lock
 
 
@@ -151,8 +160,9 @@ class World:
     transport: Callable[..., Any] | None = None
     """In a simulation, the function ``transport(url, root, world, name, inbox)`` that makes a ``Bus``. None means that
     the URL's scheme selects the transport."""
-    lock_directory: Callable[[Path], Any] = _lock_directory
-    """Lock a state directory for this process until the result is closed."""
+    lock_directory: Callable[..., Any] = _lock_directory
+    """Lock a state directory for this process until the result is closed: ``lock_directory(state, wait)``. Where
+    another process has locked it, raise DirectoryInUse, or block until that ends."""
     database: Callable[[Path], sqlite3.Connection] = _database
     """Open an SQLite file in autocommit mode. A text that is damaged on the disk reads with U+FFFD in it."""
     telemetry: Telemetry = NO_TELEMETRY

@@ -53,9 +53,13 @@ class Certificates:
 
     Args:
         names: host names and IP addresses by which clients reach the server.
+        peers: whether the server connects to others by this certificate too.
+        carried: whether the authorities come from another machine, which makes the next one.
     """
 
-    def __init__(self, directory: Path, names: Iterable[str], world: World) -> None:
+    def __init__(
+        self, directory: Path, names: Iterable[str], world: World, *, peers: bool = False, carried: bool = False
+    ) -> None:  # fmt: skip
         self.directory = directory
         self.ca = directory / "ca.pem"
         """The authorities that clients trust."""
@@ -63,6 +67,8 @@ class Certificates:
         self.server_key = directory / "server.key"
         self._names = frozenset(names)
         self._world = world
+        self._peers = peers
+        self._carried = carried
         self._clients: set[str] = set()
         self._authorities: dict[int, Authority] = {}
         self._signing: Authority | None = None
@@ -106,8 +112,8 @@ class Certificates:
                 self._file(number).unlink()
                 del self._authorities[number]
         signing = None if turn.signing is None else self._authorities[numbers[turn.signing]]
-        made = self._make_authority() if turn.make else None
-        self._signing = signing or made
+        made = self._make_authority() if turn.make and not (self._carried and kept) else None
+        self._signing = signing or made or self._authorities[max(kept)]
         return self._write_bundle()
 
     def _load_authorities(self) -> None:
@@ -144,7 +150,8 @@ class Certificates:
         return self._renew_certificate(*self._client_files(name), issue, frozenset({name}))
 
     def _issue_server(self, authority: Authority) -> Certificate:
-        return authority.server(self._world, self._names, CERTIFICATE_DAYS)
+        issue = authority.peer if self._peers else authority.server
+        return issue(self._world, self._names, CERTIFICATE_DAYS)
 
     def _renew_certificate(
         self, file: Path, key: Path, issue: Callable[[Authority], Certificate], names: frozenset[str]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from heliograph.core.errors import HeliographError, Refused
@@ -11,7 +13,10 @@ from heliograph.core.private_files import make_private, write_private
 from heliograph.local.cluster_tls import Listening
 
 FILE = "cloud.json"
-PORT, MQTT_PORT, MQTTS_PORT = 4222, 1883, 8883
+PORT, MQTT_PORT, MQTTS_PORT, ROUTE_PORT = 4222, 1883, 8883, 6222
+_HOST = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.IGNORECASE)
+SERVERS = (1, 3, 5)
+"""Numbers of servers: a majority of an even number is no smaller than that of the next odd one."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +25,13 @@ class CloudSettings:
 
     Attributes:
         host, names: see ``Listening``.
-        port: NATS's.
-        mqtt_port: 0 for the usual one, which TLS decides.
+        port: NATS's; further servers on one machine have the ports after it.
+        mqtt_port: 0 for the usual one, which TLS decides; as ``port``.
         code: roots of scripts that the cloud's agent may run, each ``DIR`` or ``PREFIX=DIR``.
+        servers: nats-servers of the cloud.
+        machines: host by which everybody reaches each server; empty where all are on one machine.
+        machine: number of the machine whose directory this is, from 1 on. The first has all but the other servers.
+        route_port: port at which servers reach each other; as ``port``.
     """
 
     host: str = "127.0.0.1"
@@ -30,15 +39,42 @@ class CloudSettings:
     port: int = PORT
     mqtt_port: int = 0
     code: tuple[str, ...] = ()
+    servers: int = 1
+    machines: tuple[str, ...] = ()
+    machine: int = 1
+    route_port: int = ROUTE_PORT
 
     @property
     def listening(self) -> Listening:
-        return Listening(self.host, self.names)
+        """Where this machine's servers listen."""
+        return Listening(self.host, (*self.machines[self.machine - 1 : self.machine], *self.names))
 
     @property
     def door_port(self) -> int:
         """The port for MQTT."""
         return self.mqtt_port or (MQTTS_PORT if self.listening.tls else MQTT_PORT)
+
+    def check(self, before: CloudSettings | None = None) -> None:
+        """Raise Refused where servers and machines do not fit together, or the cloud had more of them ``before``: each
+        that is taken away has replicas, and a majority of the rest may not have what the cluster has acknowledged."""
+        if before is not None and before.servers > self.servers:
+            raise Refused("unsupported", field="--servers", expected=f"{before.servers} or more, as this cloud has",
+                          got=self.servers)  # fmt: skip
+        if self.servers not in SERVERS:
+            raise Refused("invalid", field="--servers", expected="1, 3 or 5", got=self.servers)
+        if self.machines and len(set(self.machines)) != self.servers:
+            raise Refused("invalid", field="--machine", got=", ".join(self.machines),
+                          expected=f"a host for each of {self.servers} servers, once each",
+                          hint="Type --machine once for each server, with the host by which everybody reaches"
+                          " it, this machine's first; without any all servers are on this machine.")  # fmt: skip
+        for machine in self.machines:
+            if not _is_host(machine):
+                raise Refused("invalid", field="--machine", expected="a host name or an IP address", got=machine)
+
+    def of_machine(self, number: int) -> CloudSettings:
+        """Return what another machine's directory keeps: where the first listens at its own address, so does it."""
+        own = self.machines[number - 1]
+        return replace(self, host=own if self.host == self.machines[0] else self.host, machine=number, code=())
 
     @classmethod
     def read(cls, directory: Path) -> CloudSettings | None:
@@ -58,10 +94,28 @@ class CloudSettings:
         try:
             tree = json.loads(file.read_text())
             return cls(str(tree["host"]), tuple(map(str, tree["names"])), int(tree["port"]), int(tree["mqtt_port"]),
-                       tuple(map(str, tree["code"])))  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError):
+                       tuple(map(str, tree["code"])), int(tree.get("servers", 1)),
+                       tuple(map(str, tree.get("machines", ()))), int(tree.get("machine", 1)),
+                       int(tree.get("route_port", ROUTE_PORT)))  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise HeliographError(f"{file} is damaged; write it anew: delete it alone, and run 'heliograph init' with"
                                   " all options in an empty directory, then copy its file") from None  # fmt: skip
 
     def write(self, directory: Path) -> None:
         write_private(make_private(directory) / FILE, json.dumps(asdict(self)) + "\n")
+
+
+def usual_host(machine: str) -> str:
+    """Return where a machine's server listens by default: at the address by which the machine is named, or at all."""
+    return machine if _is_address(machine) else "0.0.0.0"
+
+
+def _is_host(text: str) -> bool:
+    return len(text) <= 253 and (_HOST.fullmatch(text) is not None or _is_address(text))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return str(ipaddress.ip_address(text)) == text
+    except ValueError:
+        return False

@@ -216,8 +216,9 @@ class LocalCluster:
         if self.mosquitto is not None:
             await self.mosquitto.start()
         for name in self._relayed:
-            target = connected_host(self.broker.host)
-            relay = self.nodes[name].relay = Relay(target, self.broker.port, self.world)
+            host, others = connected_host(self.broker.host), [each.port for each in self.cloud_brokers[1:]]
+            relay = self.nodes[name].relay = Relay(host, self.broker.port, self.world,
+                                                   others=[(host, port) for port in others])  # fmt: skip
             await relay.start()
         await self.start_coordinator()
         await self._start_agents()

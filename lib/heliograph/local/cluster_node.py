@@ -9,7 +9,7 @@ from pathlib import Path
 from heliograph.bus.connect import connect
 from heliograph.core.names import CLOUD
 from heliograph.core.world import World
-from heliograph.local.broker_tls import connected_host, in_url
+from heliograph.local.broker_tls import connected_host
 from heliograph.local.child import Child
 from heliograph.local.nats_server import Broker, User
 from heliograph.local.relay import Relay
@@ -55,7 +55,8 @@ class Node:
         """Return the URL by which the node reaches the cloud: through its relay, if it has one."""
         if self.relay is None:
             return url
-        return url.replace(f"{in_url(connected_host(cloud.host))}:{cloud.port}", f"{self.relay.host}:{self.relay.port}")
+        there = cloud.hosts(connected_host(cloud.host), "nats")
+        return url.replace(there, f"{self.relay.host}:{self.relay.port}")
 
     async def bound_broker(self, world: World, timeout: float) -> None:
         """Bound what devices can make its broker keep, once the broker has made its streams for its agent."""

@@ -56,11 +56,12 @@ class ClusterTls:
 
     Args:
         directory: the directory of the authority.
+        carried: whether the authority comes from another machine.
     """
 
-    def __init__(self, directory: Path, listening: Listening, world: World) -> None:
+    def __init__(self, directory: Path, listening: Listening, world: World, *, carried: bool = False) -> None:
         names = listening.public_names
-        self.certificates = Certificates(directory, (*names, *_HERE), world)
+        self.certificates = Certificates(directory, (*names, *_HERE), world, carried=carried)
         own = self.certificates.client(_OWN) if listening.client_certificates else TLS(self.certificates.ca)
         self.broker = BrokerTls(
             self.certificates.server, self.certificates.server_key, own, names[0], listening.client_certificates

@@ -103,6 +103,11 @@ class Broker:
     process: Process | None = None
 
     @property
+    def authenticated(self) -> bool:
+        """Whether clients log in."""
+        return bool(self.users)
+
+    @property
     def authority(self) -> Authority:
         """The keys of the cloud's broker."""
         assert isinstance(self._authority, Authority)
@@ -117,7 +122,7 @@ class Broker:
     async def start(self) -> None:
         """Start the server and return when it answers. Raise HeliographError with its last log lines if it does not,
         Refused if other machines would reach it unprotected."""
-        require_protected(self.host, self.tls, bool(self.users))
+        require_protected(self.host, self.tls, self.authenticated)
         make_private(self.directory)
         await self.world.in_thread(self.issue_logins)
         chosen = not self.port  # keep given and earlier ports: clients know them
@@ -194,9 +199,10 @@ class Broker:
     def _url(self, user: str, scheme: Literal["nats", "mqtt"], host: str) -> str:
         login = f"{user}:{self.password(user)}@" if user else ""
         spoken = {"nats": "tls", "mqtt": "mqtts"}[scheme] if self.tls else scheme
-        return f"{spoken}://{login}{self._hosts(host, scheme)}"
+        return f"{spoken}://{login}{self.hosts(host, scheme)}"
 
-    def _hosts(self, host: str, scheme: str) -> str:
+    def hosts(self, host: str, scheme: str) -> str:
+        """Return where it is reached, as a URL says it, with ``host`` for what has no host of its own."""
         return f"{in_url(host)}:{self.port if scheme == 'nats' else self.mqtt_port}"
 
     def door_url(self, user: str) -> str:
@@ -235,7 +241,7 @@ class Broker:
 
     def write_config(self) -> None:
         """Write the server's configuration; logins and ports are there already."""
-        require_protected(self.host, self.tls, bool(self.users))
+        require_protected(self.host, self.tls, self.authenticated)
         write_private(self.config_file, self.config())
 
     def config(self) -> str:
@@ -255,7 +261,7 @@ class Broker:
             "max_pending": MAX_PENDING,
             "jetstream": {"store_dir": str(self.directory / "store"), "sync_interval": "always",
                           **({"max_file_store": self.store_bytes} if self.store_bytes else {})},
-            "mqtt": {"host": self.host, "port": self.mqtt_port, "max_ack_pending": 4096},
+            "mqtt": {"host": self.host, "port": self.mqtt_port, "max_ack_pending": 4096, **self.mqtt_options},
             **self.server_options(),
         }
         if self.websocket:
@@ -263,6 +269,11 @@ class Broker:
             tree["websocket"] = {"host": self.host, "port": self.websocket_port, "no_tls": True, **origins,
                                  "same_origin": not origins}  # fmt: skip
         return json.dumps(protected(tree, self.tls), indent=1)
+
+    @property
+    def mqtt_options(self) -> Mapping[str, Any]:
+        """Further options of the MQTT listener."""
+        return {}
 
     def server_options(self) -> Mapping[str, Any]:
         """Return the options about logins. A node's broker lets clients of its own machine in without one; the cloud's

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Literal
 
 from heliograph.core.world import World
@@ -30,6 +30,7 @@ class Relay:
         target_host: name or address, resolved once by ``start``.
         world: clock and sleep.
         port: port to listen on; 0 picks a free one, which ``port`` names after ``start``.
+        others: host and port of further targets. Where one takes no connection, the next connection goes to the next.
 
     Attributes:
         latency: seconds added to each byte in each direction; may change at any time.
@@ -39,8 +40,9 @@ class Relay:
     """
 
     def __init__(
-        self, target_host: str, target_port: int, world: World, host: str = "127.0.0.1", port: int = 0
-    ) -> None:
+        self, target_host: str, target_port: int, world: World, host: str = "127.0.0.1", port: int = 0,
+        others: Sequence[tuple[str, int]] = (),
+    ) -> None:  # fmt: skip
         self.host = host
         self.port = port
         self.latency = 0.0
@@ -49,9 +51,10 @@ class Relay:
         self.bytes_down = 0
         self.world = world
         self.state: Literal["up", "blackhole", "reset"] = "up"
-        self._target = (target_host, target_port)
-        self._family = socket.AF_INET
-        self._address: Any = None
+        self._targets = [(target_host, target_port), *others]
+        self._addresses: list[tuple[socket.AddressFamily, Any]] = []
+        self._failed = 0
+        """Number of connections that no target has taken."""
         self._listener: socket.socket | None = None
         self._connections: dict[_Connection, None] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
@@ -60,8 +63,9 @@ class Relay:
     async def start(self) -> None:
         """Start to listen. Raise OSError if the port is taken or the target's name is unknown."""
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(*self._target, type=socket.SOCK_STREAM)
-        self._family, self._address = socket.AddressFamily(found[0][0]), found[0][4]
+        for target in self._targets[len(self._addresses) :]:
+            found = await loop.getaddrinfo(*target, type=socket.SOCK_STREAM)
+            self._addresses.append((socket.AddressFamily(found[0][0]), found[0][4]))
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         self._listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
         self._listener.setblocking(False)
@@ -161,7 +165,12 @@ class Relay:
             if self.state == "reset":
                 self.drop(connection)
             elif self.state == "up":
-                connection.opening = self.spawn(connection.open(self._family, self._address))
+                connection.opening = self.spawn(self._open(connection))
+
+    async def _open(self, connection: _Connection) -> None:
+        turn = self._failed
+        if not await connection.open(*self._addresses[turn % len(self._addresses)]):
+            self._failed = turn + 1
 
     def _reset_all(self) -> None:
         for connection in list(self._connections):
@@ -178,7 +187,8 @@ class _Connection:
         self.flows: list[_Flow] = []
         self.opening: asyncio.Task[None] | None = None
 
-    async def open(self, family: socket.AddressFamily, address: Any) -> None:
+    async def open(self, family: socket.AddressFamily, address: Any) -> bool:
+        """Connect to a target; return False where it takes no connection."""
         self.target = socket.socket(family, socket.SOCK_STREAM)
         self.target.setblocking(False)
         try:
@@ -187,10 +197,11 @@ class _Connection:
             await asyncio.get_running_loop().sock_connect(self.target, address)
         except OSError:
             self.relay.drop(self)
-            return
+            return False
         self.flows = [_Flow(self, self.client, self.target, up=True), _Flow(self, self.target, self.client, up=False)]
         for flow in self.flows:
             flow.read()
+        return True
 
     def freeze(self) -> None:
         """Stop all transfers and leave the sockets open."""

@@ -49,12 +49,17 @@ def broker_unit(argv: Sequence[str]) -> str:
                     after="network-online.target")  # fmt: skip
 
 
-def renewal_unit(argv: Sequence[str]) -> str:
-    """Return the unit that renews certificates, and lets the broker read them."""
+def further_broker(number: int) -> str:
+    """Return the name of the unit of a further server on one machine, from 2 on."""
+    return f"heliograph-broker-{number}.service"
+
+
+def renewal_unit(argv: Sequence[str], brokers: Sequence[str] = (BROKER,)) -> str:
+    """Return the unit that renews certificates, and lets the brokers of these units read them."""
     return "\n".join((
         "[Unit]", "Description=Heliograph: renew the cloud's certificates", "",
         "[Service]", "Type=oneshot", f"User={getpass.getuser()}", "UMask=0077", f"ExecStart={_command(argv)}",
-        f"ExecStartPost=+systemctl try-reload-or-restart {BROKER}", "",
+        f"ExecStartPost=+systemctl try-reload-or-restart {' '.join(brokers)}", "",
     ))  # fmt: skip
 
 

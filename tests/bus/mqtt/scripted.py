@@ -20,6 +20,7 @@ class ScriptedBroker:
         after: bytes that follow each PUBACK.
         cut: whether the connection is closed after a PUBLISH.
         heard: the topics of all SUBSCRIBEs.
+        not_kept: number of subscriptions at QoS 1 that are refused next, though one at QoS 0 is not.
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,7 @@ class ScriptedBroker:
         self.after = b""
         self.cut = False
         self.heard: list[str] = []
+        self.not_kept = 0
         self.url = ""
 
     @asynccontextmanager
@@ -60,6 +62,9 @@ class ScriptedBroker:
         if kind == SUBSCRIBE:
             length = int.from_bytes(body[3:5], "big")
             self.heard.append(body[5 : 5 + length].decode())
+            if body[5 + length] & 3 and self.not_kept:
+                self.not_kept -= 1
+                return bytes((0x90, 4, *body[:2], 0, 128))
             return bytes((0x90, 4, *body[:2], 0, self.suback))
         if kind == PUBLISH and first & 0b110:  # QoS 1
             length = int.from_bytes(body[:2], "big")

@@ -21,8 +21,12 @@ EVENT = "event/telemetry/edge-1/camera"
 
 
 @asynccontextmanager
-async def client(broker: ScriptedBroker) -> AsyncIterator[Bus]:
-    async with broker.listening(), connect(broker.url) as bus, asyncio.timeout(PATIENCE):
+async def client(broker: ScriptedBroker, servers: int = 1) -> AsyncIterator[Bus]:
+    """Connect by a URL that names the broker so many times."""
+    async with (
+        broker.listening(), connect(",".join([broker.url, *[broker.url.rpartition("@")[2]] * (servers - 1)])) as bus,
+        asyncio.timeout(PATIENCE),
+    ):  # fmt: skip
         await bus.link.wait_up()
         yield bus
 
@@ -122,3 +126,31 @@ async def test_a_real_broker_reports_a_refusal_by_its_access_list(
         await bus.publish("edge/a/up/log/agent/b", b"{}")
         with pytest.raises(Forbidden, match="may not publish to heliograph/event/telemetry/edge-1/camera"):
             await bus.publish(EVENT, b"{}")
+
+
+@pytest.mark.parametrize("when", ["at first", "after a reconnect"])
+async def test_a_cluster_that_cannot_keep_messages_yet_has_not_refused_the_subscription(when: str) -> None:
+    broker = ScriptedBroker()
+    async with client(broker, servers=2) as bus:
+        broker.not_kept = 2 if when == "at first" else 0
+        async with bus.subscribe("edge/+/up/log/#") as messages:
+            if when == "after a reconnect":
+                broker.not_kept, broker.cut, broker.puback = 2, True, None
+                with pytest.raises(LinkDown):
+                    await bus.publish(EVENT, b"{}")
+                broker.cut, broker.puback = False, 0
+                await bus.link.wait_up()
+            assert broker.not_kept == 0
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):  # it goes on
+                    await anext(messages)
+
+
+async def test_a_cluster_refuses_at_once_what_the_login_may_not() -> None:
+    broker = ScriptedBroker()
+    async with client(broker, servers=2) as bus:
+        broker.suback = NOT_AUTHORIZED
+        with pytest.raises(Refused, match="permission to subscribe"):
+            async with bus.subscribe("edge/+/up/log/#"):
+                pass
+        assert len(broker.heard) == 2  # no third time

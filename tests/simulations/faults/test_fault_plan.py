@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliograph.simulations.faults.fault_plan import KINDS, Fault, part_of, plan
+from heliograph.simulations.faults.fault_plan import CATCH_UP, KINDS, Fault, part_of, plan
 
 EDGES = ("edge-1", "edge-2", "edge-3")
 seeds = st.integers(0, 2**32)
@@ -38,6 +39,19 @@ def test_two_faults_on_one_part_never_overlap(seed: int, seconds: float) -> None
 def test_a_run_of_some_minutes_sees_every_kind(seed: int) -> None:
     counts = Counter(fault.kind for fault in plan(seed, 180, EDGES))
     assert set(counts) == set(KINDS)
+
+
+@given(seeds, lengths)
+def test_one_server_of_a_cluster_is_away_at_a_time(seed: int, seconds: float) -> None:
+    away = [fault for fault in plan(seed, seconds, EDGES, servers=3) if fault.kind == "kill-broker"]
+    for fault, following in pairwise(away):
+        assert fault.end + CATCH_UP <= following.at + 0.002
+
+
+def test_each_server_of_a_cluster_is_killed_and_a_single_one_as_before() -> None:
+    killed = {fault.target for fault in plan(1, 900, EDGES, servers=3) if fault.kind == "kill-broker"}
+    assert killed == {"cloud", "cloud-2", "cloud-3"}
+    assert {fault.target for fault in plan(1, 900, EDGES) if fault.kind == "kill-broker"} == {"cloud"}
 
 
 def test_another_seed_gives_other_faults() -> None:

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "heliograph init ./cloud",
             "heliograph init ./cloud --bind 0.0.0.0 --tls-name cloud.example.org",
+            "heliograph init ./cloud --machine a.example.org --machine b.example.org --machine c.example.org",
             "heliograph init ./cloud --document-key next",
         ),
     )(init)
@@ -48,6 +49,18 @@ def init(
         list[str] | None, typer.Option(metavar="[PREFIX=]DIR", help="Root of scripts that the cloud's agent may run; "
                                        "repeatable.")
     ] = None,
+    servers: Annotated[
+        int | None, typer.Option(metavar="1|3|5", help="Servers of the broker's cluster, each of which keeps"
+                                 " everything. Default: 1.")
+    ] = None,
+    machine: Annotated[
+        list[str] | None, typer.Option(metavar="HOST", help="Host by which everybody reaches a server's machine, this"
+                                       " one's first; once for each server. Default: all servers are on this machine,"
+                                       " at ports one after the other.")
+    ] = None,
+    route_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Port at which servers reach each other. Default: 6222.")
+    ] = None,
     new_authority: Annotated[
         bool, typer.Option("--new-authority", help="Make another certificate authority, which nodes trust beside the "
                            "present one.")
@@ -59,20 +72,29 @@ def init(
     ] = None,
 ) -> None:  # fmt: skip
     from heliograph.cli.local.clusters import address
+    from heliograph.cli.local.init_machine import init_machine
     from heliograph.core.private_files import private_files
     from heliograph.core.world import World
     from heliograph.local.cloud_directory import CloudDirectory
-    from heliograph.local.cloud_settings import CloudSettings
+    from heliograph.local.cloud_settings import CloudSettings, usual_host
 
     before = CloudSettings.read(directory)
-    kept = before or CloudSettings()
+    if before is not None and before.machine > 1:
+        typed = (bind, tls_name, port, mqtt_port, code, servers, machine, route_port, document_key)
+        init_machine(directory, before, any(each is not None for each in typed) or new_authority)
+        return
+    kept = before or CloudSettings(host=usual_host(machine[0]) if machine else "127.0.0.1")
     settings = CloudSettings(
         address(bind) if bind is not None else kept.host,
         tuple(tls_name) if tls_name else kept.names,
         port or kept.port,
         mqtt_port or kept.mqtt_port,
         tuple(code) if code else kept.code,
+        servers or (len(machine) if machine else kept.servers),
+        tuple(machine) if machine else kept.machines,
+        route_port=route_port or kept.route_port,
     )
+    settings.check(before)
     world = World()
     with private_files():
         cloud = CloudDirectory(directory, settings, world)
@@ -96,19 +118,26 @@ def _say_start(cloud: CloudDirectory) -> None:
     from shlex import quote
 
     from heliograph.cli.printing.output import paint, say
-    from heliograph.local.services import STARTED
+    from heliograph.local.services import BROKER, STARTED
 
+    units = [*cloud.broker_units, *(each for each in STARTED if each != BROKER)]
     say(paint(f"the cloud is made in {cloud.directory}", "bold"))
     say(f"NATS  {cloud.broker.public_url()}")
     say(f"MQTT  {cloud.broker.public_url(scheme='mqtt')}")
     if cloud.tls is not None:
         certificates = cloud.tls.certificates
         say(f"TLS  clients trust {certificates.ca}, authority {', '.join(certificates.hashes())}")
+    if hosts := cloud.carried_to:
+        say("")
+        say("carry what each other machine needs there, by a way that nobody can read, and make its units:")
+        for host in hosts:
+            say(f"    scp -rp {quote(str(cloud.machine(host)))} {host}:heliograph")
+            say(f"    ssh {host} heliograph init heliograph")
     say("")
     say("start it, and let it start with the machine:")
     say(f"    sudo cp {quote(str(cloud.units))}/* /etc/systemd/system/")
     say("    sudo systemctl daemon-reload")
-    say(f"    sudo systemctl enable --now {' '.join(STARTED)}")
+    say(f"    sudo systemctl enable --now {' '.join(units)}")
     say("then look whether all is well, and invite a node:")
     say(f"    export HELIOGRAPH_SERVER={quote(str(cloud.operator))}")
     say("    heliograph doctor")
@@ -117,15 +146,21 @@ def _say_start(cloud: CloudDirectory) -> None:
 
 def _say_changes(cloud: CloudDirectory, made: Made, document_key: str | None) -> None:
     from heliograph.cli.printing.output import say
-    from heliograph.local.services import BROKER, COORDINATOR
+    from heliograph.local.services import COORDINATOR
 
+    units = " ".join(cloud.broker_units)
+    if made.carried:
+        say("carry these to their machines again, and run 'heliograph init' there:")
+        for host in made.carried:
+            say(f"    {cloud.machine(host)}")
     if cloud.tls is not None:
         say(f"certificates: {'renewed' if made.renewed else 'none is due'}")
     if made.changed:
-        say(f"the broker's configuration has changed: sudo systemctl restart {BROKER}")
+        one = ", one after the other" if len(cloud.broker_units) > 1 else ""
+        say(f"the broker's configuration has changed: sudo systemctl restart {units}{one}")
     elif made.renewed:
-        say(f"let the broker read them: sudo systemctl reload {BROKER}")
-    elif cloud.tls is None and document_key is None:
+        say(f"let the broker read them: sudo systemctl reload {units}")
+    elif cloud.tls is None and document_key is None and not made.carried:
         say("nothing has changed")
     if document_key == "next":
         say("the next key is made; nodes learn of it as their logins are renewed. After a day: --document-key sign")

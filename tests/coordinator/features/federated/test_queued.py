@@ -88,7 +88,7 @@ def test_memory_is_written_as_in_kubernetes(given: object, size: int) -> None:
         ({"memory": True}, "resources.memory"),
         ({"gpus": -1}, "expected greater than or equal to 0, got -1"),
         ({"gpus": 0.5}, "resources.gpus"),
-        ({"cpu": 2}, "expected no such field"),
+        ({"cpus": 2}, "expected no such field"),
     ],
 )
 def test_a_wrong_ask_is_refused_by_name(resources: dict[str, Any], words: str) -> None:

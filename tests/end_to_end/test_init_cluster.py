@@ -1,0 +1,214 @@
+"""``heliograph init --servers 3`` makes a cloud whose servers are a cluster, on one machine or on three."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import shutil
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heliograph.client import AsyncClient
+from heliograph.local.nats_server import free_ports
+from tests.local.started import Started, command_of, typed
+from tests.patience import HANGS
+
+MACHINES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+"""Three addresses of loopback stand for three machines."""
+
+
+def ports_in_a_row(count: int) -> int:
+    """Return the first of so many free ports."""
+    while True:
+        first = free_ports(1)[0]
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in range(first, first + count):
+                for host in MACHINES:
+                    stack.enter_context(socket.socket()).bind((host, port))
+            return first
+
+
+async def made(tmp_path: Path, machines: bool) -> tuple[Started, list[tuple[Started, str]]]:
+    """Make a cloud with three servers; return it, and where the unit of each server is."""
+    cloud = Started(tmp_path / "my cloud", tmp_path, {})
+    port = ports_in_a_row(9)
+    where = [word for host in MACHINES for word in ("--machine", host)] if machines else ["--tls-name", "localhost"]
+    code, said = await cloud.init("--servers", "3", "--port", str(port), "--mqtt-port", str(port + 3),
+                                  "--route-port", str(port + 6), *where)  # fmt: skip
+    assert code == 0, said
+    servers = [(cloud, "broker")]
+    if not machines:
+        return cloud, [*servers, (cloud, "broker-2"), (cloud, "broker-3")]
+    for host in MACHINES[1:]:
+        carried = cloud.directory / "machines" / host
+        assert f"scp -rp '{carried}' {host}:heliograph" in said
+        home = tmp_path / f"machine {host}"
+        shutil.copytree(carried, home)
+        machine = Started(home, tmp_path, {})
+        code, said_there = await machine.init()
+        assert code == 0 and "of 3 is made" in said_there, said_there
+        servers.append((machine, "broker"))
+    return cloud, servers
+
+
+@contextlib.asynccontextmanager
+async def running(tmp_path: Path, machines: bool) -> AsyncIterator[tuple[Started, list[tuple[Started, str]]]]:
+    cloud, servers = await made(tmp_path, machines)
+    try:
+        for machine, name in servers:
+            await machine.begin(name)
+        for name in ("coordinator", "cloud"):
+            await cloud.start(name)
+        yield cloud, servers
+    finally:
+        for name in ("cloud", "coordinator"):
+            await cloud.stop(name)
+        for machine, name in servers:
+            await machine.stop(name)
+
+
+def model(name: str) -> dict[str, Any]:
+    return {"kind": "Model", "metadata": {"name": name}}
+
+
+def keys_in(directory: Path) -> dict[str, str]:
+    """Return the digest of each file that holds a key or a login, and of each account at a server."""
+    ends = (".pem", ".key", ".creds", ".mqtt", ".json", ".jwt")
+    files = {str(file.relative_to(directory)): file for file in directory.rglob("*") if file.suffix in ends}
+    # the resolver hands accounts of edges on, and the authority writes them down later
+    others = ("cloud/", "broker/store/", "broker-2/store/", "broker-3/store/", "broker/identity/accounts/",
+              *(f"machines/{host}/broker/accounts/" for host in MACHINES))  # fmt: skip
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()
+            if not name.startswith(others)}  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("machines", [False, True], ids=["one machine", "three machines"])
+async def test_any_server_may_be_killed(tmp_path: Path, machines: bool) -> None:
+    async with running(tmp_path, machines) as (cloud, servers):
+        await cloud.enrolled("edge-1", tmp_path / "node")
+        async with (
+            AsyncClient(str(cloud.operator), timeout=HANGS, leader_timeout=HANGS) as client,
+            cloud.edge("edge-1", tmp_path / "node"),
+        ):
+            await cloud.online(client, "edge-1")
+            await client.models.create(model("before"))
+            before = keys_in(cloud.directory)
+            code, said = await cloud.init()
+            assert code == 0 and "none is due" in said and "restart" not in said and "carry" not in said, said
+            assert keys_in(cloud.directory) == before
+            for number, (machine, name) in enumerate(servers):
+                await machine.kill(name)
+                await client.models.create(model(f"without-{number}"))
+                await cloud.online(client, "edge-1")
+                await machine.begin(name)
+            await cloud.enrolled("edge-2", tmp_path / "other node")  # the resolver hands its account on
+            async with cloud.edge("edge-2", tmp_path / "other node"):
+                await cloud.online(client, "edge-2")
+            names = {each["metadata"]["name"] for each in await client.models.list()}
+            assert names >= {"before", *(f"without-{number}" for number in range(3))}
+
+
+@pytest.mark.long
+async def test_a_cloud_of_one_server_becomes_a_cluster_and_keeps_what_it_has(tmp_path: Path) -> None:
+    cloud = Started(tmp_path / "cloud", tmp_path, {})
+    port = ports_in_a_row(9)
+    code, said = await cloud.init("--tls-name", "localhost", "--port", str(port), "--mqtt-port", str(port + 3))
+    assert code == 0, said
+    parts = ("broker", "coordinator")
+    try:
+        for name in parts:
+            await cloud.start(name)
+        async with AsyncClient(str(cloud.operator)) as client:
+            await client.models.create(model("before"))
+        for name in reversed(parts):
+            await cloud.stop(name)
+        code, said = await cloud.init("--servers", "3", "--route-port", str(port + 6))
+        assert code == 0 and "the broker's configuration has changed" in said, said
+        parts = ("broker", "broker-2", "broker-3", "coordinator")
+        for name in parts:
+            await cloud.start(name)
+        code, said = await typed("servers", str(cloud.directory), "--wait", str(HANGS), home=tmp_path)
+        assert code == 0, said
+        await cloud.kill("broker")  # the one that had everything
+        async with AsyncClient(str(cloud.operator), timeout=HANGS, leader_timeout=HANGS) as client:
+            assert [each["metadata"]["name"] for each in await client.models.list()] == ["before"]
+            await client.models.create(model("after"))
+        code, said = await cloud.init("--servers", "1")
+        assert code != 0 and "3 or more" in said, said
+    finally:
+        for name in reversed(parts):
+            await cloud.stop(name)
+
+
+async def test_a_machine_that_is_carried_to_has_no_login_and_signs_none(tmp_path: Path) -> None:
+    cloud, servers = await made(tmp_path, machines=True)
+    for machine, _ in servers[1:]:
+        there = {file.name for file in machine.directory.rglob("*") if file.is_file()}
+        assert not {"authority.json", "document-key.pem", "signing-key.pem"} & there
+        assert not any(name.endswith((".creds", ".mqtt")) for name in there), there
+        argv, _ = command_of(machine.directory / "systemd" / "heliograph-broker.service")
+        assert argv[-1] == str(machine.directory / "broker" / "nats.conf")
+        code, said = await machine.init("--port", "4222")
+        assert code != 0 and "Type them on 127.0.0.1" in said, said
+        code, said = await machine.init()
+        assert code == 0 and "none is due" in said, said
+    seeds = [line for file in cloud.directory.rglob("*.creds") for line in file.read_text().splitlines()
+             if line.startswith("SU")]  # fmt: skip
+    carried = "".join(file.read_text() for machine, _ in servers[1:] for file in machine.directory.rglob("*")
+                      if file.is_file())  # fmt: skip
+    assert seeds and not any(seed in carried for seed in seeds)
+
+
+async def test_who_has_no_certificate_of_the_routes_is_no_server(tmp_path: Path) -> None:
+    cloud, _ = await made(tmp_path, machines=True)
+    await cloud.begin("broker")
+    try:
+        port = json.loads((cloud.directory / "broker" / "nats.conf").read_text())["cluster"]["port"]
+        tls = cloud.directory / "tls"
+        outcomes = []
+        for files in (None, tls, tls / "routes"):
+            context = ssl.create_default_context(cafile=tls / "routes" / "ca.pem")
+            if files is not None:
+                context.load_cert_chain(files / "server.pem", files / "server.key")
+            outcomes.append(await handshake(port, context))
+        assert outcomes == [False, False, True]
+    finally:
+        await cloud.stop("broker")
+
+
+async def handshake(port: int, context: ssl.SSLContext) -> bool:
+    """Return whether a server of the cluster takes a TLS connection at its port for routes, and answers on it."""
+    async with asyncio.timeout(HANGS):
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+            except ConnectionRefusedError:  # it is starting
+                continue
+            except OSError:
+                return False
+            try:
+                return (await reader.readline()).startswith(b"INFO")
+            except OSError:
+                return False
+            finally:
+                writer.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--servers", "2"], "expected 1, 3 or 5"), (["--servers", "3", "--machine", "a"], "a host for each of 3"),
+     (["--machine", "a", "--machine", "a", "--machine", "b"], "a host for each of 3"),
+     (["--machine", "a", "--machine", "../b", "--machine", "c"], "a host name or an IP address")],
+)  # fmt: skip
+async def test_servers_and_machines_that_do_not_fit_are_refused(tmp_path: Path, options: list[str], said: str) -> None:
+    code, printed = await typed("init", str(tmp_path / "cloud"), *options, home=tmp_path)
+    assert code != 0 and said in printed and "Traceback" not in printed, printed
+    assert not (tmp_path / "cloud").exists()

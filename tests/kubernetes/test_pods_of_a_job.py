@@ -1,0 +1,82 @@
+"""A service whose workers are pods: their Jobs come and go with it, and it says why a pod does not run."""
+
+from __future__ import annotations
+
+import asyncio
+
+from heliograph.bus.contract import topics
+from heliograph.bus.contract.payloads import Generation, Report
+from heliograph.bus.port import Port
+from heliograph.coordinator.kubernetes.api import JOBS, PODS, Api, Object
+from heliograph.coordinator.kubernetes.operator import OperatorSettings
+from heliograph.coordinator.kubernetes.worker_job import EDGE, HOSTNAME, JOB, PodSettings
+from heliograph.core.world import World
+from tests.kubernetes.running_operator import MODEL, SERVICE, Running, custom, operating, said
+from tests.patience import HANGS
+
+SETTINGS = OperatorSettings(pods=PodSettings(namespace="default", images=("example.com/",)))
+WORKER = {"model": {"name": "line"}, "image": "example.com/server:1", "args": ["/app/serve.py"]}
+
+
+async def edge_reports(running: Running, **labels: str) -> None:
+    """Let an edge come whose agent has these labels."""
+    port = Port(running.client.bus, World(), "edge/edge-1/agent/1")
+    report = Report(edge="edge-1", observed=Generation(), version="0.2", labels=labels)
+    await port.publish(topics.REPORT, report, edge="edge-1")
+
+
+async def the_job(running: Running) -> Object:
+    async with asyncio.timeout(HANGS):
+        while True:
+            found, version = await running.api.list(JOBS, "default")
+            if found:
+                return found[0]
+            async for change in running.api.watch(JOBS, version, "default"):
+                return change.object
+
+
+async def serving(running: Running) -> None:
+    await running.api.create(MODEL, "default", custom("line", "Model", {}))
+    await running.api.create(SERVICE, "default", custom("answers", "JointInferenceService", {"edgeWorker": WORKER}))
+    await running.accepted(SERVICE, "answers")
+
+
+async def test_the_job_of_a_worker_comes_and_goes_with_its_custom_resource(kubernetes: Api) -> None:
+    async with operating(kubernetes, SETTINGS) as running:
+        await edge_reports(running, **{HOSTNAME: "node-1"})
+        await serving(running)
+        made = await the_job(running)
+        assert (made["metadata"]["labels"][EDGE], made["metadata"]["labels"][JOB]) == ("edge-1", "answers")
+        (owner,) = made["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"]) == ("JointInferenceService", "answers")
+        await running.api.delete(SERVICE, "default", "answers")
+        await running.until_gone(SERVICE, "answers")
+        await running.until_gone(JOBS, made["metadata"]["name"])
+
+
+async def test_an_image_that_cannot_be_pulled_is_a_condition_of_the_service_wherever_one_looks(kubernetes: Api) -> None:
+    async with operating(kubernetes, SETTINGS) as running:
+        await edge_reports(running, **{HOSTNAME: "node-1"})
+        await serving(running)
+        made = await the_job(running)
+        template = made["spec"]["template"]
+        pod = {"metadata": {"name": "p", "labels": template["metadata"]["labels"]},
+               "spec": {"containers": template["spec"]["containers"]}}  # fmt: skip
+        waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
+        created = await kubernetes.create(PODS, "default", pod)
+        containers = [{"name": "worker", "image": "example.com/server:1", "state": waiting}]
+        await kubernetes.replace_status(PODS, "default", {**created, "status": {"containerStatuses": containers}})
+        shown = await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "False")
+        assert "ErrImagePull: no such image" in said(shown, "PodsRunning")[2]
+        by_topics = await running.client.services.get("answers")
+        assert "ErrImagePull" in said(by_topics, "PodsRunning")[2]
+        await kubernetes.delete(PODS, "default", "p")
+        await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "True")
+
+
+async def test_an_edge_that_names_no_node_is_told(kubernetes: Api) -> None:
+    async with operating(kubernetes, SETTINGS) as running:
+        await edge_reports(running)
+        await serving(running)
+        shown = await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "False")
+        assert f"--label {HOSTNAME}=NODE" in said(shown, "PodsRunning")[2]

@@ -21,7 +21,7 @@ CASES: dict[str, dict[str, Any]] = {
     "agents with a broker of their own": {"agents": {"nodeBroker": "own", "holdUpgrade": True, "groups": [HALL]}},
     "agents with a broker elsewhere": {
         "agents": {"nodeBroker": "external", "nodeBrokerUrl": "mqtt://10.0.0.9:1883", "prepareDirectory": False,
-                   "pods": False, "groups": [{**HALL, "args": ["--data", "/srv/data"], "mounts": [DATA]}]},
+                   "pods": {"enabled": False}, "groups": [{**HALL, "args": ["--data", "/srv/data"], "mounts": [DATA]}]},
     },
     "coordinators apart": {"coordinator": {"authority": {"accessMode": "ReadWriteMany", "className": "nfs"}}},
     "two namespaces": {"coordinator": {"kubernetes": {"namespaces": ["berlin", "oslo"]}}},

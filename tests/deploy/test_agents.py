@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from tests.deploy.rendered import CASES, HALL, containers, named, rendered, variables
@@ -50,8 +51,9 @@ def test_an_agent_waits_for_the_state_of_the_one_before_it() -> None:
 def test_a_node_that_is_offline_does_not_hold_up_the_others_and_may_decide_when() -> None:
     assert daemon_set()["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": "100%"}
     assert "annotations" not in daemon_set()["spec"]["template"]["metadata"]
-    held = daemon_set(holdUpgrade=True)["spec"]["template"]["metadata"]["annotations"]
-    assert held == {"edge.kubeedge.io/hold-upgrade": "true"}
+    held = daemon_set(holdUpgrade=True)["spec"]
+    assert held["template"]["metadata"]["annotations"] == {"edge.kubeedge.io/hold-upgrade": "true"}
+    assert held["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": "100%"}, "the old one ends last"
 
 
 def test_an_edge_knows_its_node_its_group_and_its_labels() -> None:
@@ -64,7 +66,9 @@ def test_an_edge_knows_its_node_its_group_and_its_labels() -> None:
 def test_a_node_enrols_by_its_groups_invitation_which_may_be_deleted_then() -> None:
     pod = pod_of(daemon_set())
     enroll = next(each for each in pod["initContainers"] if each["name"] == "enroll")
-    assert "--once" in enroll["command"][-1] and '< "$invitation"' in enroll["command"][-1]
+    words = shlex.split(enroll["command"][-1].splitlines()[-1])
+    assert words == ["exec", "heliograph", "enroll", "@/invitation/invitation", "--node-name", "$NODE_NAME", "--once",
+                     "--state", "$STATE"]  # fmt: skip
     (invitation,) = (each["secret"] for each in pod["volumes"] if each["name"] == "invitation")
     assert invitation["secretName"] == "heliograph-invitation-hall" and invitation["optional"] is True
     assert not any(each["name"] == "invitation" for each in agent_of(pod)["volumeMounts"])

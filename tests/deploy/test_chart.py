@@ -10,7 +10,6 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from heliograph.bus.contract.custom_resources.definitions import KINDS
 from tests.deploy.rendered import CASES, CHART, HALL, ROOT, chart, named, notes, rendered
 
 CASE = pytest.mark.parametrize("values", CASES.values(), ids=CASES)
@@ -145,19 +144,8 @@ def test_the_values_of_the_examples_are_valid(values: dict[str, Any]) -> None:
     chart().validate_schema(values)
 
 
-def test_rights_name_each_kind_and_no_other() -> None:
-    (role,) = (each for each in rendered() if each["kind"] == "ClusterRole")
-    plurals = {each.split("/")[0] for rule in role["rules"] if rule["apiGroups"] == ["edgeai.io"]
-               for each in rule["resources"]}  # fmt: skip
-    defined = {file.name.split("_")[1].removesuffix(".yaml") for file in (ROOT / "deploy" / "crds").glob("*.yaml")}
-    assert plurals == defined
-    assert len(plurals) == len(KINDS)
-
-
 def test_the_notes_say_what_to_do_next() -> None:
     text = notes({"agents": {"groups": [HALL]}})
-    for wanted in (
-        "heliograph secrets ./cloud", "--servers 3", "heliograph edge invite hall", "CVE-2026-62371",
-        "1.21.2, 1.22.2, 1.23.1", "kubectl apply --server-side -f deploy/crds", "NetworkPolicy",
-    ):  # fmt: skip
+    for wanted in ("heliograph secrets ./cloud", "--servers 3", "heliograph edge invite hall", "CVE-2026-62371",
+                   "1.21.2, 1.22.2, 1.23.1", "kubectl apply --server-side -f deploy/crds", "NetworkPolicy"):
         assert wanted in text

@@ -68,24 +68,6 @@ def test_secrets_are_read_by_the_containers_that_need_them(values: dict[str, Any
             assert len(read) == 1 and not read & {"heliograph-broker", "heliograph-coordinator"}
 
 
-def test_the_operators_rights_are_its_own_kinds_and_events() -> None:
-    rules = named(rendered(), "ClusterRole", "heliograph-heliograph-operator")["rules"]
-    assert {group for rule in rules for group in rule["apiGroups"]} == {"edgeai.io", ""}
-    assert [rule["resources"] for rule in rules if rule["apiGroups"] == [""]] == [["events"]]
-    assert not any("*" in (*rule["verbs"], *rule["resources"], *rule["apiGroups"]) for rule in rules)
-
-
-def test_with_namespaces_named_the_operator_has_no_rights_in_others() -> None:
-    manifests = rendered(CASES["two namespaces"])
-    assert not any(each["kind"].startswith("Cluster") for each in manifests)
-    assert {each["metadata"]["namespace"] for each in manifests if each["kind"] == "RoleBinding"
-            and each["metadata"]["name"] == "heliograph-operator"} == {"berlin", "oslo", "heliograph"}  # fmt: skip
-
-
-def test_without_kubernetes_nobody_has_rights() -> None:
-    assert not any("Role" in each["kind"] for each in rendered(CASES["no Kubernetes"]))
-
-
 def test_servers_reach_each_other_and_nobody_else() -> None:
     manifests = rendered()
     nats = named(manifests, "NetworkPolicy", "heliograph-nats")["spec"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -19,6 +20,7 @@ class Faults:
         expires_watches: each watch says that its version is expired.
         latency: seconds before each answer.
         forbidden: pairs of verb and resource that are refused; ``("*", "jobs.batch")`` refuses each verb.
+        rights: whether the bearer of a token may, by verb, resource and namespace; who has none here may all.
         closed_body: answers of lists break off in the middle.
         garbage: answers are this text, with status 200; None for none.
     """
@@ -31,10 +33,13 @@ class Faults:
     expires_watches: bool = False
     latency: float = 0.0
     forbidden: set[tuple[str, str]] = field(default_factory=set)
+    rights: dict[str, Callable[[str, str, str], bool]] = field(default_factory=dict)
     closed_body: bool = False
     garbage: str | None = None
 
-    def is_forbidden(self, verb: str, resource: str) -> bool:
+    def is_forbidden(self, verb: str, resource: str, namespace: str = "", token: str = "") -> bool:
+        if token in self.rights and not self.rights[token](verb, resource, namespace):
+            return True
         return not self.forbidden.isdisjoint({(verb, resource), ("*", resource), (verb, "*")})
 
     async def delay(self) -> None:

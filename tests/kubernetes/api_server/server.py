@@ -129,8 +129,7 @@ class ApiServer:
                 raise Failure(self.faults.status, "Fault", "the test wants it")
             if self.faults.garbage is not None:
                 return web.Response(text=self.faults.garbage)
-            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            if self._token and (scheme.lower(), token) != ("bearer", self._token):
+            if self._token and _bearer(request) != self._token:
                 raise Failure(401, "Unauthorized", "Unauthorized")
             return await self._answer(request)
         except PlainNotFound:
@@ -155,7 +154,7 @@ class ApiServer:
             verb = "get" if name else "watch" if watches else "list"
         else:
             verb = VERBS.get(request.method, "")
-        self._check_allowed(verb, kind, namespace, name, subresource)
+        self._check_allowed(_bearer(request), verb, kind, namespace, name, subresource)
         if request.method == "GET":
             if name:
                 given = self.registry.get(kind, namespace, name)
@@ -235,9 +234,11 @@ class ApiServer:
         finally:
             self.watching -= 1
 
-    def _check_allowed(self, verb: str, kind: Served, namespace: str, name: str, subresource: str) -> None:
+    def _check_allowed(
+        self, token: str, verb: str, kind: Served, namespace: str, name: str, subresource: str
+    ) -> None:
         resource = f"{kind.resource}/{subresource}" if subresource else kind.resource
-        if not self.faults.is_forbidden(verb, resource):
+        if not self.faults.is_forbidden(verb, resource, namespace, token):
             return
         where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
         named = f' "{name}"' if name else ""
@@ -267,6 +268,11 @@ class ApiServer:
         if not isinstance(found, dict):
             raise bad_request("the object provided is unrecognized")
         return found
+
+
+def _bearer(request: web.Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
 
 
 @cache

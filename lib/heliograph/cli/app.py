@@ -27,10 +27,9 @@ from heliograph.cli.trace import trace
 app = typer.Typer(name="heliograph", pretty_exceptions_enable=False, rich_markup_mode=None)
 _COMMANDS = (
     clusters, init, secrets, servers, run_command, simulate, get, describe, verbs, events, worker, jobs,
-    incremental_jobs,
-    pair_jobs, join, datasets, models, model_commands, model_rollout, algorithms, label, studio, gate, gc, topics, crds,
-    convert, trace, audit, doctor, edge_commands, user_commands, enroll_command, device_commands, completion,
-    help_command,
+    incremental_jobs, pair_jobs, join, datasets, models, model_commands, model_rollout, algorithms, label, studio,
+    gate, gc, topics, crds, convert, trace, audit, doctor, edge_commands, user_commands, enroll_command,
+    device_commands, completion, help_command,
 )  # fmt: skip
 for module in _COMMANDS:
     module.register(app)

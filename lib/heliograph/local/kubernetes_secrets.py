@@ -96,7 +96,7 @@ def _callout(directory: Path) -> str:
 def _routes(directory: Path, name: str, servers: int, world: World) -> dict[str, str]:
     """Return the certificate by which the servers know each other. Its authority signs for nobody else."""
     names = [f"{name}-nats-{number}.{name}-nats-routes" for number in range(servers)]
-    certificates = Certificates(directory, names, world)
+    certificates = Certificates(directory, names, world, peers=True)
     certificates.renew()
     files = {"routes.pem": certificates.server, "routes.key": certificates.server_key, "routes-ca.pem": certificates.ca}
     return {key: file.read_text() for key, file in files.items()}

@@ -80,8 +80,14 @@ def _base(directory: str, given: Iterable[Manifest]) -> dict[str, str]:
             configs.append(each)
         else:
             others.setdefault(f"{each['kind'].lower()}.yaml", []).append(each)
-    generated = [{"name": _HASH.sub("", each["metadata"]["name"]), "files": sorted(path for path, _ in _contents([each])),
-                  "options": {"labels": each["metadata"]["labels"]}} for each in configs]  # fmt: skip
+    generated = [
+        {
+            "name": _HASH.sub("", each["metadata"]["name"]),
+            "files": sorted(path for path, _ in _contents([each])),
+            "options": {"labels": each["metadata"]["labels"]},
+        }
+        for each in configs
+    ]
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",

@@ -41,6 +41,10 @@ def agent(words: Sequence[str]) -> int:
         "--worker-issuer", "HELIOGRAPH_WORKER_ISSUER", "FILE", "Key of the cloud's authority: it signs a login for each"
         " launch of a worker. Default: workers share the login of --worker-node.", "",
     )  # fmt: skip
+    parser.setting(
+        "--worker-broker", "HELIOGRAPH_WORKER_BROKER", "node|own", "Which broker workers use: that of --node, or one of"
+        " the agent's own that lets nobody in without a login. Then --node is the devices' alone.", "node",
+    )  # fmt: skip
     parser.add_argument("--state", type=Path, metavar="DIR", help="Directory of journal, models and workers' files.")
     parser.switch("--wait", "HELIOGRAPH_WAIT", "Wait where another agent runs on that directory, until it has ended."
                   " Default: end with an error.")  # fmt: skip
@@ -127,6 +131,11 @@ def agent(words: Sequence[str]) -> int:
         given.name = known.edge
     if not is_label(given.name):
         parser.error(f"invalid value for --name: expected {LABEL_RULE}, got {shorten(given.name)}")
+    if given.worker_broker not in ("node", "own"):
+        parser.error(f"invalid value for --worker-broker: expected node or own, got {shorten(given.worker_broker)}")
+    if given.worker_broker == "own" and (given.worker_node or given.worker_issuer):
+        parser.error("--worker-broker own beside --worker-node or --worker-issuer: the agent's own broker has its own"
+                     " logins")  # fmt: skip
     code = tuple(CodeRoot.parse(text) for text in given.code)
     for root in code:
         parser.directory("--code", root.directory)
@@ -184,9 +193,17 @@ def agent(words: Sequence[str]) -> int:
         pods = PodLauncher(world, config.pods, (config.state,), packages_directory(config.state))
         launcher = NodeLauncher(launcher, pods)
 
-    async def make() -> Agent:
+    async def make() -> _Component:
         lock = await wait_for_state(config.state, world, say) if given.wait else None
-        return Agent(config, launcher, world, say, lock)
+        if given.worker_broker == "node":
+            return Agent(config, launcher, world, say, lock)
+        from heliograph.local.worker_broker import WithWorkerBroker, using
+
+        lock = lock if lock is not None else world.lock_directory(config.state)
+        return WithWorkerBroker(
+            config.state / "broker", given.name,
+            lambda broker: Agent(using(broker, config), launcher, world, say, lock), world, say,
+        )  # fmt: skip
 
     _run(make, f"agent {given.name} connects to {where}")
     return 0

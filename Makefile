@@ -16,7 +16,7 @@ EDGES ?= 20 50 100
 # integration often do, each process would compile ours again: a quarter of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: traces demo demo-incremental test test-fast test-long test-mixed test-frameworks proofs quality split-mnist check bench many-edges chaos fuzz fuzz-input topics crds exit-codes locks advisories format clean
+.PHONY: traces demo demo-incremental test test-fast test-long test-mixed test-frameworks proofs quality split-mnist check bench many-edges chaos fuzz fuzz-input topics crds kustomize exit-codes locks advisories format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
@@ -96,6 +96,9 @@ topics: .venv/.dev  ## write topics.md again
 
 crds: .venv/.dev  ## write the custom resource definitions in deploy/crds again
 	$(BIN)/heliograph crds deploy/crds
+
+kustomize: .venv/.dev  ## write the bases in deploy/kustomize again, from the chart
+	$(BIN)/python -m upkeep.kustomize deploy/kustomize
 
 exit-codes: .venv/.dev  ## write the pages in docs/exit-codes again
 	$(BIN)/heliograph help exit-codes --markdown > docs/exit-codes/README.md

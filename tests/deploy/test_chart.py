@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from typing import Any
 
 import helm_python
@@ -13,6 +14,14 @@ import yaml
 from tests.deploy.rendered import CASES, CHART, HALL, ROOT, chart, named, notes, rendered
 
 CASE = pytest.mark.parametrize("values", CASES.values(), ids=CASES)
+
+
+def test_the_chart_is_of_the_projects_version_and_names_the_images_that_are_built() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    about, values = chart().metadata, chart().values
+    assert about["version"] == about["appVersion"] == project["version"].partition(".dev")[0]
+    for image, file in ((values["image"], "cloud"), (values["agents"]["image"], "agent")):
+        assert f"-t {image['repository']} ." in (ROOT / "deploy" / "docker" / f"{file}.Dockerfile").read_text()
 
 
 def test_helm_finds_no_fault_in_the_chart() -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +16,11 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from heliograph.core.certificates import read_certificate
+from heliograph.local.nats_server import find_nats_server
 from tests.deploy.rendered import named, pods, rendered
 from tests.local.started import typed
 
@@ -49,8 +56,8 @@ async def test_they_have_what_each_pod_mounts_and_the_same_each_time(tmp_path: P
     assert (await typed("secrets", str(tmp_path / "cloud"), "--namespace", "heliograph", home=tmp_path)) == (0, printed)
 
 
-def rendered_config() -> str:
-    return str(named(rendered(), "ConfigMap", "heliograph-nats")["data"]["nats.conf"])
+def rendered_config(values: dict[str, Any] | None = None) -> str:
+    return str(named(rendered(values), "ConfigMap", "heliograph-nats")["data"]["nats.conf"])
 
 
 async def test_the_servers_get_no_key_that_signs_a_login(tmp_path: Path) -> None:
@@ -72,6 +79,42 @@ async def test_servers_know_each_other_by_names_of_their_own(tmp_path: Path) -> 
     routes = re.findall(r"tls://([\w.-]+):6222", rendered_config())
     assert len(routes) == 3 and read_certificate(file, key).names == set(routes)
     assert broker["routes-ca.pem"] != broker["ca.pem"], "a client's authority must open no route"
+    certificate = x509.load_pem_x509_certificate(broker["routes.pem"].encode())
+    usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH} <= set(usage), "each calls the others"
+
+
+async def test_the_server_takes_the_charts_configuration(tmp_path: Path) -> None:
+    _, printed = await made(tmp_path)
+    for directory in ("secrets", "config"):
+        (tmp_path / directory).mkdir()
+    for file, text in content(named([*yaml.safe_load_all(printed)], "Secret", "heliograph-broker")).items():
+        (tmp_path / "secrets" / file).write_text(text)
+    for servers in (1, 3):
+        text = rendered_config({"nats": {"servers": servers}})
+        for mounted in ("secrets", "data"):
+            text = text.replace(f'"/{mounted}/', f'"{tmp_path}/{mounted}/')
+        (tmp_path / "config" / "nats.conf").write_text(text)
+        said = checked(tmp_path / "config" / "nats.conf")
+        assert "is valid" in said, said
+
+
+def checked(config: Path) -> str:
+    """Return what nats-server says of a configuration."""
+    variables = {"POD_NAME": "heliograph-nats-0"}
+    done = subprocess.run([find_nats_server(), "-t", "-c", config], capture_output=True, text=True, env=variables)
+    return done.stdout + done.stderr
+
+
+def test_keys_are_not_shown_on_a_terminal() -> None:
+    reader, writer = pty.openpty()
+    try:
+        command = [sys.executable, "-m", "heliograph.cli.main", "secrets", "nowhere"]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writer)
+        os.close(reader)
+    assert done.returncode != 0 and "a pipe to kubectl" in done.stderr
 
 
 async def test_a_certificate_without_the_name_of_the_service_is_refused_with_the_command_that_helps(

@@ -93,6 +93,7 @@ def test_the_agents_unit_leaves_workers_their_cgroups_and_takes_roots_rights() -
 def test_the_user_and_the_directories_are_made(tmp_path: Path) -> None:
     if shutil.which("systemd-sysusers") is None or os.geteuid():
         pytest.skip("systemd-sysusers is not installed, or this is not root")
+    (tmp_path / "etc").mkdir()
     for name, program in (("sysusers", ["systemd-sysusers"]), ("tmpfiles", ["systemd-tmpfiles", "--create"])):
         file = tmp_path / f"usr/lib/{name}.d/heliograph.conf"
         file.parent.mkdir(parents=True)

@@ -18,6 +18,7 @@ from heliograph.bus.contract.payloads import NodeCapacity, Report, WorkerReport
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port
+from heliograph.bus.transport import Bus
 from heliograph.core import ed25519
 from heliograph.core.errors import Refused
 from heliograph.core.failures import Failures
@@ -32,6 +33,7 @@ from heliograph.edge_agent.code_digest import code_digest_of
 from heliograph.edge_agent.dataset_contents import DatasetContents
 from heliograph.edge_agent.datasets.known_files import KnownFiles
 from heliograph.edge_agent.desired_document import DesiredDocument
+from heliograph.edge_agent.device_bridge import DeviceBridge
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway, launched
 from heliograph.edge_agent.held_uploads import HeldUploads
@@ -100,6 +102,9 @@ class Agent:
         self._node = self._cloud
         if config.node != config.cloud:
             self._node = Port(connect(config.node, root=config.root, world=world, name="agent"), world, source)
+        self._devices: Bus | None = None
+        if config.devices:
+            self._devices = connect(config.devices, root=config.root, world=world, name="agent")
         environment = {
             BUS: config.worker_node,
             "HELIOGRAPH_ROOT": config.root,
@@ -153,6 +158,9 @@ class Agent:
             lambda: self._reporter.due(),
         )  # fmt: skip
         self._offload = OffloadRelay(self._node, self._cloud, self._edge, self._failures)
+        self._bridge: DeviceBridge | None = None
+        if self._devices is not None:
+            self._bridge = DeviceBridge(self._devices, self._node.bus, self._edge, world, self._refusals)
         self._unserved = UnservedResponder(self._node, self._supervisor.services, self._on_refused_event)
         place = f"{config.state.name}, journal {self._journal.uuid}"
         self._pods = PodSupport(config.pods)
@@ -185,6 +193,9 @@ class Agent:
         await self._cloud.bus.open()
         if self._node is not self._cloud:
             await self._node.bus.open()
+        if self._devices is not None:
+            await self._devices.open()
+            self._devices.link.listen(self._on_device_link)
         self._cloud.bus.link.listen(self._on_cloud_link)
         self._node.bus.link.listen(self._on_node_link)
         try:
@@ -213,6 +224,8 @@ class Agent:
                     for part in (self._gateway.run, relay.carry_up, relay.carry_down, self._unserved.run,
                                  labelling.run, labelling.keep):  # fmt: skip
                         group.create_task(keep_running(part, self._world, self._log.warn))
+                if self._bridge is not None:
+                    group.create_task(keep_running(self._bridge.run, self._world, self._log.warn))
                 group.create_task(self._claim.run())
                 await self._journal.failed
         finally:
@@ -222,6 +235,8 @@ class Agent:
             await self._packages.close()
             for port in {id(self._cloud): self._cloud, id(self._node): self._node}.values():
                 await port.bus.close()
+            if self._devices is not None:
+                await self._devices.close()
             self._known.close()
             self._journal.close()
             self._lock.close()
@@ -325,6 +340,9 @@ class Agent:
         if up:
             self._supervisor.forget_assignments()
             self._wake()
+
+    def _on_device_link(self, up: bool) -> None:
+        self._log.info(f"link to the devices' broker is {'up' if up else 'down'}")
 
     def _on_refused_event(self, topic: str, error: Exception) -> None:
         self._reporter.due()

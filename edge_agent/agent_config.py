@@ -29,6 +29,7 @@ class AgentConfig:
     Attributes:
         cloud: URL of the cloud's NATS; the agent dials out.
         node: URL of the node's broker, mqtt:// on an edge; the cloud's agent gives its NATS.
+        devices: URL of the broker of the node's devices, where they have another one than workers; empty otherwise.
         worker_node: URL of the node's broker with the workers' credentials; without a login where each launch gets one.
         worker_issuer: signs a login for each launch; None where the workers share that of ``worker_node``.
         state: directory for journal, models and workers.
@@ -79,6 +80,7 @@ class AgentConfig:
     unenforced: tuple[str, ...] = ()
     worker_issuer: WorkerIssuer | None = None
     pods: Path | None = None
+    devices: str = ""
 
 
 def require_signatures(config: AgentConfig, environment: Mapping[str, str] = os.environ) -> None:

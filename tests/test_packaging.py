@@ -170,7 +170,7 @@ def test_the_extras(metadata: Message) -> None:
     assert "torch" in requirements(metadata, "torch")
     assert {"tensorflow", "tensorflow-cpu"} & requirements(metadata, "tensorflow")
     assert "scikit-learn" in requirements(metadata, "sklearn")
-    assert requirements(metadata, "kubernetes") == {"kubernetes"}
+    assert requirements(metadata, "kubernetes") == {"aiohttp", "kubernetes"}
     assert requirements(metadata, "portal") == {"nicegui"}
     assert "pytest" in requirements(metadata, "dev")
     assert "pillow" in requirements(metadata, "image")

@@ -15,6 +15,8 @@ _EXAMPLES = {
     "agent": "heliograph agent --name edge-1 --node mqtt://127.0.0.1:1883 --code /code",
     "coordinator": "(set -a; . cloud/environment/coordinator.env; exec heliograph coordinator)",
 }
+CREDENTIALS = "put credentials into the variable: every user of the machine can read an argument"
+"""What the help of an option for a URL says."""
 
 
 class ProcessOptions(argparse.ArgumentParser):

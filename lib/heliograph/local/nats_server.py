@@ -83,6 +83,7 @@ class Broker:
         store_bytes: bytes that it may store; 0 for nats-server's own rule, 75 % of the disk that is free.
         host: address to listen at; one that other machines reach needs ``tls`` and users.
         tls: certificate of all its listeners; None for clear text.
+        anonymous: whether a node's broker lets clients of its own machine in without a login.
     """
 
     directory: Path
@@ -100,6 +101,7 @@ class Broker:
     ping_interval: str = PING_INTERVAL
     store_bytes: int = 0
     tls: BrokerTls | None = None
+    anonymous: bool = True
     process: Process | None = None
 
     @property
@@ -279,7 +281,7 @@ class Broker:
         """Return the options about logins. A node's broker lets clients of its own machine in without one; the cloud's
         asks the coordinator."""
         if isinstance(self._authority, NodeAuthority):
-            return self._authority.server_options(anonymous=is_loopback(self.host))
+            return self._authority.server_options(anonymous=self.anonymous and is_loopback(self.host))
         return self._authority.server_options()
 
     async def _ready(self) -> bool:

@@ -46,6 +46,8 @@ async def test_a_cloud_runs_from_the_charts_pods_and_a_node_enrols_by_its_group(
             async with AsyncClient(str(operator)) as client:
                 await online(client, "cloud")
                 await invited(kubelet, tmp_path, operator, addresses[0])
+                for name in ("code", "data", "state", "pods"):  # the init container that is root makes them
+                    (tmp_path / "machine/nodes/node-1.example.org/var/lib/heliograph" / name).mkdir(parents=True)
                 edge = kubelet.pod(daemon, "heliograph-agents-hall-x1", "node-1.example.org")
                 started.append(edge)
                 said = await edge.initialize("directory")
@@ -62,8 +64,8 @@ async def test_a_cloud_runs_from_the_charts_pods_and_a_node_enrols_by_its_group(
                 kubelet.objects[:] = [each for each in kubelet.objects if "invitation" not in each["metadata"]["name"]]
                 successor = kubelet.pod(daemon, "heliograph-agents-hall-x2", "node-1.example.org")
                 started.append(successor)
-                assert any("has enrolled here" in line for line in await successor.initialize("directory"))
-                await (await successor.start()).wait_for_line("this one waits", HANGS)
+                assert any("has enrolled already" in line for line in await successor.initialize("directory"))
+                await (await successor.start()).wait_for_line("starts once that has ended", HANGS)
                 await edge.stop()
                 await successor.children["agent"].wait_for_line("agent hall-node-1", HANGS)
                 await online(client, name)

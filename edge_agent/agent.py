@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from heliograph import __version__
 from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.connect import connect
+from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import payloads, topics
 from heliograph.bus.contract.event import Event
 from heliograph.bus.contract.payloads import NodeCapacity, Report, WorkerReport
@@ -28,6 +29,7 @@ from heliograph.core.text import never_raising
 from heliograph.core.world import World
 from heliograph.edge_agent.admission import UNKNOWN, Capacity
 from heliograph.edge_agent.agent_config import AgentConfig, packages_directory
+from heliograph.edge_agent.broker_watch import BrokerWatch
 from heliograph.edge_agent.claim import NameClaim
 from heliograph.edge_agent.code_digest import code_digest_of
 from heliograph.edge_agent.dataset_contents import DatasetContents
@@ -224,6 +226,10 @@ class Agent:
                     for part in (self._gateway.run, relay.carry_up, relay.carry_down, self._unserved.run,
                                  labelling.run, labelling.keep):  # fmt: skip
                         group.create_task(keep_running(part, self._world, self._log.warn))
+                if self._node is not self._cloud:
+                    watch = BrokerWatch(self._node.bus.link, ConnectionUrl.parse(self.config.node).shown,
+                                        self._log.warn, self._log.info)  # fmt: skip
+                    group.create_task(keep_running(watch.run, self._world, self._log.warn))
                 if self._bridge is not None:
                     group.create_task(keep_running(self._bridge.run, self._world, self._log.warn))
                 group.create_task(self._claim.run())

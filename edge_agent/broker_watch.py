@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from heliograph.bus.link import Link
-from heliograph.core.errors import HeliographError, sentence_of
+from heliograph.core.errors import HeliographError
+from heliograph.core.failures import sentence_of
 
 GRACE = 5.0
 """Seconds without the broker until it is told of: a broker that starts again is not worth a line."""

@@ -127,7 +127,7 @@ def test_a_package_that_a_service_runs_is_not_deleted() -> None:
     ("worker", "why"),
     [
         ({"scriptBootFile": "edge.py"}, "give one of the two"),
-        ({"algorithm": None}, "no scriptBootFile and no algorithm"),
+        ({"algorithm": None}, "no scriptBootFile, no algorithm and no script in an image"),
     ],
 )
 def test_a_worker_names_a_package_or_a_script(worker: dict[str, Any], why: str) -> None:

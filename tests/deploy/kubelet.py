@@ -95,12 +95,10 @@ class Pod:
         # all at once: what stands in a path's place holds others
         return re.sub(rf"(?<![\w./-])({paths})(?=[/\"' \n;&?]|$)", lambda found: str(self._paths[found[1]]), text)
 
-    async def initialize(self, *skipped: str) -> list[str]:
+    async def initialize(self) -> list[str]:
         """Run the init containers to their ends, and return what they print. Each has to succeed."""
         lines: list[str] = []
         for container in self.spec.get("initContainers", ()):
-            if container["name"] in skipped:
-                continue
             child = await self._start(container)
             assert child.process is not None
             assert await child.process.wait() == 0, (container["name"], child.lines)

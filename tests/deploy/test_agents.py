@@ -85,5 +85,10 @@ def test_devices_come_by_the_nodes_broker() -> None:
     assert [line for line in lines if line.startswith("listener")] == ["listener 1883 127.0.0.1"]
 
 
+def test_workers_have_a_broker_that_lets_nobody_in_without_a_login() -> None:
+    for broker in ({}, {"nodeBroker": "own"}, {"nodeBroker": "external", "nodeBrokerUrl": "mqtt://10.0.0.9:1883"}):
+        assert variables(agent_of(pod_of(daemon_set(**broker))))["HELIOGRAPH_WORKER_BROKER"] == "own"
+
+
 def test_no_agents_without_a_group() -> None:
     assert not any(each["kind"] == "DaemonSet" for each in rendered())

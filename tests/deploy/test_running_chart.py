@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ from tests.patience import HANGS
 
 SERVERS = 3
 VALUES: dict[str, Any] = {"coordinator": {"kubernetes": {"enabled": False}}, "agents": {"groups": [HALL]}}
+OWN = {"10001:10001": f"{os.getuid()}:{os.getgid()}"}
+"""Who is root in no pod, as this process."""
 
 
 @pytest.mark.long
@@ -46,11 +49,9 @@ async def test_a_cloud_runs_from_the_charts_pods_and_a_node_enrols_by_its_group(
             async with AsyncClient(str(operator)) as client:
                 await online(client, "cloud")
                 await invited(kubelet, tmp_path, operator, addresses[0])
-                for name in ("code", "data", "state", "pods"):  # the init container that is root makes them
-                    (tmp_path / "machine/nodes/node-1.example.org/var/lib/heliograph" / name).mkdir(parents=True)
-                edge = kubelet.pod(daemon, "heliograph-agents-hall-x1", "node-1.example.org")
+                edge = kubelet.pod(daemon, "heliograph-agents-hall-x1", "node-1.example.org", **OWN)
                 started.append(edge)
-                said = await edge.initialize("directory")
+                said = await edge.initialize()
                 (name,) = [line.split()[0].removeprefix("edge/") for line in said if line.endswith("/state/identity")]
                 assert name.startswith("hall-node-1-example-org-")
                 await edge.start()
@@ -62,9 +63,9 @@ async def test_a_cloud_runs_from_the_charts_pods_and_a_node_enrols_by_its_group(
 
                 # another version's pod comes while the old one still runs, and the invitation is gone
                 kubelet.objects[:] = [each for each in kubelet.objects if "invitation" not in each["metadata"]["name"]]
-                successor = kubelet.pod(daemon, "heliograph-agents-hall-x2", "node-1.example.org")
+                successor = kubelet.pod(daemon, "heliograph-agents-hall-x2", "node-1.example.org", **OWN)
                 started.append(successor)
-                assert any("has enrolled already" in line for line in await successor.initialize("directory"))
+                assert any("has enrolled already" in line for line in await successor.initialize())
                 await (await successor.start()).wait_for_line("starts once that has ended", HANGS)
                 await edge.stop()
                 await successor.children["agent"].wait_for_line("agent hall-node-1", HANGS)

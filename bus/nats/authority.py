@@ -47,6 +47,7 @@ from heliograph.core.errors import Refused
 from heliograph.core.identity.claims import (
     MQTT_CONNECTIONS,
     NATS_CONNECTIONS,
+    NO_LIMIT,
     AccountClaims,
     ConnectionType,
     OperatorClaims,
@@ -303,13 +304,15 @@ class Authority:
                              authorizes_for=(self._public(DOOR), self._public(ENROL)))  # fmt: skip
 
     def _sys(self) -> AccountClaims:
-        return AccountClaims(subject=self._public(SYSTEM), name=SYSTEM)
+        return AccountClaims(subject=self._public(SYSTEM), name=SYSTEM, leaf_nodes=NO_LIMIT)
 
     def _account(self, name: str, login: Login) -> AccountClaims:
         imports = imports_of(login.role, self._public(CORE), self._public(DOOR), self._root, login=login.name,
                              edge=login.edge)  # fmt: skip
         allowed = allowed_of(login.role, self._root, login=login.name, edge=login.edge)
-        return AccountClaims(subject=self._public(name), name=name, imports=imports, allowed=allowed)
+        leaf_nodes = NO_LIMIT if login.role == "agent" else 0
+        return AccountClaims(subject=self._public(name), name=name, imports=imports, allowed=allowed,
+                             leaf_nodes=leaf_nodes)  # fmt: skip
 
     def _token_of(self, login: Login) -> str:
         return self._account_token(self._account(login.account, login))

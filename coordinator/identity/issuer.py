@@ -14,6 +14,8 @@ from heliograph.bus.nats.connection import NatsConnection
 from heliograph.bus.nats.enrolled_logins import EnrolledLogins
 from heliograph.core.ed25519_signer import pem_of, public_keys
 from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.identity.claims import AccountClaims
+from heliograph.core.identity.tokens import decode
 from heliograph.core.world import World
 
 LOGIN_SECONDS = 86_400
@@ -21,6 +23,8 @@ LOGIN_SECONDS = 86_400
 USER_SECONDS = 30 * 86_400
 """How long a user's login is good; its commands renew it after half of that."""
 _UPDATE = "$SYS.REQ.CLAIMS.UPDATE"
+_SITES = "$SYS.REQ.ACCOUNT.{}.CLAIMS.UPDATE"
+"""Where a server of a site takes what one with a resolver of all accounts takes at the other subject."""
 
 
 class Issuer:
@@ -122,3 +126,5 @@ class Issuer:
             answer = json.loads((await self._system.request(_UPDATE, account.encode())).data)
             if (answer.get("data") or {}).get("code") != 200:
                 raise HeliographError(f"the broker does not take an account: {str(answer.get('error'))[:200]}")
+            subject = _SITES.format(decode(account, AccountClaims).subject)
+            await self._system.guard(self._system.client.publish(subject, account.encode()), subject)

@@ -10,10 +10,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from heliograph.bus.connection_url import with_credentials
+from heliograph.bus.connection_url import ConnectionUrl, with_credentials
 from heliograph.bus.contract.enrolment_requests import IssuedLogin, enrolment_bytes
 from heliograph.bus.contract.topics import DEFAULT_ROOT
-from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.errors import Forbidden, HeliographError, Refused
 from heliograph.core.identity.invitation_token import InvitationToken
 from heliograph.core.identity.nkeys import KeyPair
 from heliograph.core.private_files import make_private, write_private
@@ -75,10 +75,17 @@ async def enroll(
 
 async def renew(url: str, world: World, root: str = DEFAULT_ROOT) -> int:
     """Renew the login of a URL; see ``login_requests.renewed``. Return when the next renewal is due, in seconds since
-    1970."""
+    1970. A site's server lets in who has a login alone: then the cloud is asked where the node has enrolled."""
     from heliograph.login_requests import renewed
 
-    return (await renewed(url, "invitations", world, root)).renew_at
+    try:
+        return (await renewed(url, "invitations", world, root)).renew_at
+    except Forbidden:
+        file = ConnectionUrl.parse(url).credentials.file
+        enrolled = Enrolment.read(file.parent) if file is not None else None
+        if enrolled is None or enrolled.cloud == url:
+            raise
+    return (await renewed(enrolled.cloud, "invitations", world, root)).renew_at
 
 
 async def _asked(

@@ -54,7 +54,7 @@ def protected(tree: Mapping[str, object], tls: BrokerTls | None) -> dict[str, ob
     if tls is None:
         return found
     block = tls.of_nats_server()
-    for name in ("mqtt", "websocket"):
+    for name in ("mqtt", "websocket", "leafnodes"):
         if isinstance(listener := found.get(name), dict):
             found[name] = {key: value for key, value in listener.items() if key != "no_tls"} | {"tls": block}
     found["tls"] = block | {"handshake_first": True, "connection_rate_limit": CONNECTIONS_PER_SECOND}

@@ -22,6 +22,7 @@ def placed(servers: Sequence[ClusteredBroker], settings: CloudSettings) -> Seque
     for number, each in enumerate(servers):
         further = 0 if settings.machines else number
         each.port, each.mqtt_port = settings.port + further, settings.door_port + further
+        each.leaf_port = settings.leaf_port and settings.leaf_port + further
         each.route_port = settings.route_port + further
         each.reached = settings.machines[number] if settings.machines else ""
     return servers

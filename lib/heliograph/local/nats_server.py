@@ -83,6 +83,7 @@ class Broker:
         store_bytes: bytes that it may store; 0 for nats-server's own rule, 75 % of the disk that is free.
         host: address to listen at; one that other machines reach needs ``tls`` and users.
         tls: certificate of all its listeners; None for clear text.
+        leaf_port: port at which servers of sites connect; 0 for none.
         anonymous: whether a node's broker lets clients of its own machine in without a login.
     """
 
@@ -102,6 +103,7 @@ class Broker:
     store_bytes: int = 0
     tls: BrokerTls | None = None
     anonymous: bool = True
+    leaf_port: int = 0
     process: Process | None = None
 
     @property
@@ -266,6 +268,8 @@ class Broker:
             "mqtt": {"host": self.host, "port": self.mqtt_port, "max_ack_pending": 4096, **self.mqtt_options},
             **self.server_options(),
         }
+        if self.leaf_port:
+            tree["leafnodes"] = {"host": self.host, "port": self.leaf_port, "no_advertise": True}
         if self.websocket:
             origins = {"allowed_origins": list(self.websocket_origins)} if self.websocket_origins else {}
             tree["websocket"] = {"host": self.host, "port": self.websocket_port, "no_tls": True, **origins,

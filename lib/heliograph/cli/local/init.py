@@ -61,6 +61,10 @@ def init(
     route_port: Annotated[
         int | None, typer.Option(min=1, max=65_535, help="Port at which servers reach each other. Default: 6222.")
     ] = None,
+    leaf_port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port at which servers of sites connect ('heliograph site'); 0"
+                                 " for none. Default: none.")
+    ] = None,
     new_authority: Annotated[
         bool, typer.Option("--new-authority", help="Make another certificate authority, which nodes trust beside the "
                            "present one.")
@@ -80,7 +84,7 @@ def init(
 
     before = CloudSettings.read(directory)
     if before is not None and before.machine > 1:
-        typed = (bind, tls_name, port, mqtt_port, code, servers, machine, route_port, document_key)
+        typed = (bind, tls_name, port, mqtt_port, code, servers, machine, route_port, leaf_port, document_key)
         init_machine(directory, before, any(each is not None for each in typed) or new_authority)
         return
     kept = before or CloudSettings(host=usual_host(machine[0]) if machine else "127.0.0.1")
@@ -93,6 +97,7 @@ def init(
         servers or (len(machine) if machine else kept.servers),
         tuple(machine) if machine else kept.machines,
         route_port=route_port or kept.route_port,
+        leaf_port=kept.leaf_port if leaf_port is None else leaf_port,
     )
     settings.check(before)
     world = World()

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from heliograph.core.identity.nkeys import Kind
 
 NO_LIMIT = -1
-ConnectionType = Literal["STANDARD", "WEBSOCKET", "MQTT", "MQTT_WS"]
+ConnectionType = Literal["STANDARD", "WEBSOCKET", "MQTT", "MQTT_WS", "LEAFNODE"]
 NATS_CONNECTIONS: tuple[ConnectionType, ...] = ("STANDARD", "WEBSOCKET")
 MQTT_CONNECTIONS: tuple[ConnectionType, ...] = ("MQTT", "MQTT_WS")
 
@@ -141,6 +141,7 @@ class AccountClaims(Claims):
 
     Attributes:
         jetstream: whether its users may have streams.
+        leaf_nodes: how many servers of sites may connect by its logins.
         allowed: what users may whose tokens name no subject.
         revoked: times by a user's public key: a token issued then or earlier is refused, its connections end.
         authorized_by: public keys of the users that decide about logins to this account (auth callout); where there
@@ -155,6 +156,7 @@ class AccountClaims(Claims):
     imports: tuple[Import, ...] = ()
     jetstream: bool = False
     connections: int = NO_LIMIT
+    leaf_nodes: int = 0
     allowed: Allowed = Allowed()
     scopes: tuple[Scope, ...] = ()
     revoked: Mapping[str, int] = field(default_factory=dict)
@@ -164,7 +166,7 @@ class AccountClaims(Claims):
     def body(self) -> dict[str, Any]:
         stored = {"mem_storage": NO_LIMIT, "disk_storage": NO_LIMIT, "streams": NO_LIMIT, "consumer": NO_LIMIT}
         limits = {"subs": NO_LIMIT, "data": NO_LIMIT, "payload": NO_LIMIT, "imports": NO_LIMIT, "exports": NO_LIMIT,
-                  "wildcards": True, "conn": self.connections, "leaf": 0}  # fmt: skip
+                  "wildcards": True, "conn": self.connections, "leaf": self.leaf_nodes}  # fmt: skip
         callout = _listed(auth_users=self.authorized_by, allowed_accounts=self.authorizes_for)
         return {
             **_listed(exports=[each.tree() for each in self.exports], imports=[each.tree() for each in self.imports]),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
+from heliograph.coordinator.kubernetes.pod_settings_file import read_pod_settings
 from tests.deploy.rendered import CASES, HALL, containers, named, rendered, variables
 
 
@@ -92,3 +94,25 @@ def test_workers_have_a_broker_that_lets_nobody_in_without_a_login() -> None:
 
 def test_no_agents_without_a_group() -> None:
     assert not any(each["kind"] == "DaemonSet" for each in rendered())
+
+
+def test_the_operator_and_the_agents_mean_the_same_directories(tmp_path: Path) -> None:
+    pods = {"images": ["registry.example.com/team/", "*"], "hostPaths": ["/srv/data"], "namespace": "workers"}
+    values = {"agents": {"directory": "/srv/heliograph", "groups": [HALL], "pods": pods}}
+    file = tmp_path / "pods.toml"
+    file.write_text(named(rendered(values), "ConfigMap", "heliograph-coordinator")["data"]["pods.toml"])
+    settings = read_pod_settings(file)
+    assert (settings.namespace, settings.images, settings.host_paths) == (
+        "workers", ("registry.example.com/team/", "*"), ("/srv/data",)
+    )  # fmt: skip
+    pod = pod_of(named(rendered(values), "DaemonSet", "heliograph-agents-hall"))
+    agent = agent_of(pod)
+    assert variables(agent)["HELIOGRAPH_PODS"] == settings.pods
+    for option, directory in (("state", settings.state), ("code", settings.code), ("data", settings.data)):
+        assert f"--{option}={directory}" in agent["args"]
+    assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["runAsGroup"] == settings.user
+    coordinator = named(rendered(values), "Deployment", "heliograph-coordinator")["spec"]["template"]["spec"]
+    assert variables(coordinator["containers"][0])["HELIOGRAPH_WORKER_PODS"] == "/config/pods.toml"
+    nobody = named(rendered(), "ConfigMap", "heliograph-coordinator")["data"]["pods.toml"]
+    file.write_text(nobody)
+    assert read_pod_settings(file).images == (), "an image is code: none may run by default"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_each_commands_help_has_an_example_that_is_understood(words: tuple[str, 
     for example in (command.epilog or "").partition("\b")[2].splitlines()[2:]:
         if example.strip().startswith("source <("):  # a shell's own
             example = example.strip().removeprefix("source <(").removesuffix(")")
-        typed = shlex.split(example.partition(" > ")[0])
+        typed = shlex.split(re.split(r" [>|] ", example)[0])
         assert typed[: len(words) + 1] == ["heliograph", *words], example
         command.make_context(words[-1], typed[len(words) + 1 :])  # raises where it is not understood
 

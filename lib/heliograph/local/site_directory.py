@@ -21,7 +21,6 @@ from heliograph.bus.connection_url import TLS
 from heliograph.bus.contract.accounts import SYSTEM as _SYSTEM
 from heliograph.bus.contract.accounts import allowed_of
 from heliograph.bus.contract.topics import DEFAULT_ROOT
-from heliograph.bus.nats.all_servers import SITE
 from heliograph.bus.nats.authority_keys import FILE as KEYS
 from heliograph.bus.nats.authority_keys import AuthorityKeys
 from heliograph.bus.nats.login import login_of_edge
@@ -82,7 +81,7 @@ def make_site(
         accounts.append(_account(login.account, allowed, keys, world))
     remotes = [_remote(file, keys.accounts[name].public, hosts, leaf_port) for file, name in links.items()]
     config = {
-        "server_name": f"{SITE}{site}",
+        "server_name": f"site-{site}",
         "host": host,
         "port": port,
         "max_payload": MAX_PAYLOAD,

@@ -27,7 +27,7 @@ async def test_each_launch_of_a_cloud_worker_has_a_login_that_ends_with_it(
     workers = tmp_path / "cluster" / CLOUD / "state" / "workers"
     async with cluster, AsyncClient(cluster.server, timeout=HANGS) as client, asyncio.timeout(HANGS):
         await client.models.create({"kind": "Model", "metadata": {"name": "line"}})
-        await client.jobs.create(task("train", ["edge-1", "edge-2"], rounds=3))
+        await client.jobs.create(task("train", ["edge-1", "edge-2"], rounds=40))
         pid = await worker_of(cluster, client, "aggregation.worker")
         (file,) = workers.glob(f"*/{LOGIN_FILE}")
         login = UserCredentials.read(file)

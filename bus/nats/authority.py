@@ -183,6 +183,7 @@ class Authority:
         """Take an enrolled edge's login away; return the tokens of the accounts that lose it, by which the server ends
         its connections."""
         self.edges.revoke(edge)
+        self._keys.revoke_all(login_of_edge(edge).account, self._world)  # the links of its site's server as well
         self._keys.write(self._file)
         return [self._token_of(login_of_edge(edge))]
 

@@ -15,6 +15,10 @@ FILE = "authority.json"
 """Name of the file in an authority's directory."""
 
 
+ALL = "*"
+"""Stands for every key in a list of those that were taken away."""
+
+
 @dataclass
 class AuthorityKeys:
     """Keys by name, and who has which login. ``repr`` shows no secret, since that of a key does not.
@@ -78,6 +82,10 @@ class AuthorityKeys:
     def revoke(self, account: str, key: str, world: World) -> None:
         """Note that a login of an account is taken away."""
         self.revoked.setdefault(account, {})[key] = int(world.now())
+
+    def revoke_all(self, account: str, world: World) -> None:
+        """Note that all logins of an account are taken away that were signed before this second."""
+        self.revoked.setdefault(account, {})[ALL] = int(world.now()) - 1
 
     @staticmethod
     def make(keys: dict[str, KeyPair], name: str, world: World) -> None:

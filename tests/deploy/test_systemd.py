@@ -59,17 +59,18 @@ def root(tmp_path: Path) -> Path:
     target = root / "etc/systemd/system"
     target.mkdir(parents=True)
     shutil.copytree("/lib/systemd/system", root / "usr/lib/systemd/system", symlinks=True)
-    for unit in (*UNITS.glob("*.service"), *UNITS.glob("*.path")):
+    for unit in (*UNITS.glob("*.service"), *UNITS.glob("*.path"), *UNITS.parent.glob("nats/*.service")):
         shutil.copy2(unit, target)
-    program = root / PROGRAM.lstrip("/")
-    program.parent.mkdir(parents=True)
-    shutil.copy2("/bin/true", program)
+    programs = (root / PROGRAM.lstrip("/")).parent
+    programs.mkdir(parents=True)
+    for name in ("heliograph", "nats-server"):
+        shutil.copy2("/bin/true", programs / name)
     return root
 
 
 def test_systemd_takes_the_units(root: Path) -> None:
     names = [each.name for each in (root / "etc/systemd/system").iterdir()]
-    assert len(names) == 3
+    assert len(names) == 4
     run = subprocess.run(["systemd-analyze", "verify", f"--root={root}", *names], capture_output=True, text=True)
     assert (run.returncode, run.stdout + run.stderr) == (0, "")
     broken = root / "etc/systemd/system/heliograph-agent.service"

@@ -118,6 +118,8 @@ async def test_agents_of_a_site_are_seen_steered_renewed_and_revoked_by_its_serv
             code, said = await typed("edge", "revoke", "hall-1", home=tmp_path, variables=there.cloud.as_operator)
             assert code == 0, said
             await until_refused(bus)
+        # the link of its account ends too: whoever has the site's directory reaches nothing by it
+        await there.server.wait_for_line("Leafnode Error 'Authorization Violation'", HANGS)
         async with there.agent("hall-2"):
             await there.cloud.online(client, "hall-2")
 

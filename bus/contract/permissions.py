@@ -19,7 +19,7 @@ ANONYMOUS, NEWCOMER = "anonymous", "newcomer"
 OPERATOR = "operator"
 """Login of whoever runs the cloud."""
 _UPLOADS = "up-"
-_AGENT, _PARTICIPANT, _WORKER = "agent-", "participant-", "worker-"
+_AGENT, _PARTICIPANT, _WORKER, _SITE = "agent-", "participant-", "worker-", "site-"
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,16 @@ def agent_login(edge: str) -> str:
 def agent_of(login: str) -> str:
     """Return the edge of the agent with a login; empty for any other login."""
     return _after(_AGENT, login)
+
+
+def site_login(site: str) -> str:
+    """Return the login by which a site's server is linked to the cloud."""
+    return f"{_SITE}{site}"
+
+
+def is_site(login: str) -> bool:
+    """Return whether a login is that of a site's server."""
+    return login.startswith(_SITE)
 
 
 def participant_login(name: str) -> str:

@@ -1,10 +1,11 @@
-"""Ask all servers of a cluster, by a login of the system account."""
+"""Ask all servers of a cluster, and those of sites, by a login of the system account."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 from nats.aio.msg import Msg
@@ -18,11 +19,38 @@ _PING = "$SYS.REQ.SERVER.PING"
 
 
 async def ask_all(system: NatsConnection, subject: str, body: bytes = b"") -> list[dict[str, Any]]:
-    """Return the answers of all servers that are connected to each other. Raise as ``NatsConnection.request`` does
-    where none answers."""
-    if not system.clustered:
+    """Return the answers of all servers that are connected to each other, and of those of sites. Raise as
+    ``NatsConnection.request`` does where none answers."""
+    known = await _known(system)
+    if known == 1:
         return [_tree((await system.request(subject, body)).data)]
-    expected = _servers_known_to(_tree((await system.request(_PING)).data))
+    return await _gathered(system, subject, body, lambda found: len(found) >= known)
+
+
+async def server_ids(system: NatsConnection) -> set[str]:
+    """Return the ids of all servers that are connected to each other."""
+    return {server_of(answer) for answer in await ask_all(system, _PING + ".IDZ")}
+
+
+def server_of(answer: dict[str, Any]) -> str:
+    """Return the id of the server that has sent an answer or an event; empty where it names none."""
+    named = answer.get("server")
+    return str((named if isinstance(named, dict) else answer).get("id", ""))
+
+
+async def _known(system: NatsConnection) -> int:
+    """Return how many servers there are: those of the cluster, and those of sites, of which each knows its own."""
+    own = f"$SYS.REQ.SERVER.{system.server_id}"
+    if not system.clustered:
+        return 1 + len(_sites_in(_tree((await system.request(f"{own}.LEAFZ")).data)))
+    servers = _servers_known_to(_tree((await system.request(f"{own}.STATSZ")).data))
+    answers = await _gathered(system, f"{_PING}.LEAFZ", b"", lambda found: sum(map(_is_no_site, found)) >= servers)
+    return servers + len({site for answer in answers for site in _sites_in(answer)})
+
+
+async def _gathered(
+    system: NatsConnection, subject: str, body: bytes, all_there: Callable[[list[dict[str, Any]]], bool]
+) -> list[dict[str, Any]]:  # fmt: skip
     answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     async def take(message: Msg) -> None:
@@ -36,22 +64,26 @@ async def ask_all(system: NatsConnection, subject: str, body: bytes = b"") -> li
         await system.guard(system.client.publish(subject, body, reply=inbox))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                while len(found) < expected:
+                while not all_there(found):
                     found.append(await answers.get())
     finally:
         await system.unsubscribe(subscription)
     return found
 
 
-async def server_ids(system: NatsConnection) -> set[str]:
-    """Return the ids of all servers that are connected to each other."""
-    return {server_of(answer) for answer in await ask_all(system, _PING + ".IDZ")}
+def _leafs_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    data = answer.get("data")
+    leafs = data.get("leafs") if isinstance(data, dict) else None
+    return [each for each in leafs if isinstance(each, dict)] if isinstance(leafs, list) else []
 
 
-def server_of(answer: dict[str, Any]) -> str:
-    """Return the id of the server that has sent an answer or an event; empty where it names none."""
-    named = answer.get("server")
-    return str((named if isinstance(named, dict) else answer).get("id", ""))
+def _sites_in(answer: dict[str, Any]) -> set[str]:
+    """Return the names of the servers of sites that are connected to a server, each by several links."""
+    return {str(each.get("name")) for each in _leafs_of(answer) if not each.get("is_spoke")}
+
+
+def _is_no_site(answer: dict[str, Any]) -> bool:
+    return not any(each.get("is_spoke") for each in _leafs_of(answer))
 
 
 def _servers_known_to(answer: dict[str, Any]) -> int:

@@ -147,6 +147,11 @@ class NatsConnection:
         """Whether the server that was reached last is one of a cluster."""
         return self._client.clustered
 
+    @property
+    def server_id(self) -> str:
+        """The id of the server that was reached last."""
+        return self._client.server_id
+
     def within(self, seconds: float) -> float:
         """Return how long to wait for an answer of JetStream, of these seconds."""
         return min(seconds, CLUSTER_TIMEOUT) if self.clustered else seconds

@@ -95,6 +95,11 @@ class HeliographClient(Client):
         """Whether the server that was reached last says that it is one of a cluster."""
         return bool(self._server_info.get("cluster"))
 
+    @property
+    def server_id(self) -> str:
+        """The id of the server that was reached last."""
+        return str(self._server_info.get("server_id", ""))
+
     def check(self) -> None:
         """Raise Refused if the URL names TLS files that cannot be read, or a transport that is not installed."""
         if self._url.secure:

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from nats.aio.msg import Msg
 
-from heliograph.bus.contract.permissions import agent_login, agent_of, participant_login, participant_of
+from heliograph.bus.contract.permissions import agent_login, agent_of, is_site, participant_login, participant_of
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.nats.all_servers import ask_all, server_ids, server_of
 from heliograph.bus.nats.bus import NatsBus
@@ -24,6 +24,7 @@ from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.identity.claims import UserClaims
 from heliograph.core.identity.tokens import decode
+from heliograph.core.tasks import Flag, cancel_and_wait
 from heliograph.core.world import World
 
 ACCOUNT = "HELIOGRAPH"
@@ -64,6 +65,8 @@ class Presence:
         """Set once the broker has listed the connected edges."""
         self.participants: set[str] = set()
         """Those of the present edges that train by themselves, by a participant's login."""
+        self._sites_changed = Flag()
+        """Set once a site's server has come or gone, with the edges behind it, of which nothing is heard."""
         self._changed_meanwhile: dict[_Connection, str] | None = None
         """Connections that changed while the broker lists all: each with its edge, or "" where it went."""
 
@@ -97,19 +100,29 @@ class Presence:
                     await connection.unsubscribe(subscription)
 
     async def _until_down(self) -> None:
-        """Wait until the link is down. In a cluster, list all connections again when a server has gone, once its edges
-        had the time to reach another."""
-        if not self._system.connection.clustered:
-            await self._system.link.wait_down()
-            return
+        """Wait until the link is down. List all connections again when a site's server has come or gone, and in a
+        cluster when a server has gone, once its edges had the time to reach another."""
+        while not self._system.connection.clustered and self._system.link.up:
+            down = asyncio.create_task(self._system.link.wait_down())
+            changed = asyncio.create_task(self._sites_changed.wait())
+            try:
+                await asyncio.wait((down, changed), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await cancel_and_wait(down, changed)
+            if self._system.link.up:
+                await self._refresh_soon()
         servers: set[str] = set()
         while self._system.link.up:
             found = await server_ids(self._system.connection)
-            if servers - found:
-                await self._world.sleep(GRACE)
-                await self.refresh()
+            if servers - found or self._sites_changed.is_set():
+                await self._refresh_soon()
             servers = found
             await self._world.sleep(WATCH_SERVERS)
+
+    async def _refresh_soon(self) -> None:
+        self._sites_changed.clear()
+        await self._world.sleep(GRACE)
+        await self.refresh()
 
     async def refresh(self) -> None:
         """List all connections, apply events that came meanwhile, and report the changes."""
@@ -176,6 +189,8 @@ class Presence:
             client: dict[str, Any] = event["client"]
             user, token = client.get("user"), client.get("jwt")
             edge = self._edge_of(client.get("name"), user, token, client.get("acc", ACCOUNT))
+            if isinstance(token, str) and token and is_site(_name_in(token)):
+                self._sites_changed.set()
             return edge, (server_of(event), int(client["id"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, HeliographError):
             return "", _EARLIER

@@ -101,6 +101,11 @@ async def test_agents_of_a_site_are_seen_steered_renewed_and_revoked_by_its_serv
                 for edge in EDGES:
                     await there.cloud.online(client, edge)
             await there.cloud.online(client, "hall-2", wanted=False)
+            # nothing tells of an edge behind a link that is gone
+            await there.server.stop()
+            await there.cloud.online(client, "hall-1", wanted=False)
+            await there.server.start()
+            await there.cloud.online(client, "hall-1")
         before = UserCredentials.read(there.state("hall-2") / "identity" / "login.creds").claims
         await renew(there.url("hall-2"), World())
         after = UserCredentials.read(there.state("hall-2") / "identity" / "login.creds").claims

@@ -20,6 +20,7 @@ from typing import Any
 from heliograph.bus.connection_url import TLS
 from heliograph.bus.contract.accounts import SYSTEM as _SYSTEM
 from heliograph.bus.contract.accounts import allowed_of
+from heliograph.bus.contract.permissions import site_login
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.nats.authority_keys import FILE as KEYS
 from heliograph.bus.nats.authority_keys import AuthorityKeys
@@ -81,7 +82,7 @@ def make_site(
         accounts.append(_account(login.account, allowed, keys, world))
     remotes = [_remote(file, keys.accounts[name].public, hosts, leaf_port) for file, name in links.items()]
     config = {
-        "server_name": f"site-{site}",
+        "server_name": site_login(site),
         "host": host,
         "port": port,
         "max_payload": MAX_PAYLOAD,
@@ -114,7 +115,7 @@ def _allowed(account: str, keys: AuthorityKeys, edges: Sequence[str]) -> Allowed
 
 def _write_login(file: Path, site: str, account: KeyPair, allowed: Allowed, world: World) -> None:
     key = KeyPair("user", world.new_secret())
-    claims = UserClaims(subject=key.public, name=f"site-{site}", allowed=allowed, connection_types=("LEAFNODE",))
+    claims = UserClaims(subject=key.public, name=site_login(site), allowed=allowed, connection_types=("LEAFNODE",))
     UserCredentials(encode(claims, account, world.now()), claims, key).write(file)
 
 

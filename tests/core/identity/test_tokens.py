@@ -46,6 +46,7 @@ scopes = st.builds(Scope, key=st.sampled_from([OTHER.public, ACCOUNT.public]), r
 accounts = st.builds(
     AccountClaims, subject=st.just(ACCOUNT.public), name=words, expires=times, jetstream=st.booleans(),
     exports=st.lists(exports, max_size=3).map(tuple), connections=st.integers(-1, 100),
+    leaf_nodes=st.integers(-1, 100),
     imports=st.lists(st.builds(Import, words, kinds, st.just(OTHER.public), st.booleans()), max_size=3).map(tuple),
     revoked=st.dictionaries(words, times, max_size=3), authorized_by=subjects, authorizes_for=subjects,
     scopes=st.lists(scopes, max_size=2, unique_by=lambda scope: scope.key).map(tuple),

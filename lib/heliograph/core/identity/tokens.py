@@ -160,6 +160,7 @@ def _account(read: _Reader) -> dict[str, Any]:
         ),
         "jetstream": limits.number("disk_storage") != 0,
         "connections": limits.number("conn"),
+        "leaf_nodes": limits.number("leaf"),
         "allowed": _allowed(read.inner("default_permissions")),
         "scopes": tuple(_scope(each) for each in read.inners("signing_keys")),
         "revoked": read.numbers("revocations"),

@@ -199,6 +199,18 @@ async def test_the_lines_that_up_prints_work_as_printed(
     assert "no cluster found" in err
 
 
+async def test_whoever_presses_ctrl_c_twice_interrupts_no_end(environment: dict[str, str]) -> None:
+    async with asyncio.timeout(HANGS), _started(environment, "up", "--edges", "1") as process:
+        assert process.stdout is not None and process.stderr is not None
+        while not (await process.stdout.readline()).startswith(b"Ctrl-C"):
+            assert not process.stdout.at_eof()
+        process.send_signal(signal.SIGINT)
+        assert b"stopping" in await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+        assert await process.stderr.read() == b""
+
+
 @pytest.mark.long
 async def test_files_of_up_are_its_users_alone(tmp_path: Path, environment: dict[str, str]) -> None:
     kept = tmp_path / "kept"

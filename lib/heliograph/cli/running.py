@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+AGAIN = 10.0
+"""Seconds in which a task that was asked to end is not asked again: it is ending what it has started."""
 
 
 class Component(Protocol):
     """What runs until it is cancelled."""
 
     def run(self) -> Coroutine[Any, Any, None]: ...
+
+
+def ending(task: asyncio.Task[Any]) -> Callable[[], None]:
+    """Return a signal's handler that ends a task. Who presses Ctrl-C twice interrupts no end that is under way."""
+    loop = task.get_loop()
+    asked = float("-inf")
+
+    def end() -> None:
+        nonlocal asked
+        if loop.time() - asked >= AGAIN:
+            asked = loop.time()
+            task.cancel()
+
+    return end
 
 
 def run_until_signalled(make: Callable[[], Awaitable[Component]], greeting: str) -> None:
@@ -34,9 +54,9 @@ def run_until_signalled(make: Callable[[], Awaitable[Component]], greeting: str)
 
     async def until_signalled() -> None:
         task = asyncio.create_task(made_and_run())
-        loop = asyncio.get_running_loop()
+        loop, end = asyncio.get_running_loop(), ending(task)
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, task.cancel)
+            loop.add_signal_handler(name, end)
         try:
             await task
         except asyncio.CancelledError:

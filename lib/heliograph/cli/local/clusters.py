@@ -240,16 +240,21 @@ def until_signalled(main: Callable[[], Awaitable[T]]) -> T:
     import asyncio
     import signal
 
+    from heliograph.cli.running import ending
+
     async def guarded() -> T:
-        task = asyncio.ensure_future(main())
-        loop = asyncio.get_running_loop()
+        async def run() -> T:
+            return await main()
+
+        task = asyncio.create_task(run())
+        loop, end = asyncio.get_running_loop(), ending(task)
         for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, task.cancel)
+            loop.add_signal_handler(name, end)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it, which lets a command go on
 
             def hung_up() -> None:
                 _write_nowhere()
-                task.cancel()
+                end()
 
             loop.add_signal_handler(signal.SIGHUP, hung_up)
         try:

@@ -140,6 +140,7 @@ class _PodWorker:
         self._pod: PodConnection | None = None
         self._printed: asyncio.Queue[str | None] = asyncio.Queue(256)
         self._running = asyncio.create_task(self._run())
+        self._running.add_done_callback(self._finish)  # also where it is cancelled before its first step
         self._end = "ended before its pod came"
 
     @property
@@ -179,13 +180,15 @@ class _PodWorker:
             self._end = await self._follow(pod)
         except (OSError, HeliographError) as error:
             self._end = f"not started in its pod: {error}"
-        finally:
-            self._request.waits("")
-            with contextlib.suppress(OSError):
-                self._secret.unlink(missing_ok=True)
-            while self._printed.full():
-                self._printed.get_nowait()
-            self._printed.put_nowait(None)
+
+    def _finish(self, running: asyncio.Task[None]) -> None:
+        """Let nothing of the launch stay, and end the lines."""
+        self._request.waits("")
+        with contextlib.suppress(OSError):
+            self._secret.unlink(missing_ok=True)
+        while self._printed.full():
+            self._printed.get_nowait()
+        self._printed.put_nowait(None)
 
     async def _follow(self, pod: PodConnection) -> str:
         async for message in pod.messages():

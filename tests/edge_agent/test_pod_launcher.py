@@ -81,6 +81,14 @@ async def test_a_worker_whose_pod_never_comes_can_be_stopped(tmp_path: Path) -> 
         assert await worker.wait() == "ended before its pod came"
 
 
+async def test_a_worker_can_be_stopped_at_once_after_its_launch(tmp_path: Path) -> None:
+    async with node_with_pods(tmp_path) as node:
+        worker = await node.launcher.launch(node.request("print('here')"))
+        await worker.terminate()  # before anything else of the launch has run
+        assert await lines_of(worker) == []
+        assert await worker.wait() == "ended before its pod came"
+
+
 async def test_terminate_asks_and_kill_ends_also_what_the_worker_has_started(tmp_path: Path) -> None:
     held = tmp_path / "held"
     os.mkfifo(held)

@@ -17,7 +17,7 @@ def pod_of(runs: RunsImage, resources: WorkerResources | None, job_uid: str) -> 
         return None
     cpu = resources.cpu or "" if resources is not None else ""
     asks = (resources.memory, resources.gpus, cpu) if resources is not None else ()
-    dumped = runs.model_dump(mode="json", include={"image", "command", "args", "env", "volumes"})
+    dumped = runs.model_dump(mode="json", include={*runs.pod_fields})
     described = json.dumps([job_uid, dumped, asks], sort_keys=True)
     return PodSpec(
         identity=hashlib.sha256(described.encode()).hexdigest()[:16],

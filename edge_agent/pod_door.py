@@ -6,7 +6,7 @@ One pod at a time has the worker. Another one, such as the successor of a pod th
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,6 +21,8 @@ HELLO_WITHIN = 10.0
 """Seconds in which a pod that has connected says who it is."""
 MOST_CONNECTIONS = 8
 """Connections to one door at a time; further ones are closed."""
+TAKES_WITHIN = 10.0
+"""Seconds in which a pod takes a message; one that does not is let go."""
 QUEUED = 64
 """Messages of a pod that wait for their reader, at most; then the pod waits."""
 
@@ -34,6 +36,7 @@ class PodConnection:
         self._unpacker = Unpacker()
         self._read: list[dict[str, Any]] = []
         self._queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(QUEUED)
+        self._pumping: asyncio.Task[None] | None = None
 
     async def receive(self) -> dict[str, Any] | None:
         """Return the next message; None where the pod is gone. Raise Refused for what is no message."""
@@ -43,8 +46,17 @@ class PodConnection:
             self._read = self._unpacker.feed(data)
         return self._read.pop(0)
 
-    async def pump(self) -> None:
-        """Take the pod's messages until it is gone; ``messages`` has them."""
+    async def follow(self) -> None:
+        """Take the pod's messages until it is gone, or let go; ``messages`` has them. Raise as ``receive`` does."""
+        self._pumping = asyncio.ensure_future(self._pump())
+        try:
+            await asyncio.wait((self._pumping,))
+        finally:
+            await cancel_and_wait(self._pumping)
+        if not self._pumping.cancelled():
+            self._pumping.result()
+
+    async def _pump(self) -> None:
         try:
             while (message := await self.receive()) is not None:
                 await self._queue.put(message)
@@ -55,7 +67,7 @@ class PodConnection:
             self._queue.put_nowait(None)
             raise
         finally:
-            self.close()
+            self._writer.close()
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
         """Yield the messages until the pod is gone."""
@@ -64,12 +76,20 @@ class PodConnection:
 
     async def send(self, message: dict[str, Any]) -> None:
         """Send a message; do nothing where the pod is gone."""
-        with contextlib.suppress(OSError):
-            self._writer.write(packed(message))
-            await self._writer.drain()
+        self._writer.write(packed(message))
+        try:
+            async with asyncio.timeout(TAKES_WITHIN):
+                await self._writer.drain()
+        except TimeoutError:
+            self.close()
+        except OSError:
+            pass
 
     def close(self) -> None:
+        """Let the pod go, also where nobody reads the messages that it has sent."""
         self._writer.close()
+        if self._pumping is not None:
+            self._pumping.cancel()
 
 
 class PodDoor:
@@ -97,9 +117,9 @@ class PodDoor:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             (self._directory / SOCKET).unlink(missing_ok=True)  # an agent that was killed leaves it
+            os.fchmod(listening.fileno(), 0o600)  # the file gets it from there: the pod may write in the directory
             with socket_path(self._directory) as path:
                 listening.bind(path)
-            (self._directory / SOCKET).chmod(0o600)
             listening.setblocking(False)
             self._server = await asyncio.start_unix_server(self._come, sock=listening, backlog=MOST_CONNECTIONS)
         except OSError:
@@ -137,8 +157,12 @@ class PodDoor:
         try:
             if len(self._taking) <= MOST_CONNECTIONS:
                 await self._take(connection)
-        except (OSError, TimeoutError, Refused) as error:
+        except TimeoutError:
+            self._note(f"what came by its pod's socket did not say within {HELLO_WITHIN:g} s which pod it is")
+        except Refused as error:
             self._note(f"what came by its pod's socket was not understood: {error}")
+        except OSError:  # it is gone, with something unread
+            pass
         except asyncio.CancelledError:  # the door is closed; asyncio would log the cancellation of a server's task
             pass
         finally:
@@ -155,16 +179,13 @@ class PodDoor:
                 self._note(problem)
                 await connection.send({"refused": problem})
                 return
-            pumping = asyncio.ensure_future(connection.pump())
             self._present, self.problem = connection, ""
             self._changed.set()
             try:
-                await asyncio.wait((pumping,))
+                await connection.follow()
             finally:
-                await cancel_and_wait(pumping)
                 if self._present is connection:
                     self._present = None
-        pumping.result()
 
     def _note(self, problem: str) -> None:
         if problem != self.problem:

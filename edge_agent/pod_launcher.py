@@ -59,11 +59,15 @@ class PodLauncher(SharedDirectory):
         if module is None:
             raise LaunchFailed(f"no worker runs for role {request.role}")
         directory = self.of(request.worker)
+        outputs = directory / OUTPUTS
+        runs_in = outputs / request.job / request.worker
         try:
             make_private(directory)
             door = await self._door(request)
-            place = await self._place_for(request, directory / OUTPUTS)
-            runs_in = place.directory if place is not None else directory / OUTPUTS / request.job / request.worker
+            for each in (outputs, runs_in.parent, runs_in):
+                if each.is_symlink():  # a pod has put it there: this agent would write where it leads
+                    each.unlink()
+            place = await self._place_for(request, outputs)
             runs_in.mkdir(mode=0o700, parents=True, exist_ok=True)
             if request.login:
                 await self.hand_login(request.worker, request.login)
@@ -91,13 +95,14 @@ class PodLauncher(SharedDirectory):
             door.close()
         with contextlib.suppress(OSError):
             for entry in directory.iterdir():
-                if entry.name in (STAGED, OUTPUTS):
+                if entry.name in (STAGED, OUTPUTS) and not entry.is_symlink():
                     continue
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry, ignore_errors=True)
                 else:
                     entry.unlink(missing_ok=True)
-        for empty in (*sorted((directory / OUTPUTS).glob("*/*")), *sorted((directory / OUTPUTS).glob("*")),
+        jobs = [each for each in (directory / OUTPUTS).glob("*") if not each.is_symlink()]
+        for empty in (*(below for each in jobs for below in each.glob("*")), *jobs,
                       directory / OUTPUTS, directory / STAGED, directory):  # fmt: skip
             with contextlib.suppress(OSError):
                 empty.rmdir()
@@ -140,6 +145,7 @@ class _PodWorker:
         self._pod: PodConnection | None = None
         self._printed: asyncio.Queue[str | None] = asyncio.Queue(256)
         self._running = asyncio.create_task(self._run())
+        self._running.add_done_callback(self._finish)  # also where it is cancelled before its first step
         self._end = "ended before its pod came"
 
     @property
@@ -179,13 +185,15 @@ class _PodWorker:
             self._end = await self._follow(pod)
         except (OSError, HeliographError) as error:
             self._end = f"not started in its pod: {error}"
-        finally:
-            self._request.waits("")
-            with contextlib.suppress(OSError):
-                self._secret.unlink(missing_ok=True)
-            while self._printed.full():
-                self._printed.get_nowait()
-            self._printed.put_nowait(None)
+
+    def _finish(self, running: asyncio.Task[None]) -> None:
+        """Let nothing of the launch stay, and end the lines."""
+        self._request.waits("")
+        with contextlib.suppress(OSError):
+            self._secret.unlink(missing_ok=True)
+        while self._printed.full():
+            self._printed.get_nowait()
+        self._printed.put_nowait(None)
 
     async def _follow(self, pod: PodConnection) -> str:
         async for message in pod.messages():

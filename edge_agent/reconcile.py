@@ -295,9 +295,9 @@ def _hold(
             return Hold(task, package.problem, package.refused)
     elif isinstance(task, payloads.ServingTask) and task.served is not None:
         return None  # no code of the user's
-    elif isinstance(task, payloads.ScriptTask) and task.pod is not None and task.pod.has_script:
-        pass  # its script lies in the image
-    elif isinstance(task, payloads.ScriptTask) and not runs and (hold := _script_hold(task, task.script, code_roots)):
+    elif isinstance(task, payloads.ScriptTask) and not (runs or task.has_script_in_image) and (
+        hold := _script_hold(task, task.script, code_roots)
+    ):
         return hold
     for name in task.datasets:
         index = datasets.get(name)

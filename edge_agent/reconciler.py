@@ -34,7 +34,7 @@ from heliograph.edge_agent.reconcile import (
 )
 from heliograph.edge_agent.supervised_worker import Worker
 from heliograph.edge_agent.supervisor import Supervisor
-from heliograph.edge_agent.task_code import TaskCode, runs_script_of_image
+from heliograph.edge_agent.task_code import TaskCode
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.payloads import Assignment, ScriptSpec, WorkerTask
@@ -165,7 +165,7 @@ class Reconciler:
     def _script_for(self, worker: Worker, task: WorkerTask, named: ScriptSpec | None) -> ScriptSpec | None:
         """Return a task's script with the paths at which the worker finds it, that of a package too; None where it no
         longer lies here. A script in a pod's image has the paths of its document."""
-        if runs_script_of_image(task):
+        if task.has_script_in_image:
             return named
         code = self._code.of(task)
         if code is None or code.directory is None:

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from heliograph.bus.contract.payloads import PackageSpec, WorkerTask
 
 
-def runs_script_of_image(task: WorkerTask) -> bool:
-    """Return whether the script that a task runs lies in its pod's image."""
-    return isinstance(task, payloads.ScriptTask) and task.pod is not None and task.pod.has_script
-
-
 class TaskCode:
     """Finds the code of tasks, and says which packages may run.
 
@@ -36,7 +31,7 @@ class TaskCode:
 
     def of(self, task: WorkerTask) -> Code | None:
         """Return the code of a task; None where it has none here: that in a pod's image is none of the node's."""
-        if not isinstance(task, payloads.ScriptTask) or runs_script_of_image(task):
+        if not isinstance(task, payloads.ScriptTask) or task.has_script_in_image:
             return None
         if task.package is not None:
             return self._packages.code(task.package)
@@ -45,7 +40,7 @@ class TaskCode:
     def directories(self, task: WorkerTask) -> tuple[Path, ...]:
         """Return the directories below which the code of a task's worker may lie: a package is alone, and
         a script in a pod's image has none here."""
-        if runs_script_of_image(task):
+        if task.has_script_in_image:
             return ()
         if isinstance(task, payloads.ScriptTask) and task.package is not None:
             code = self._packages.code(task.package)

@@ -80,8 +80,10 @@ def run_with_host(serve: Callable[[Callable[[H], None]], Awaitable[None]]) -> in
     def leave() -> None:
         """Leave at once where the loop still runs: its next callback would crash an interpreter that is ending."""
         if codes and thread.is_alive():
-            sys.stdout.flush()
-            os._exit(codes[0])
+            try:
+                sys.stdout.flush()
+            finally:  # also where nobody reads it any more, or the script has closed it
+                os._exit(codes[0])
 
     atexit.register(leave)  # before the script registers anything: its own handlers run first
     thread.start()

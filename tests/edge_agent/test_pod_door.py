@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 from pathlib import Path
 
 import pytest
 
-from heliograph.core.pod_channel import MAX_MESSAGE, SECRET, packed, socket_path
-from tests.edge_agent.pods_on_node import IDENTITY, NAME, lines_of, node_with_pods
+from heliograph.core.pod_channel import MAX_MESSAGE, PROTOCOL, SECRET, packed, socket_path
+from heliograph.edge_agent import pod_door
+from tests.edge_agent.pods_on_node import FOR_EVER, IDENTITY, NAME, lines_of, node_with_pods
 
+HELLO = packed({"hello": {"protocol": PROTOCOL, "version": "0.2", "pod": IDENTITY}})
 pytestmark = pytest.mark.process
 
 
@@ -42,6 +45,50 @@ async def test_what_is_no_pod_of_this_worker_gets_nothing_and_is_told(tmp_path: 
         assert not (node.pods / NAME / SECRET).exists()
         node.kubelet.run(node.job())
         assert await lines_of(worker) == ["here"]
+
+
+async def test_a_connection_that_says_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pod_door, "HELLO_WITHIN", 0.01)
+    async with node_with_pods(tmp_path) as node:
+        worker = await node.launcher.launch(node.request("print('here')"))
+        with socket.socket(socket.AF_UNIX) as stranger, socket_path(node.pods / NAME) as path:
+            stranger.connect(path)
+            assert await asyncio.to_thread(stranger.recv, 1) == b""
+        while "did not say within 0.01 s which pod it is" not in "".join(node.waits):
+            node.waited.clear()
+            await node.waited.wait()
+        await worker.terminate()
+
+
+async def test_a_pod_that_is_gone_before_it_reads_is_no_stranger(tmp_path: Path) -> None:
+    async with node_with_pods(tmp_path) as node:
+        worker = await node.launcher.launch(node.request(FOR_EVER))
+        with socket.socket(socket.AF_UNIX) as pod, socket_path(node.pods / NAME) as path:
+            pod.connect(path)
+            pod.sendall(HELLO)
+            await asyncio.to_thread(select.select, [pod], [], [])
+        assert await worker.wait() == "its pod has ended"
+        node.waited.clear()
+        worker = await node.launcher.launch(node.request("print('here')"))
+        while not node.waits[-1]:
+            node.waited.clear()
+            await node.waited.wait()
+        assert "says why it does not come" in node.waits[-1]
+        await worker.terminate()
+
+
+async def test_a_pod_whose_lines_nobody_reads_gives_way_to_the_next(tmp_path: Path) -> None:
+    async with node_with_pods(tmp_path) as node:
+        worker = await node.launcher.launch(node.request(FOR_EVER))
+        with socket.socket(socket.AF_UNIX) as pod, socket_path(node.pods / NAME) as path:
+            pod.connect(path)
+            pod.sendall(HELLO + packed({"line": "more than are kept"}) * 1000)
+            assert b"launch" in await asyncio.to_thread(pod.recv, 65536)
+            await worker.kill()
+            assert await worker.wait() == "its pod was let go"
+            node.kubelet.run(node.job("f" * 16))
+            worker = await node.launcher.launch(node.request("print('here')", "f" * 16))
+            assert await lines_of(worker) == ["here"]
 
 
 async def test_a_flood_of_connections_is_bounded(tmp_path: Path) -> None:

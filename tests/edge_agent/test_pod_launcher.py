@@ -81,6 +81,14 @@ async def test_a_worker_whose_pod_never_comes_can_be_stopped(tmp_path: Path) -> 
         assert await worker.wait() == "ended before its pod came"
 
 
+async def test_a_worker_can_be_stopped_at_once_after_its_launch(tmp_path: Path) -> None:
+    async with node_with_pods(tmp_path) as node:
+        worker = await node.launcher.launch(node.request("print('here')"))
+        await worker.terminate()  # before anything else of the launch has run
+        assert await lines_of(worker) == []
+        assert await worker.wait() == "ended before its pod came"
+
+
 async def test_terminate_asks_and_kill_ends_also_what_the_worker_has_started(tmp_path: Path) -> None:
     held = tmp_path / "held"
     os.mkfifo(held)
@@ -231,6 +239,27 @@ async def test_a_script_of_the_node_finds_the_files_of_its_working_directory(tmp
         place = node.pods / NAME / "outputs" / "job"
         assert {each.name for each in (place / NAME).iterdir()} == {"result.txt"}
         assert "as on the node" in (place / f"{NAME}.log").read_text()
+
+
+@pytest.mark.parametrize("place", ["outputs", "outputs/job", f"outputs/job/{NAME}"])
+async def test_a_link_that_a_pod_has_left_leads_its_agent_nowhere(tmp_path: Path, place: str) -> None:
+    code, elsewhere = tmp_path / "code", tmp_path / "elsewhere"
+    for each in (code, elsewhere / "empty" / "below"):
+        each.mkdir(parents=True)
+    (code / "settings.txt").write_text("as on the node")
+    leaves = f"""
+import os, shutil
+link = os.path.join(os.environ['HELIOGRAPH_DIRECTORY'], {place!r})
+shutil.rmtree(link)
+os.symlink({str(elsewhere)!r}, link)
+"""
+    async with node_with_pods(tmp_path) as node:
+        node.kubelet.run(node.job())
+        for script in (leaves, "print(open('settings.txt').read())", leaves):
+            worker = await node.launcher.launch(node.request(script, job="job", working_directory=code))
+            assert await lines_of(worker) == (["as on the node"] if script != leaves else [])
+        node.launcher.sweep(())
+    assert [str(each.relative_to(elsewhere)) for each in sorted(elsewhere.rglob("*"))] == ["empty", "empty/below"]
 
 
 async def test_a_long_line_and_many_lines_arrive(tmp_path: Path) -> None:

@@ -243,6 +243,13 @@ def test_a_worker_whose_bus_still_delivers_after_its_time_ends_as_its_script_did
     assert (done.returncode, done.stdout, done.stderr) == (5, "its own end\n", "")
 
 
+def test_so_does_one_whose_script_has_closed_its_output(tmp_path: Path) -> None:
+    file = tmp_path / "script.py"
+    file.write_text("import sys; sys.stdout.close(); sys.exit(5)")
+    done = subprocess.run([sys.executable, "-c", LINGERS, str(file)], capture_output=True, text=True, timeout=HANGS)
+    assert (done.returncode, done.stdout, done.stderr) == (5, "", "")
+
+
 @pytest.mark.parametrize("error", ["HeliographError('expected')", "KeyError('a defect')"])
 def test_nor_where_nobody_reads_its_output_any_more(error: str) -> None:
     reading, writing = os.pipe()

@@ -89,6 +89,11 @@ class WorkerTaskBase(Payload):
         """The data sets that must be on the node before the worker can run."""
         return ()
 
+    @property
+    def has_script_in_image(self) -> bool:
+        """Whether the script that the worker runs lies in its pod's image, and not on the node."""
+        return False
+
 
 class ScriptTask(WorkerTaskBase):
     """A worker that runs the user's script. The agent refuses the task if it names none.
@@ -105,6 +110,10 @@ class ScriptTask(WorkerTaskBase):
     parameters: dict[str, Scalar] = Field(default_factory=dict)
 
     reads_model_file = True
+
+    @property
+    def has_script_in_image(self) -> bool:
+        return self.pod is not None and self.pod.has_script
 
 
 class DatasetTask(ScriptTask):

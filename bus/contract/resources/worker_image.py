@@ -2,7 +2,7 @@
 
 import re
 from pathlib import PurePosixPath
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -96,14 +96,14 @@ class RunsImage(Document):
         return (*self.command[1:], *self.args) if self.image is not None else ()
 
     @property
-    def pod_fields(self) -> tuple[object, ...]:
+    def pod_fields(self) -> dict[str, Any]:
         """What makes another pod of it."""
-        return self.image, self.command, self.args, self.env, self.volumes
+        return {name: getattr(self, name) for name in RunsImage.model_fields}
 
     @model_validator(mode="after")
     def _fits_its_image(self) -> Self:
         if self.image is None:
-            if given := [name for name in ("command", "args", "env", "volumes") if getattr(self, name)]:
+            if given := [name for name, value in self.pod_fields.items() if value]:
                 raise ValueError(f"{' and '.join(given)} without an image; name the image that the worker runs in")
             return self
         if not re.fullmatch(r"(/[^\x00-\x20]+/)?python[0-9.]*", self.interpreter):

@@ -115,7 +115,7 @@ def _packages(service: JointInferenceService, view: View) -> dict[str, PinnedPac
 def _launch_inputs(script: InferenceScript) -> tuple[object, ...]:
     code = script.script_dir, script.script_boot_file, script.script_arguments, script.script_working_dir
     served = script.format, script.output, script.outputs
-    runs = script.algorithm, script.framework_type, script.parameters, script.resources, *script.pod_fields
+    runs = script.algorithm, script.framework_type, script.parameters, script.resources, script.pod_fields
     return *code, *served, *runs
 
 

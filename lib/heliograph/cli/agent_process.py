@@ -191,7 +191,7 @@ def main(words: Sequence[str]) -> int:
         lock = lock if lock is not None else world.lock_directory(config.state)
         return WithWorkerBroker(
             config.state / "broker", given.name,
-            lambda broker: Agent(using(broker, config), launcher, world, say, lock), world, say,
+            lambda broker: Agent(using(broker, config), launcher, world, say, lock).run(), world, say,
         )  # fmt: skip
 
     run_until_signalled(make, f"agent {given.name} connects to {where}")

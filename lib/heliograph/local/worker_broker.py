@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from heliograph.bus.nats.worker_issuer import WorkerIssuer
 from heliograph.core.world import World
@@ -21,12 +21,6 @@ from heliograph.local.restarts import Supervision
 
 AGENT = "agent"
 """The agent's login."""
-
-
-class Component(Protocol):
-    """What runs until it is cancelled."""
-
-    def run(self) -> Coroutine[Any, Any, None]: ...
 
 
 def using(broker: Broker, config: AgentConfig) -> AgentConfig:
@@ -42,14 +36,15 @@ class WithWorkerBroker:
 
     Args:
         directory: where the broker keeps its keys and its store.
-        make: makes the agent, once the broker has its ports.
+        agent: runs the agent, once the broker has its ports.
         say: called with a line about a broker that has ended.
     """
 
     def __init__(
-        self, directory: Path, edge: str, make: Callable[[Broker], Component], world: World, say: Callable[[str], None]
-    ) -> None:
-        self._make = make
+        self, directory: Path, edge: str, agent: Callable[[Broker], Coroutine[Any, Any, None]], world: World,
+        say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._agent = agent
         self._world = world
         self._say = say
         self._broker = Broker(directory, "node", (User(AGENT, "", "agent"),), name=edge, world=world, anonymous=False)
@@ -62,7 +57,7 @@ class WithWorkerBroker:
         try:
             await self._broker.start()
             supervision.keep("the broker of this node's workers", self._broker)
-            await self._make(self._broker).run()
+            await self._agent(self._broker)
         finally:
             await supervision.stop()
             await asyncio.shield(self._broker.stop())

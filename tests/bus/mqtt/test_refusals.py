@@ -13,6 +13,7 @@ from heliograph.bus.connect import connect
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import Forbidden, LinkDown, Refused
 from heliograph.local.mosquitto import Mosquitto
+from tests.bus.meeting import until_refused
 from tests.bus.mqtt.scripted import DISCONNECT, NOT_AUTHORIZED, ScriptedBroker
 from tests.patience import HANGS
 
@@ -79,8 +80,7 @@ async def test_a_refused_login_is_forbidden_and_not_a_link_that_is_down() -> Non
     broker = ScriptedBroker()
     broker.connack = NOT_AUTHORIZED
     async with broker.listening(), connect(broker.url) as bus, asyncio.timeout(PATIENCE):
-        while not bus.link.refused:
-            await asyncio.sleep(0)
+        await until_refused(bus)
         with pytest.raises(Forbidden, match="refuses this login"):
             await bus.link.wait_up(0.01)
         with pytest.raises(Forbidden, match="refuses this login"):

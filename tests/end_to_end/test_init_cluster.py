@@ -116,7 +116,6 @@ async def test_any_server_may_be_killed(tmp_path: Path, machines: bool) -> None:
             assert names >= {"before", *(f"without-{number}" for number in range(3))}
 
 
-@pytest.mark.long
 @pytest.mark.long  # LOGS hinders it now and then: see docs/availability.md
 async def test_a_cloud_of_one_server_becomes_a_cluster_and_keeps_what_it_has(tmp_path: Path) -> None:
     cloud = Started(tmp_path / "cloud", tmp_path, {})

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import shlex
 import shutil
 import socket
 import ssl
@@ -165,6 +166,21 @@ async def test_a_machine_that_is_carried_to_has_no_login_and_signs_none(tmp_path
     carried = "".join(file.read_text() for machine, _ in servers[1:] for file in machine.directory.rglob("*")
                       if file.is_file())  # fmt: skip
     assert seeds and not any(seed in carried for seed in seeds)
+
+
+async def test_what_is_carried_again_replaces_what_a_machine_has(tmp_path: Path) -> None:
+    cloud, servers = await made(tmp_path, machines=True)
+    code, said = await cloud.init("--new-authority")
+    assert code == 0, said
+    for host, (machine, _) in zip(MACHINES[1:], servers[1:], strict=True):
+        (line,) = (each.strip() for each in said.splitlines() if "scp" in each and host in each)
+        here = line.replace("scp", "cp").replace(f"{host}:heliograph", shlex.quote(str(machine.directory)))
+        run = await asyncio.create_subprocess_shell(here)
+        assert await asyncio.wait_for(run.wait(), HANGS) == 0, here
+        code, said_there = await machine.init()
+        assert code == 0, said_there
+        ours = [(each.directory / "tls" / "ca.pem").read_text() for each in (cloud, machine)]
+        assert ours[0] == ours[1]
 
 
 async def test_who_has_no_certificate_of_the_routes_is_no_server(tmp_path: Path) -> None:

@@ -56,9 +56,20 @@ class CloudSettings:
         """The port for MQTT."""
         return self.mqtt_port or (MQTTS_PORT if self.listening.tls else MQTT_PORT)
 
-    def check(self, before: CloudSettings | None = None) -> None:
-        """Raise Refused where servers and machines do not fit together, or the cloud had more of them ``before``: each
-        that is taken away has replicas, and a majority of the rest may not have what the cluster has acknowledged."""
+    def check(self, before: CloudSettings | None = None, stored: bool = False) -> None:
+        """Raise Refused where servers and machines do not fit together, or do not fit what there is. A server that is
+        taken away has replicas, and a majority of the rest may not have what the cluster has acknowledged. What a
+        server has stored alone no cluster knows of: nats-server deletes it 30 s after the cluster has begun.
+
+        Args:
+            before: the cloud's settings until now.
+            stored: whether its broker has stored something.
+        """
+        if before is not None and before.servers == 1 < self.servers and stored:
+            raise Refused("unsupported", field="--servers", expected="1: nats-server deletes what a server has stored"
+                          " alone when it becomes one of a cluster", got=self.servers,
+                          hint="Make the cluster in an empty directory, create there what this cloud has, and let the"
+                          " nodes enrol there.")  # fmt: skip
         if before is not None and before.servers > self.servers:
             raise Refused("unsupported", field="--servers", expected=f"{before.servers} or more, as this cloud has",
                           got=self.servers)  # fmt: skip

@@ -99,7 +99,7 @@ def init(
         route_port=route_port or kept.route_port,
         leaf_port=kept.leaf_port if leaf_port is None else leaf_port,
     )
-    settings.check(before)
+    settings.check(before, stored=(directory / "broker" / "store").exists())
     world = World()
     with private_files():
         cloud = CloudDirectory(directory, settings, world)

@@ -164,6 +164,9 @@ async def test_a_machine_that_is_carried_to_has_no_login_and_signs_none(tmp_path
         assert code != 0 and "Type them on 127.0.0.1" in said, said
         code, said = await machine.init()
         assert code == 0 and "none is due" in said, said
+        for words in (("servers",), ("secrets",), ("site", "hall", "--edge", "edge-1", "--tls-name", "hall.example")):
+            code, said = await typed(words[0], str(machine.directory), *words[1:], home=tmp_path)
+            assert code != 0 and "made the cloud, on 127.0.0.1" in said and "Traceback" not in said, said
     seeds = [line for file in cloud.directory.rglob("*.creds") for line in file.read_text().splitlines()
              if line.startswith("SU")]  # fmt: skip
     carried = "".join(file.read_text() for machine, _ in servers[1:] for file in machine.directory.rglob("*")

@@ -114,6 +114,20 @@ class CloudSettings:
             raise HeliographError(f"{file} is damaged; write it anew: delete it alone, and run 'heliograph init' with"
                                   " all options in an empty directory, then copy its file") from None  # fmt: skip
 
+    @classmethod
+    def of_cloud(cls, directory: Path) -> CloudSettings:
+        """Return what the directory keeps of a cloud. Raise Refused for one that has no cloud, or one server of it
+        alone; otherwise as ``read`` does."""
+        found = cls.read(directory)
+        if found is None:
+            raise Refused("not-found", field="DIRECTORY", expected="a directory that 'heliograph init' has made",
+                          got=str(directory), hint="Make it: heliograph init DIRECTORY.")  # fmt: skip
+        if found.machine > 1:
+            raise Refused("invalid", field="DIRECTORY", expected="the directory in which 'heliograph init' made the"
+                          f" cloud, on {found.machines[0]}", got=f"{directory}, what was carried from there",
+                          hint="Type the command there.")  # fmt: skip
+        return found
+
     def write(self, directory: Path) -> None:
         write_private(make_private(directory) / FILE, json.dumps(asdict(self)) + "\n")
 

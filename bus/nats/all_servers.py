@@ -28,8 +28,10 @@ async def ask_all(system: NatsConnection, subject: str, body: bytes = b"") -> li
 
 
 async def server_ids(system: NatsConnection) -> set[str]:
-    """Return the ids of all servers that are connected to each other."""
-    return {server_of(answer) for answer in await ask_all(system, _PING + ".IDZ")}
+    """Return the ids of the servers of a cluster, without those of sites."""
+    known = await _in_cluster(system)
+    answers = await _gathered(system, _PING, b"", lambda found: len(_clustered(found)) >= known)
+    return _clustered(answers)
 
 
 def server_of(answer: dict[str, Any]) -> str:
@@ -43,7 +45,7 @@ async def _known(system: NatsConnection) -> int:
     own = f"$SYS.REQ.SERVER.{system.server_id}"
     if not system.clustered:
         return 1 + len(_sites_in(_tree((await system.request(f"{own}.LEAFZ")).data)))
-    servers = _servers_known_to(_tree((await system.request(f"{own}.STATSZ")).data))
+    servers = await _in_cluster(system)
     answers = await _gathered(system, f"{_PING}.LEAFZ", b"", lambda found: sum(map(_is_no_site, found)) >= servers)
     return servers + len({site for answer in answers for site in _sites_in(answer)})
 
@@ -86,9 +88,15 @@ def _is_no_site(answer: dict[str, Any]) -> bool:
     return not any(each.get("is_spoke") for each in _leafs_of(answer))
 
 
-def _servers_known_to(answer: dict[str, Any]) -> int:
+async def _in_cluster(system: NatsConnection) -> int:
+    """Return how many servers of the cluster the one that was reached knows, itself too."""
+    answer = _tree((await system.request(f"$SYS.REQ.SERVER.{system.server_id}.STATSZ")).data)
     routes = (answer.get("statsz") or {}).get("routes") or []
     return len({each.get("name") for each in routes}) + 1
+
+
+def _clustered(answers: list[dict[str, Any]]) -> set[str]:
+    return {server_of(each) for each in answers if (each.get("server") or {}).get("cluster")}
 
 
 def _tree(data: bytes) -> dict[str, Any]:

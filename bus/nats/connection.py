@@ -245,6 +245,21 @@ class NatsConnection:
         found: dict[str, Any] | None = answer.get("config")
         return found
 
+    async def streams(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return what the broker says of each of the account's streams, and the names of those that no server leads at
+        present."""
+        found: list[dict[str, Any]] = []
+        leaderless: list[str] = []
+        while True:
+            seen = len(found) + len(leaderless)
+            answer = await self.ask("$JS.API.STREAM.LIST", {"offset": seen})
+            if "error" in answer:
+                raise HeliographError(f"the list of streams: {answer['error'].get('description')}")
+            found += answer.get("streams") or ()
+            leaderless += answer.get("missing") or ()
+            if len(found) + len(leaderless) in (seen, int(answer.get("total", 0))):
+                return found, sorted(leaderless)
+
     @contextmanager
     def on_refusal(self, verb: str, subject: str, refused: Callable[[], None]) -> Iterator[None]:
         """Call ``refused`` each time the broker refuses ``verb``, ``publish`` or ``subscription``, on a subject."""

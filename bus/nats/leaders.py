@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from heliograph.bus.nats.connection import NatsConnection
 
-_NAMES = "$JS.API.STREAM.LIST"
 _STEP_DOWN = "$JS.API.STREAM.LEADER.STEPDOWN"
 _META_STEP_DOWN = "$JS.API.META.LEADER.STEPDOWN"
 
@@ -48,14 +46,8 @@ async def gather_leaders(accounts: Sequence[NatsConnection], system: NatsConnect
 
 async def _leaders(connection: NatsConnection) -> dict[str, str]:
     """Return the leader of each stream with replicas by the stream's name; empty for none at present."""
-    found: dict[str, str] = {}
-    seen = 0
-    while True:
-        answer = await connection.ask(_NAMES, {"offset": seen})
-        page: list[dict[str, Any]] = answer.get("streams") or []
-        for each in page:
-            if each["config"].get("num_replicas", 1) > 1:
-                found[each["config"]["name"]] = str((each.get("cluster") or {}).get("leader") or "")
-        seen += len(page)
-        if not page or seen >= int(answer.get("total", 0)):
-            return found
+    found, leaderless = await connection.streams()
+    return dict.fromkeys(leaderless, "") | {
+        each["config"]["name"]: str((each.get("cluster") or {}).get("leader") or "")
+        for each in found if each["config"].get("num_replicas", 1) > 1
+    }  # fmt: skip

@@ -105,16 +105,7 @@ async def _own_streams(connection: NatsConnection) -> list[dict[str, Any]]:
     """Return the configurations of the account's streams below the root. Raise Unreachable while one has no leader."""
     prefix = connection.subjects.stream_name("")
     beginnings = (prefix, f"KV_{prefix}", f"OBJ_{prefix}")
-    found: list[dict[str, Any]] = []
-    seen = 0
-    while True:
-        answer = await connection.ask("$JS.API.STREAM.LIST", {"offset": seen})
-        if "error" in answer:
-            raise HeliographError(f"the list of streams: {answer['error'].get('description')}")
-        if missing := answer.get("missing"):
-            raise Unreachable(f"{connection.url.shown}: no server leads {', '.join(sorted(missing)[:3])} yet")
-        page = [each["config"] for each in answer.get("streams") or []]
-        found += [config for config in page if config["name"].startswith(beginnings)]
-        seen += len(page)
-        if not page or seen >= int(answer.get("total", 0)):
-            return found
+    found, leaderless = await connection.streams()
+    if leaderless:
+        raise Unreachable(f"{connection.url.shown}: no server leads {', '.join(leaderless[:3])} yet")
+    return [each["config"] for each in found if each["config"]["name"].startswith(beginnings)]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import shlex
 import shutil
 import socket
 import ssl
@@ -116,12 +117,10 @@ async def test_any_server_may_be_killed(tmp_path: Path, machines: bool) -> None:
             assert names >= {"before", *(f"without-{number}" for number in range(3))}
 
 
-@pytest.mark.long
-@pytest.mark.long  # LOGS hinders it now and then: see docs/availability.md
-async def test_a_cloud_of_one_server_becomes_a_cluster_and_keeps_what_it_has(tmp_path: Path) -> None:
+async def test_a_cloud_of_one_server_that_has_stored_something_becomes_no_cluster_and_keeps_it(tmp_path: Path) -> None:
     cloud = Started(tmp_path / "cloud", tmp_path, {})
-    port = ports_in_a_row(9)
-    code, said = await cloud.init("--tls-name", "localhost", "--port", str(port), "--mqtt-port", str(port + 3))
+    port = ports_in_a_row(2)
+    code, said = await cloud.init("--tls-name", "localhost", "--port", str(port), "--mqtt-port", str(port + 1))
     assert code == 0, said
     parts = ("broker", "coordinator")
     try:
@@ -131,22 +130,26 @@ async def test_a_cloud_of_one_server_becomes_a_cluster_and_keeps_what_it_has(tmp
             await client.models.create(model("before"))
         for name in reversed(parts):
             await cloud.stop(name)
-        code, said = await cloud.init("--servers", "3", "--route-port", str(port + 6))
-        assert code == 0 and "the broker's configuration has changed" in said, said
-        parts = ("broker", "broker-2", "broker-3", "coordinator")
+        for options in (("--servers", "3"), [word for host in MACHINES for word in ("--machine", host)]):
+            code, said = await cloud.init(*options)
+            assert code != 0 and "deletes what a server has stored alone" in said and "Traceback" not in said, said
         for name in parts:
             await cloud.start(name)
-        code, said = await typed("servers", str(cloud.directory), "--wait", str(HANGS), home=tmp_path)
-        assert code == 0, said
-        await cloud.kill("broker")  # the one that had everything
-        async with AsyncClient(str(cloud.operator), timeout=HANGS, leader_timeout=HANGS) as client:
+        async with AsyncClient(str(cloud.operator)) as client:
             assert [each["metadata"]["name"] for each in await client.models.list()] == ["before"]
-            await client.models.create(model("after"))
-        code, said = await cloud.init("--servers", "1")
-        assert code != 0 and "3 or more" in said, said
     finally:
         for name in reversed(parts):
             await cloud.stop(name)
+
+
+async def test_a_cloud_that_has_not_begun_may_become_a_cluster_and_not_one_server_again(tmp_path: Path) -> None:
+    cloud = Started(tmp_path / "cloud", tmp_path, {})
+    for servers in ((), ("--servers", "3")):
+        code, said = await cloud.init("--tls-name", "localhost", *servers)
+        assert code == 0, said
+    assert (cloud.directory / "broker-3" / "nats.conf").exists()
+    code, said = await cloud.init("--servers", "1")
+    assert code != 0 and "3 or more" in said, said
 
 
 async def test_a_machine_that_is_carried_to_has_no_login_and_signs_none(tmp_path: Path) -> None:
@@ -161,11 +164,29 @@ async def test_a_machine_that_is_carried_to_has_no_login_and_signs_none(tmp_path
         assert code != 0 and "Type them on 127.0.0.1" in said, said
         code, said = await machine.init()
         assert code == 0 and "none is due" in said, said
+        for words in (("servers",), ("secrets",), ("site", "hall", "--edge", "edge-1", "--tls-name", "hall.example")):
+            code, said = await typed(words[0], str(machine.directory), *words[1:], home=tmp_path)
+            assert code != 0 and "made the cloud, on 127.0.0.1" in said and "Traceback" not in said, said
     seeds = [line for file in cloud.directory.rglob("*.creds") for line in file.read_text().splitlines()
              if line.startswith("SU")]  # fmt: skip
     carried = "".join(file.read_text() for machine, _ in servers[1:] for file in machine.directory.rglob("*")
                       if file.is_file())  # fmt: skip
     assert seeds and not any(seed in carried for seed in seeds)
+
+
+async def test_what_is_carried_again_replaces_what_a_machine_has(tmp_path: Path) -> None:
+    cloud, servers = await made(tmp_path, machines=True)
+    code, said = await cloud.init("--new-authority")
+    assert code == 0, said
+    for host, (machine, _) in zip(MACHINES[1:], servers[1:], strict=True):
+        (line,) = (each.strip() for each in said.splitlines() if "scp" in each and host in each)
+        here = line.replace("scp", "cp").replace(f"{host}:heliograph", shlex.quote(str(machine.directory)))
+        run = await asyncio.create_subprocess_shell(here)
+        assert await asyncio.wait_for(run.wait(), HANGS) == 0, here
+        code, said_there = await machine.init()
+        assert code == 0, said_there
+        ours = [(each.directory / "tls" / "ca.pem").read_text() for each in (cloud, machine)]
+        assert ours[0] == ours[1]
 
 
 async def test_who_has_no_certificate_of_the_routes_is_no_server(tmp_path: Path) -> None:

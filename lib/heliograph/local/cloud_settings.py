@@ -56,9 +56,20 @@ class CloudSettings:
         """The port for MQTT."""
         return self.mqtt_port or (MQTTS_PORT if self.listening.tls else MQTT_PORT)
 
-    def check(self, before: CloudSettings | None = None) -> None:
-        """Raise Refused where servers and machines do not fit together, or the cloud had more of them ``before``: each
-        that is taken away has replicas, and a majority of the rest may not have what the cluster has acknowledged."""
+    def check(self, before: CloudSettings | None = None, stored: bool = False) -> None:
+        """Raise Refused where servers and machines do not fit together, or do not fit what there is. A server that is
+        taken away has replicas, and a majority of the rest may not have what the cluster has acknowledged. What a
+        server has stored alone no cluster knows of: nats-server deletes it 30 s after the cluster has begun.
+
+        Args:
+            before: the cloud's settings until now.
+            stored: whether its broker has stored something.
+        """
+        if before is not None and before.servers == 1 < self.servers and stored:
+            raise Refused("unsupported", field="--servers", expected="1: nats-server deletes what a server has stored"
+                          " alone when it becomes one of a cluster", got=self.servers,
+                          hint="Make the cluster in an empty directory, create there what this cloud has, and let the"
+                          " nodes enrol there.")  # fmt: skip
         if before is not None and before.servers > self.servers:
             raise Refused("unsupported", field="--servers", expected=f"{before.servers} or more, as this cloud has",
                           got=self.servers)  # fmt: skip
@@ -102,6 +113,20 @@ class CloudSettings:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise HeliographError(f"{file} is damaged; write it anew: delete it alone, and run 'heliograph init' with"
                                   " all options in an empty directory, then copy its file") from None  # fmt: skip
+
+    @classmethod
+    def of_cloud(cls, directory: Path) -> CloudSettings:
+        """Return what the directory keeps of a cloud. Raise Refused for one that has no cloud, or one server of it
+        alone; otherwise as ``read`` does."""
+        found = cls.read(directory)
+        if found is None:
+            raise Refused("not-found", field="DIRECTORY", expected="a directory that 'heliograph init' has made",
+                          got=str(directory), hint="Make it: heliograph init DIRECTORY.")  # fmt: skip
+        if found.machine > 1:
+            raise Refused("invalid", field="DIRECTORY", expected="the directory in which 'heliograph init' made the"
+                          f" cloud, on {found.machines[0]}", got=f"{directory}, what was carried from there",
+                          hint="Type the command there.")  # fmt: skip
+        return found
 
     def write(self, directory: Path) -> None:
         write_private(make_private(directory) / FILE, json.dumps(asdict(self)) + "\n")

@@ -61,10 +61,7 @@ def secrets(directory: Path, name: str, namespace: str, servers: int, world: Wor
             than Kubernetes takes.
         HeliographError: where a file cannot be read.
     """
-    settings = CloudSettings.read(directory)
-    if settings is None:
-        raise Refused("not-found", field="DIRECTORY", expected="a directory that 'heliograph init' has made",
-                      got=str(directory), hint=f"Make it: {_init(name)}.")  # fmt: skip
+    CloudSettings.of_cloud(directory)
     _check_names(directory / "tls", f"{name}-nats")
     made = {
         "broker": _broker(directory, name, servers, world),

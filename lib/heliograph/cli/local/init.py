@@ -99,7 +99,7 @@ def init(
         route_port=route_port or kept.route_port,
         leaf_port=kept.leaf_port if leaf_port is None else leaf_port,
     )
-    settings.check(before)
+    settings.check(before, stored=(directory / "broker" / "store").exists())
     world = World()
     with private_files():
         cloud = CloudDirectory(directory, settings, world)
@@ -150,14 +150,18 @@ def _say_start(cloud: CloudDirectory) -> None:
 
 
 def _say_changes(cloud: CloudDirectory, made: Made, document_key: str | None) -> None:
+    from shlex import quote
+
     from heliograph.cli.printing.output import say
     from heliograph.local.services import COORDINATOR
 
     units = " ".join(cloud.broker_units)
     if made.carried:
-        say("carry these to their machines again, and run 'heliograph init' there:")
-        for host in made.carried:
-            say(f"    {cloud.machine(host)}")
+        say("carry these to their machines again, by a way that nobody can read:")
+        for host in made.carried:  # what is in it: the directory would come to lie in the one that is there
+            say(f"    ssh {host} mkdir -p -m 700 heliograph")
+            say(f"    scp -rp {quote(str(cloud.machine(host)))}/* {host}:heliograph/")
+            say(f"    ssh {host} heliograph init heliograph")
     if cloud.tls is not None:
         say(f"certificates: {'renewed' if made.renewed else 'none is due'}")
     if made.changed:

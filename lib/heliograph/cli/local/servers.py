@@ -31,18 +31,14 @@ def servers(
     import asyncio
 
     from heliograph.cli.printing.output import say
-    from heliograph.core.errors import Refused, Unreachable
+    from heliograph.core.errors import Unreachable
     from heliograph.core.world import World
     from heliograph.local.cloud_directory import CloudDirectory
-    from heliograph.local.cloud_settings import FILE, CloudSettings
+    from heliograph.local.cloud_settings import CloudSettings
     from heliograph.local.nats_server import SYSTEM_USER
     from heliograph.local.server_states import server_states
 
-    settings = CloudSettings.read(directory)
-    if settings is None or settings.machine > 1:
-        raise Refused("invalid", field="DIRECTORY", expected="the directory in which 'heliograph init' made the cloud",
-                      got=str(directory) if settings is None else f"{directory}, what was carried from there",
-                      hint=f"Name the directory that has {FILE} and broker/identity.")  # fmt: skip
+    settings = CloudSettings.of_cloud(directory)
     world = World()
     broker = CloudDirectory(directory, settings, world).broker
     names = [broker.name, *(f"{broker.name}-{number}" for number in range(2, settings.servers + 1))]

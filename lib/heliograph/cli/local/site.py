@@ -41,10 +41,7 @@ def site(
     from heliograph.local.cloud_settings import CloudSettings
     from heliograph.local.site_directory import make_site
 
-    settings = CloudSettings.read(directory)
-    if settings is None:
-        raise Refused("not-found", field="DIRECTORY", expected="a directory that 'heliograph init' has made",
-                      got=str(directory))  # fmt: skip
+    settings = CloudSettings.of_cloud(directory)
     if not settings.leaf_port:
         raise Refused("unsupported", field="DIRECTORY", expected="a cloud that takes servers of sites", got="one that"
                       " does not", hint=f"Let it listen for them: heliograph init {quote(str(directory))} --leaf-port"

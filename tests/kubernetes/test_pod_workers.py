@@ -63,6 +63,8 @@ async def keeping(api: Api, **settings: Any) -> AsyncIterator[Desk]:
     desk = Desk(api, workers)
     task = asyncio.create_task(workers.run())
     try:
+        async with asyncio.timeout(HANGS):
+            assert await desk.told.get() == {}  # what an earlier leader has told is over
         yield desk
     finally:
         await cancel_and_wait(task)

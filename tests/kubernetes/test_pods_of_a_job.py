@@ -91,6 +91,18 @@ async def test_an_image_that_cannot_be_pulled_is_a_condition_of_the_service_wher
         await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "True")
 
 
+async def test_a_problem_that_ends_while_no_coordinator_leads_is_taken_back_by_the_next(kubernetes: Api) -> None:
+    url = f"memory://operator-{next(NUMBERS)}"
+    async with AsyncClient(url, leader_timeout=HANGS) as client:
+        running = Running(kubernetes, client, url)
+        async with coordinating(url, Printed(), OperatorSettings(pods=PodSettings(namespace="default"))):
+            await edge_reports(running, **{HOSTNAME: "node-1"})
+            await serving(running)
+            await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "False")
+        async with coordinating(url, Printed(), SETTINGS):
+            await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "True")
+
+
 async def test_an_edge_that_names_no_node_is_told(kubernetes: Api) -> None:
     async with operating(kubernetes, SETTINGS) as running:
         await edge_reports(running)

@@ -44,7 +44,7 @@ class PodWorkers:
 
         def follower(kind: Kind) -> Follower:
             return Follower(api, kind, world, lambda *_: self._due.set(), warn, namespace=settings.namespace,
-                            labels=f"{MANAGED_BY}={MANAGER}")  # fmt: skip
+                            labels=f"{MANAGED_BY}={MANAGER}", resumed=lambda _: self._due.set())  # fmt: skip
 
         self._jobs, self._pods = follower(JOBS), follower(PODS)
         self._worker_jobs = WorkerJobs(_Jobs(api, settings.namespace, self._jobs), settings)

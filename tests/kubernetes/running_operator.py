@@ -40,10 +40,10 @@ class Printed:
         self.lines.append(line)
         self._more.set()
 
-    async def until(self, words: str) -> str:
-        """Return the first line with some words, once there is one."""
+    async def until(self, words: str, number: int = 1) -> str:
+        """Return the first line with some words, once there are so many."""
         async with asyncio.timeout(HANGS):
-            while not (found := [line for line in self.lines if words in line]):
+            while len(found := [line for line in self.lines if words in line]) < number:
                 self._more.clear()
                 await self._more.wait()
         return found[0]

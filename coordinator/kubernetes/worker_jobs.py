@@ -128,10 +128,11 @@ class WorkerJobs:
 
     async def reconcile(self, wanted: Wanted) -> None:
         """Create and delete Jobs. One that Kubernetes refuses stops no other one; the next call tries it again."""
-        changes = changes_of(wanted, self._jobs.objects, self._settings)
+        existing = self._jobs.objects
+        changes = changes_of(wanted, existing, self._settings)
         problems = changes.problems
         for name in changes.delete:
-            uid = _labels(self._jobs.objects.get(name, {})).get(JOB_UID, "")
+            uid = _labels(existing[name]).get(JOB_UID, "")
             try:
                 await self._jobs.delete(name)
             except HeliographError as error:

@@ -175,6 +175,21 @@ async def test_a_namespace_reaches_no_resource_of_another_project(kubernetes: Ap
         assert reason == "NotFound" and "aggregationWorker.model" in message
 
 
+async def test_what_was_refused_is_taken_once_nothing_is_in_its_way(
+    kubernetes: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heliograph.coordinator.kubernetes.operator.REFUSED_AGAIN", 0.2)
+    async with operating(kubernetes) as running:
+        await running.api.create(Kind("", "v1", "namespaces", "Namespace"), "", {"metadata": {"name": "berlin"}})
+        await running.client.models.create({"kind": "Model", "metadata": {"name": "line"}})
+        given = job("patient")
+        given["metadata"]["namespace"] = "berlin"
+        await running.api.create(JOB, "berlin", given)
+        await running.refused(JOB, "patient", "berlin")
+        await running.client.models.delete("line")
+        await running.accepted(JOB, "patient", "berlin")
+
+
 async def test_only_the_named_namespaces_count(kubernetes: Api) -> None:
     async with operating(kubernetes, OperatorSettings(namespaces=("berlin",))) as running:
         await running.api.create(Kind("", "v1", "namespaces", "Namespace"), "", {"metadata": {"name": "berlin"}})

@@ -238,6 +238,7 @@ class Operator:
         kind = self._custom_kinds[key.plural]
         told = await self._writer.tell(key, kind, custom, None, taken, custom["metadata"].get("generation", 0))
         await self._record(custom, told, taken)
+        self._queue.add(key, REFUSED_AGAIN)  # the other one may lie elsewhere: its end is no change of this key
 
     async def _let_go(self, key: Key, custom: Object) -> None:
         """Delete the resource of a custom resource that is being deleted; say why where that is refused."""

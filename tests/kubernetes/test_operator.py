@@ -190,6 +190,19 @@ async def test_what_was_refused_is_taken_once_nothing_is_in_its_way(
         await running.accepted(JOB, "patient", "berlin")
 
 
+async def test_a_name_that_was_taken_elsewhere_is_had_once_it_is_free(
+    kubernetes: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heliograph.coordinator.kubernetes.operator.REFUSED_AGAIN", 0.2)
+    async with operating(kubernetes) as running:
+        await running.api.create(Kind("", "v1", "namespaces", "Namespace"), "", {"metadata": {"name": "berlin"}})
+        await running.client.models.create({"kind": "Model", "metadata": {"name": "m"}})
+        await running.api.create(MODEL, "berlin", custom("m", "Model", {}, "berlin"))
+        assert (await running.refused(MODEL, "m", "berlin"))[0] == "Taken"
+        await running.client.models.delete("m")
+        await running.accepted(MODEL, "m", "berlin")
+
+
 async def test_only_the_named_namespaces_count(kubernetes: Api) -> None:
     async with operating(kubernetes, OperatorSettings(namespaces=("berlin",))) as running:
         await running.api.create(Kind("", "v1", "namespaces", "Namespace"), "", {"metadata": {"name": "berlin"}})

@@ -199,6 +199,8 @@ async def test_a_name_that_was_taken_elsewhere_is_had_once_it_is_free(
         await running.client.models.create({"kind": "Model", "metadata": {"name": "m"}})
         await running.api.create(MODEL, "berlin", custom("m", "Model", {}, "berlin"))
         assert (await running.refused(MODEL, "m", "berlin"))[0] == "Taken"
+        await running.api.create(MODEL, "berlin", custom("later", "Model", {}, "berlin"))
+        await running.accepted(MODEL, "later", "berlin")  # the operator has seen its own status of the first by now
         await running.client.models.delete("m")
         await running.accepted(MODEL, "m", "berlin")
 

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from benchmarks.declaration import Samples
 from benchmarks.processes import resident_alone
-from heliograph.bus.contract.custom_resources.definitions import GROUP, VERSION, plural_of
-from heliograph.coordinator.kubernetes.api import Api, Kind, Object
+from heliograph.bus.contract.resources import FederatedTask
+from heliograph.bus.contract.resources.base import API_VERSION
+from heliograph.coordinator.kubernetes.api import Api, Object
 from heliograph.coordinator.kubernetes.client import KubernetesClient
+from heliograph.coordinator.kubernetes.documents import custom_kind
 from heliograph.core.orphans import members
 from heliograph.core.world import World
 from heliograph.local.cluster import LocalCluster
@@ -24,7 +26,7 @@ from heliograph.local.cluster_commands import heliograph
 BURST = 500
 AT_ONCE = 20
 """Custom resources that are created at the same time: an API server's clients are many."""
-_JOB = Kind(GROUP, VERSION, plural_of("FederatedTask"), "FederatedTask")
+_JOB = custom_kind(FederatedTask)
 _ROOT = Path(__file__).parent.parent
 
 
@@ -112,6 +114,6 @@ def _with_operator(name: str) -> Sequence[str]:
 def _job(name: str) -> Object:
     worker = {"name": "w", "nodeName": "nobody", "workerSpec": {"trainScriptBootFile": "train.py"}}
     return {
-        "apiVersion": f"{GROUP}/{VERSION}", "kind": "FederatedTask", "metadata": {"name": name},
+        "apiVersion": API_VERSION, "kind": "FederatedTask", "metadata": {"name": name},
         "spec": {"aggregationWorker": {"model": {"name": "line"}}, "trainingWorkers": [worker]},
     }  # fmt: skip

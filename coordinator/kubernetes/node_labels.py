@@ -16,6 +16,8 @@ from heliograph.core.world import World
 
 NODE_GROUP = "apps.kubeedge.io/belonging-to"
 """The label that KubeEdge gives the nodes of a NodeGroup: the group's name."""
+PAUSE = 0.5
+"""Seconds between two passes over all edges, at least: one serves all changes of its time."""
 _BEGINNINGS = ("topology.kubernetes.io/", f"{GROUP}/")
 
 
@@ -45,6 +47,7 @@ class NodeLabels:
 
     def __init__(self, api: Api, context: ControllerContext, world: World, warn: Callable[[str], None]) -> None:
         self._context = context
+        self._world = world
         self._due = asyncio.Event()
         self._nodes = Follower(api, NODES, world, lambda *_: self._due.set(), warn, keep=_only_labels)
 
@@ -67,6 +70,7 @@ class NodeLabels:
                     node = by_host.get(edge.spec.labels.get(HOSTNAME, ""))
                     if with_node_labels(edge, node) is not edge:
                         await self._context.step(Edge, edge.name, partial(with_node_labels, node=node))
+                await self._world.sleep(PAUSE)  # edges of a large site come one after the other
                 await self._due.wait()
 
 

@@ -36,6 +36,8 @@ AT_ONCE = 16
 """Keys that are handled at the same time, at most."""
 STATUS_EVERY = 1.0
 """Seconds between two writes of one status, at least: rounds may be shorter."""
+REFUSED_AGAIN = 60.0
+"""Seconds until a spec that was refused is tried again: a quota, or whatever else it lacked, may be there then."""
 ACCEPTED = "Accepted"
 """Type of the condition that says whether the cloud has taken a custom resource's spec."""
 
@@ -65,6 +67,15 @@ class OperatorSettings:
 
     def follows(self, namespace: str) -> bool:
         return not self.namespaces or namespace in self.namespaces
+
+
+class _Applied(NamedTuple):
+    """What was applied last of a custom resource, and why it was refused."""
+
+    mark: int
+    """Tells custom resource and spec apart from others."""
+    refusal: Refused | None
+    at: float
 
 
 class Operator:
@@ -100,8 +111,8 @@ class Operator:
         }
         self._writer = CustomWriter(api, world, cloud)
         self._events = EventRecorder(api, world, failures)
-        self._applied: dict[Key, tuple[str, int, Refused | None]] = {}
-        """The uid and the resource version of the spec that was applied last, and why it was refused."""
+        self._world = world
+        self._applied: dict[Key, _Applied] = {}
 
     @property
     def manages(self) -> bool:
@@ -193,6 +204,7 @@ class Operator:
             accepted = Condition(type=ACCEPTED, status="True", reason="Accepted")
         else:
             accepted = Condition(type=ACCEPTED, status="False", reason=_camel(refusal.code), message=str(refusal))
+            self._queue.add(key, REFUSED_AGAIN)
         resource = self._store.get(self._kinds[key.plural], key.name)
         told = await self._writer.tell(key, kind, custom, resource, accepted, generation)
         await self._record(custom, told, accepted)
@@ -201,17 +213,20 @@ class Operator:
         """Apply a custom resource's spec unless it is applied; return why it is refused."""
         metadata = custom["metadata"]
         document = request_document(custom)
-        mark = (metadata["uid"], hash(repr((document["metadata"], metadata.get("generation", 0)))))
+        mark = hash(repr((document["metadata"], metadata.get("generation", 0))))
         known = self._applied.get(key)
         resource = self._store.get(self._kinds[key.plural], key.name)
-        if known is not None and known[:2] == mark and (resource is not None or known[2] is not None):
-            return known[2]
+        if known is not None and known.mark == mark:
+            if known.refusal is None and resource is not None:
+                return None
+            if known.refusal is not None and self._world.monotonic() < known.at + REFUSED_AGAIN:
+                return known.refusal
         refusal = None
         try:
             await self._request(key, "create" if resource is None else "update", document)
         except Refused as error:
             refusal = error
-        self._applied[key] = (*mark, refusal)
+        self._applied[key] = _Applied(mark, refusal, self._world.monotonic())
         return refusal
 
     async def _tell_taken(self, key: Key, custom: Object, other: Resource) -> None:
@@ -223,6 +238,7 @@ class Operator:
         kind = self._custom_kinds[key.plural]
         told = await self._writer.tell(key, kind, custom, None, taken, custom["metadata"].get("generation", 0))
         await self._record(custom, told, taken)
+        self._queue.add(key, REFUSED_AGAIN)  # the other one may lie elsewhere: its end is no change of this key
 
     async def _let_go(self, key: Key, custom: Object) -> None:
         """Delete the resource of a custom resource that is being deleted; say why where that is refused."""

@@ -28,7 +28,8 @@ class PodWorkers:
 
     Args:
         wanted: returns what is desired now.
-        tell: called with all problems whenever they have changed.
+        tell: called with all problems when they are known first, since an earlier leader may have told of some that are
+            over, and whenever they have changed.
         warn: called with a line about the API server.
     """
 
@@ -43,11 +44,11 @@ class PodWorkers:
 
         def follower(kind: Kind) -> Follower:
             return Follower(api, kind, world, lambda *_: self._due.set(), warn, namespace=settings.namespace,
-                            labels=f"{MANAGED_BY}={MANAGER}")  # fmt: skip
+                            labels=f"{MANAGED_BY}={MANAGER}", resumed=lambda _: self._due.set())  # fmt: skip
 
         self._jobs, self._pods = follower(JOBS), follower(PODS)
         self._worker_jobs = WorkerJobs(_Jobs(api, settings.namespace, self._jobs), settings)
-        self._told: Problems = {}
+        self._told: Problems | None = None
 
     def desired_changed(self) -> None:
         """Take note that the desired documents, or the edges, have changed."""
@@ -58,7 +59,12 @@ class PodWorkers:
         async with asyncio.TaskGroup() as group:
             for follower in (self._jobs, self._pods):
                 group.create_task(follower.run())
+            group.create_task(self._look_once_pods_are_known())
             group.create_task(self._keep())
+
+    async def _look_once_pods_are_known(self) -> None:
+        await self._pods.synced.wait()
+        self._due.set()
 
     async def _keep(self) -> None:
         await self._jobs.synced.wait()  # else Jobs that exist would be created once more
@@ -70,7 +76,7 @@ class PodWorkers:
             problems = {uid: list(each) for uid, each in refused.items()}
             for uid, each in problems_of([*self._pods.objects.values()]).items():
                 problems.setdefault(uid, []).extend(each)
-            if problems != self._told:
+            if problems != self._told and (problems or self._pods.synced.is_set()):
                 await self._tell(problems)
                 self._told = problems
             await self._world.sleep(PAUSE)

@@ -25,16 +25,19 @@ def pods_wanted(store: ResourceStore, newest: Callable[[str], Desired | None], n
     """
     tasks: dict[str, list[WorkerTaskBase]] = {}
     labels: dict[str, dict[str, str]] = {}
+    undecided = set[str]()
     for edge in store.all(Edge):
         desired = newest(edge.name)
+        if desired is None:
+            undecided.add(edge.name)
+            continue
         in_pods: list[WorkerTaskBase] = [
-            each for each in (desired.tasks if desired is not None else ())
-            if isinstance(each, ScriptTask) and each.pod is not None
-        ]  # fmt: skip
+            each for each in desired.tasks if isinstance(each, ScriptTask) and each.pod is not None
+        ]
         if in_pods:
             tasks[edge.name], labels[edge.name] = in_pods, dict(edge.spec.labels)
     owners = {each.metadata.uid: _reference(each) for each in _owned(store, namespace)} if tasks else {}
-    return Wanted(tasks, labels, owners)
+    return Wanted(tasks, labels, owners, undecided)
 
 
 def _owned(store: ResourceStore, namespace: str) -> Iterator[Resource]:

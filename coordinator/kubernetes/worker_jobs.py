@@ -3,7 +3,7 @@ out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,11 +32,13 @@ class Wanted:
         labels: the labels of each edge, as its agent reports them.
         owners: a reference to the custom resource of each job or service that has one, by its uid. It lies in the Jobs'
             namespace: Kubernetes deletes a Job whose owner is not there.
+        undecided: edges for which nothing has been decided yet, as when a coordinator begins to lead: their Jobs stay.
     """
 
     tasks: Mapping[str, Sequence[WorkerTaskBase]]
     labels: Mapping[str, Mapping[str, str]]
     owners: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    undecided: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def changes_of(wanted: Wanted, existing: Mapping[str, Mapping[str, Any]], settin
         existing: Jobs by name; others than those of workers are left alone.
     """
     ours = {name: job for name, job in existing.items() if _labels(job).get(MANAGED_BY) == MANAGER}
-    create, needed, problems = [], set(), dict[str, list[str]]()
+    create, problems = [], dict[str, list[str]]()
+    needed = {name for name, job in ours.items() if _labels(job).get(EDGE) in wanted.undecided}
     for edge, task in _in_pods(wanted.tasks):
         assert task.pod is not None
         name = job_name(edge, task)
@@ -125,10 +128,11 @@ class WorkerJobs:
 
     async def reconcile(self, wanted: Wanted) -> None:
         """Create and delete Jobs. One that Kubernetes refuses stops no other one; the next call tries it again."""
-        changes = changes_of(wanted, self._jobs.objects, self._settings)
+        existing = self._jobs.objects
+        changes = changes_of(wanted, existing, self._settings)
         problems = changes.problems
         for name in changes.delete:
-            uid = _labels(self._jobs.objects.get(name, {})).get(JOB_UID, "")
+            uid = _labels(existing[name]).get(JOB_UID, "")
             try:
                 await self._jobs.delete(name)
             except HeliographError as error:

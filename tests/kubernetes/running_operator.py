@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from heliograph.bus.contract.custom_resources.definitions import GROUP, VERSION, plural_of
+from heliograph.bus.contract.resources import Edge, FederatedTask, JointInferenceService, Model
+from heliograph.bus.contract.resources.base import API_VERSION
 from heliograph.client import AsyncClient
 from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
 from heliograph.coordinator.kubernetes.api import Api, Kind, Object
+from heliograph.coordinator.kubernetes.documents import custom_kind
 from heliograph.coordinator.kubernetes.errors import NotFound
 from heliograph.coordinator.kubernetes.operator import OperatorSettings
 from heliograph.core.tasks import cancel_and_wait
@@ -20,13 +22,8 @@ from heliograph.core.world import World
 from tests.patience import HANGS
 
 NUMBERS = count(1)
-
-
-def kind(name: str) -> Kind:
-    return Kind(GROUP, VERSION, plural_of(name), name)
-
-
-MODEL, JOB, EDGE, SERVICE = map(kind, ("Model", "FederatedTask", "Edge", "JointInferenceService"))
+MODEL, JOB = custom_kind(Model), custom_kind(FederatedTask)
+EDGE, SERVICE = custom_kind(Edge), custom_kind(JointInferenceService)
 
 
 class Printed:
@@ -40,10 +37,10 @@ class Printed:
         self.lines.append(line)
         self._more.set()
 
-    async def until(self, words: str) -> str:
-        """Return the first line with some words, once there is one."""
+    async def until(self, words: str, number: int = 1) -> str:
+        """Return the first line with some words, once there are so many."""
         async with asyncio.timeout(HANGS):
-            while not (found := [line for line in self.lines if words in line]):
+            while len(found := [line for line in self.lines if words in line]) < number:
                 self._more.clear()
                 await self._more.wait()
         return found[0]
@@ -125,7 +122,7 @@ def said(custom: Object, condition: str) -> tuple[str, str, str]:
 
 
 def custom(name: str, kind: str, spec: dict[str, Any], namespace: str = "default", **metadata: Any) -> Object:
-    return {"apiVersion": f"{GROUP}/{VERSION}", "kind": kind,
+    return {"apiVersion": API_VERSION, "kind": kind,
             "metadata": {"name": name, "namespace": namespace, **metadata}, "spec": spec}  # fmt: skip
 
 

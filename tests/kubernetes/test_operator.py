@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from heliograph.client import AsyncClient
-from heliograph.coordinator.kubernetes.api import EVENTS, Api, Kind, Object
+from heliograph.coordinator.kubernetes.api import EVENTS, NAMESPACES, Api, Object
 from heliograph.coordinator.kubernetes.documents import CLOUD, FINALIZER, MIRROR, OWNER
 from heliograph.coordinator.kubernetes.operator import OperatorSettings
 from heliograph.core.errors import Refused
@@ -117,7 +117,7 @@ async def test_a_refused_spec_says_field_expected_and_got_and_is_taken_once_it_i
 
 async def test_a_name_that_topics_have_taken_is_refused_and_nothing_of_it_is_shown(kubernetes: Api) -> None:
     async with operating(kubernetes) as running:
-        await running.api.create(Kind("", "v1", "namespaces", "Namespace"), "", {"metadata": {"name": "berlin"}})
+        await running.api.create(NAMESPACES, "", {"metadata": {"name": "berlin"}})
         await running.client.models.create({"kind": "Model", "metadata": {"name": "m"}, "spec": {"description": "a"}})
         await running.api.create(MODEL, "berlin", custom("m", "Model", {"description": "b"}, "berlin"))
         reason, message = await running.refused(MODEL, "m", "berlin")
@@ -148,7 +148,7 @@ async def test_a_resource_made_by_topics_has_a_mirror_that_nobody_else_changes(k
 
 async def test_a_copy_of_a_mirror_in_another_namespace_is_no_resource(kubernetes: Api) -> None:
     async with operating(kubernetes) as running:
-        await running.api.create(Kind("", "v1", "namespaces", "Namespace"), "", {"metadata": {"name": "berlin"}})
+        await running.api.create(NAMESPACES, "", {"metadata": {"name": "berlin"}})
         await running.client.models.create({"kind": "Model", "metadata": {"name": "m"}})
         mirror = await running.until(MODEL, "m", lambda each: said(each, "Mirrored")[0] == "True")
         label = {MIRROR: mirror["metadata"]["labels"][MIRROR]}
@@ -166,7 +166,7 @@ async def test_edges_are_no_ones_to_create(kubernetes: Api) -> None:
 
 async def test_a_namespace_reaches_no_resource_of_another_project(kubernetes: Api) -> None:
     async with operating(kubernetes) as running:
-        await running.api.create(Kind("", "v1", "namespaces", "Namespace"), "", {"metadata": {"name": "berlin"}})
+        await running.api.create(NAMESPACES, "", {"metadata": {"name": "berlin"}})
         await running.client.models.create({"kind": "Model", "metadata": {"name": "line"}})
         given = job("spy")
         given["metadata"]["namespace"] = "berlin"
@@ -175,9 +175,39 @@ async def test_a_namespace_reaches_no_resource_of_another_project(kubernetes: Ap
         assert reason == "NotFound" and "aggregationWorker.model" in message
 
 
+async def test_what_was_refused_is_taken_once_nothing_is_in_its_way(
+    kubernetes: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heliograph.coordinator.kubernetes.operator.REFUSED_AGAIN", 0.2)
+    async with operating(kubernetes) as running:
+        await running.api.create(NAMESPACES, "", {"metadata": {"name": "berlin"}})
+        await running.client.models.create({"kind": "Model", "metadata": {"name": "line"}})
+        given = job("patient")
+        given["metadata"]["namespace"] = "berlin"
+        await running.api.create(JOB, "berlin", given)
+        await running.refused(JOB, "patient", "berlin")
+        await running.client.models.delete("line")
+        await running.accepted(JOB, "patient", "berlin")
+
+
+async def test_a_name_that_was_taken_elsewhere_is_had_once_it_is_free(
+    kubernetes: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heliograph.coordinator.kubernetes.operator.REFUSED_AGAIN", 0.2)
+    async with operating(kubernetes) as running:
+        await running.api.create(NAMESPACES, "", {"metadata": {"name": "berlin"}})
+        await running.client.models.create({"kind": "Model", "metadata": {"name": "m"}})
+        await running.api.create(MODEL, "berlin", custom("m", "Model", {}, "berlin"))
+        assert (await running.refused(MODEL, "m", "berlin"))[0] == "Taken"
+        await running.api.create(MODEL, "berlin", custom("later", "Model", {}, "berlin"))
+        await running.accepted(MODEL, "later", "berlin")  # the operator has seen its own status of the first by now
+        await running.client.models.delete("m")
+        await running.accepted(MODEL, "m", "berlin")
+
+
 async def test_only_the_named_namespaces_count(kubernetes: Api) -> None:
     async with operating(kubernetes, OperatorSettings(namespaces=("berlin",))) as running:
-        await running.api.create(Kind("", "v1", "namespaces", "Namespace"), "", {"metadata": {"name": "berlin"}})
+        await running.api.create(NAMESPACES, "", {"metadata": {"name": "berlin"}})
         await running.api.create(MODEL, "default", custom("there", "Model", {}))
         await running.api.create(MODEL, "berlin", custom("here", "Model", {}, "berlin"))
         await running.accepted(MODEL, "here", "berlin")

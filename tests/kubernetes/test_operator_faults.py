@@ -10,9 +10,10 @@ import pytest
 from heliograph.bus.contract.custom_resources.definitions import definitions
 from heliograph.bus.contract.topics import STATUS
 from heliograph.client import AsyncClient
-from heliograph.coordinator.kubernetes.api import Api, Kind
+from heliograph.coordinator.kubernetes.api import Api
 from heliograph.core.errors import Refused
 from tests.kubernetes.api_server.server import ApiServer
+from tests.kubernetes.probes import DEFINITIONS
 from tests.kubernetes.running_operator import (
     JOB,
     MODEL,
@@ -26,8 +27,6 @@ from tests.kubernetes.running_operator import (
     said,
 )
 from tests.patience import HANGS
-
-DEFINITIONS = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
 
 
 async def test_while_the_api_server_is_away_jobs_go_on_and_afterwards_both_sides_catch_up(

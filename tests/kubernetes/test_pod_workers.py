@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +15,13 @@ from heliograph.coordinator.kubernetes.api import JOBS, NAMESPACES, PODS, Api, O
 from heliograph.coordinator.kubernetes.pod_settings_file import read_pod_settings
 from heliograph.coordinator.kubernetes.pod_workers import PodWorkers, Problems
 from heliograph.coordinator.kubernetes.worker_job import HOSTNAME, PodSettings
-from heliograph.coordinator.kubernetes.worker_jobs import Wanted
+from heliograph.coordinator.kubernetes.worker_jobs import Wanted, problems_of
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from tests.coordinator.kubernetes.worker_tasks import train_task
 from tests.kubernetes.api_server.server import ApiServer
+from tests.kubernetes.running_operator import Printed
 from tests.patience import HANGS
 
 NAMESPACE = "workers"
@@ -34,6 +35,7 @@ class Desk:
     workers: PodWorkers
     wanted: Wanted = field(default_factory=lambda: Wanted({}, {}))
     told: asyncio.Queue[Problems] = field(default_factory=asyncio.Queue)
+    printed: Printed = field(default_factory=Printed)
 
     def want(self, *tasks: Any, node: str = "node-1") -> None:
         self.wanted = Wanted({"edge-1": list(tasks)}, {"edge-1": {HOSTNAME: node} if node else {}})
@@ -58,11 +60,13 @@ async def keeping(api: Api, **settings: Any) -> AsyncIterator[Desk]:
     async def tell(problems: Problems) -> None:
         desk.told.put_nowait(problems)
 
-    given = PodSettings(namespace=NAMESPACE, **{"images": ("*",), **settings})
-    workers = PodWorkers(api, given, lambda: desk.wanted, tell, World(), print)
-    desk = Desk(api, workers)
+    printed, given = Printed(), PodSettings(namespace=NAMESPACE, **{"images": ("*",), **settings})
+    workers = PodWorkers(api, given, lambda: desk.wanted, tell, World(), printed)
+    desk = Desk(api, workers, printed=printed)
     task = asyncio.create_task(workers.run())
     try:
+        async with asyncio.timeout(HANGS):
+            assert await desk.told.get() == {}  # what an earlier leader has told is over
         yield desk
     finally:
         await cancel_and_wait(task)
@@ -86,6 +90,26 @@ async def test_a_job_that_somebody_has_deleted_comes_again(kubernetes: Api) -> N
         async with asyncio.timeout(HANGS):
             while (await desk.jobs(1))[0]["metadata"]["uid"] == job["metadata"]["uid"]:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_job_that_is_wanted_while_the_api_server_is_away_comes_once_it_is_back(
+    kubernetes: Api, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with keeping(kubernetes) as desk:
+        await api_server.stop()
+        await desk.printed.until("Kubernetes: the API server", 2)  # Jobs and pods
+        looked = asyncio.Event()
+
+        def looks(pods: Sequence[Object]) -> dict[str, list[str]]:
+            looked.set()
+            return problems_of(pods)
+
+        monkeypatch.setattr("heliograph.coordinator.kubernetes.pod_workers.problems_of", looks)
+        desk.want(train_task())
+        async with asyncio.timeout(HANGS):
+            await looked.wait()
+        await api_server.start()
+        await desk.jobs(1)
 
 
 async def test_an_image_that_cannot_be_pulled_is_told_and_taken_back_once_it_is(kubernetes: Api) -> None:

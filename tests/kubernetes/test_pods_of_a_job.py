@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Generation, Report
 from heliograph.bus.port import Port
+from heliograph.client import AsyncClient
+from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.edges.wanted_documents import Wanted as WantedParts
+from heliograph.coordinator.edges.wanted_documents import WantedDocuments
 from heliograph.coordinator.kubernetes.api import JOBS, PODS, Api, Object
 from heliograph.coordinator.kubernetes.operator import OperatorSettings
 from heliograph.coordinator.kubernetes.worker_job import EDGE, HOSTNAME, JOB, PodSettings
+from heliograph.coordinator.kubernetes.worker_jobs import Wanted, WorkerJobs
 from heliograph.core.world import World
-from tests.kubernetes.running_operator import MODEL, SERVICE, Running, custom, operating, said
+from tests.kubernetes.running_operator import (
+    MODEL,
+    NUMBERS,
+    SERVICE,
+    Printed,
+    Running,
+    coordinating,
+    custom,
+    operating,
+    said,
+)
 from tests.patience import HANGS
 
 SETTINGS = OperatorSettings(pods=PodSettings(namespace="default", images=("example.com/",)))
@@ -74,9 +91,49 @@ async def test_an_image_that_cannot_be_pulled_is_a_condition_of_the_service_wher
         await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "True")
 
 
+async def test_a_problem_that_ends_while_no_coordinator_leads_is_taken_back_by_the_next(kubernetes: Api) -> None:
+    url = f"memory://operator-{next(NUMBERS)}"
+    async with AsyncClient(url, leader_timeout=HANGS) as client:
+        running = Running(kubernetes, client, url)
+        async with coordinating(url, Printed(), OperatorSettings(pods=PodSettings(namespace="default"))):
+            await edge_reports(running, **{HOSTNAME: "node-1"})
+            await serving(running)
+            await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "False")
+        async with coordinating(url, Printed(), SETTINGS):
+            await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "True")
+
+
 async def test_an_edge_that_names_no_node_is_told(kubernetes: Api) -> None:
     async with operating(kubernetes, SETTINGS) as running:
         await edge_reports(running)
         await serving(running)
         shown = await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "False")
         assert f"--label {HOSTNAME}=NODE" in said(shown, "PodsRunning")[2]
+
+
+async def test_the_next_coordinator_deletes_no_job_before_it_has_decided(
+    kubernetes: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, passed = f"memory://operator-{next(NUMBERS)}", asyncio.Event()
+    decide, reconcile = WantedDocuments.of, WorkerJobs.reconcile
+
+    async def decide_late(self: WantedDocuments, view: View) -> WantedParts:
+        await passed.wait()
+        return await decide(self, view)
+
+    async def reconcile_early(self: WorkerJobs, wanted: Wanted) -> None:
+        await reconcile(self, wanted)
+        passed.set()
+
+    async with AsyncClient(url, leader_timeout=HANGS) as client:
+        running = Running(kubernetes, client, url)
+        async with coordinating(url, Printed(), SETTINGS):
+            await edge_reports(running, **{HOSTNAME: "node-1"})
+            await serving(running)
+            before = await the_job(running)
+        monkeypatch.setattr(WantedDocuments, "of", decide_late)
+        monkeypatch.setattr(WorkerJobs, "reconcile", reconcile_early)
+        async with coordinating(url, Printed(), SETTINGS), asyncio.timeout(HANGS):
+            await passed.wait()
+            after, _ = await kubernetes.list(JOBS, "default")
+            assert [each["metadata"]["uid"] for each in after] == [before["metadata"]["uid"]]

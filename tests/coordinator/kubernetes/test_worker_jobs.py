@@ -151,6 +151,13 @@ def test_a_job_that_has_ended_makes_place_and_one_that_is_being_deleted_is_waite
     assert (changes.create, changes.delete) == ([], [])
 
 
+def test_a_job_stays_while_nothing_is_decided_for_its_edge() -> None:
+    [manifest] = changes_of(_wanted(train_task()), {}, ALLOWING).create
+    existing = {manifest["metadata"]["name"]: manifest}
+    assert changes_of(Wanted({}, {}, undecided={"edge-1"}), existing, ALLOWING).delete == []
+    assert changes_of(Wanted({}, {}, undecided={"edge-2"}), existing, ALLOWING).delete == [*existing]
+
+
 def test_jobs_of_others_are_left_alone() -> None:
     foreign = {"metadata": {"name": "backup", "labels": {"app": "backup"}}}
     odd = {"metadata": {"name": "odd", "labels": None}}

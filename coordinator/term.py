@@ -271,8 +271,8 @@ class Term:
         # always: a change of presence alone changes the edges that an aggregation worker waits for
         await self._write_desired()
 
-    def _is_managing(self) -> bool:
-        return self._side is not None and self._side.manages
+    def _is_managing(self, resource: Resource) -> bool:
+        return self._side is not None and self._side.manages(resource)
 
     def _reconcile_soon(self) -> None:
         if self._follower.reports_read.is_set():

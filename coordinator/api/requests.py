@@ -47,7 +47,7 @@ class Requests:
         lock: returns the lock of the resource of that plural and name.
         changed, removed: awaited after a resource was written or deleted.
         epoch: number of this coordinator's term.
-        managing: returns whether an operator keeps custom resources at present.
+        managing: returns whether a custom resource owns a resource at present, as far as an operator sees.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Requests:
         world: World,
         quotas: Quotas,
         epoch: int,
-        managing: Callable[[], bool] = lambda: False,
+        managing: Callable[[Resource], bool] = lambda resource: False,
     ) -> None:
         self._listing = Listing(store, world, epoch)
         self._store = store
@@ -133,7 +133,7 @@ class Requests:
         async with self._lock(known.plural, known.name):
             known = self._find(type(known), known.name, topic, rights)
             require_write(rights, "update", wanted, known, topic)
-            require_unmanaged(known, rights, topic, self._managing())
+            require_unmanaged(known, rights, topic, self._managing(known))
             if _owner_part(known) == _owner_part(wanted):
                 return public_document(known)
             check_update(known, wanted, topic)
@@ -159,7 +159,7 @@ class Requests:
         async with self._lock(found.plural, found.name):
             found = self._find(type(found), found.name, topic, rights)
             require_verb(rights, STANDARD["delete"], found, topic)  # another may have taken its name
-            require_unmanaged(found, rights, topic, self._managing(), deleting=True)
+            require_unmanaged(found, rights, topic, self._managing(found), deleting=True)
             body.check(found)
             for feature in self._features:
                 feature.may_delete(found, topic)

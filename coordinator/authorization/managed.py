@@ -24,7 +24,7 @@ def require_unmanaged(resource: Resource, rights: Rights, topic: str, managing: 
     """Raise Refused where a custom resource owns the spec, and somebody else is to change it.
 
     Args:
-        managing: whether the operator reaches Kubernetes at present.
+        managing: whether the operator sees the custom resource at present.
         deleting: whether the resource is to be deleted; without a Kubernetes, somebody has to.
     """
     if not is_managed(resource) or rights.owns(resource):
@@ -35,6 +35,6 @@ def require_unmanaged(resource: Resource, rights: Rights, topic: str, managing: 
     command = "delete" if deleting else "edit"
     hint = f"Use: kubectl {command} {kind} {name} --namespace {namespace}."
     if deleting:
-        hint += " An operator may delete it here while no coordinator reaches Kubernetes."
+        hint += " An operator may delete it here while no coordinator sees the custom resource."
     raise Refused("managed", topic=topic, field="metadata.name", got=name, hint=hint,
                   expected="a resource that no custom resource owns")  # fmt: skip

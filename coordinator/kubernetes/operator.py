@@ -21,7 +21,7 @@ from heliograph.coordinator.authorization.managed import creator_in
 from heliograph.coordinator.authorization.rights import Rights
 from heliograph.coordinator.kubernetes.api import Api, Kind, Object
 from heliograph.coordinator.kubernetes.custom_writer import CustomWriter
-from heliograph.coordinator.kubernetes.documents import custom_kind, request_document
+from heliograph.coordinator.kubernetes.documents import UID, custom_kind, request_document
 from heliograph.coordinator.kubernetes.events import EventRecorder
 from heliograph.coordinator.kubernetes.list_watch import Follower
 from heliograph.coordinator.kubernetes.relation import Relation, relation_of
@@ -113,11 +113,15 @@ class Operator:
         self._events = EventRecorder(api, world, failures)
         self._world = world
         self._applied: dict[Key, _Applied] = {}
+        self._seen: set[str] = set()
+        """Uids of custom resources that were seen beside the resources made from them: this Kubernetes is theirs."""
 
-    @property
-    def manages(self) -> bool:
-        """Whether Kubernetes is reached, so that custom resources decide."""
-        return any(follower.synced.is_set() and not follower.problem for follower in self._followers.values())
+    def manages(self, resource: Resource) -> bool:
+        """Whether the custom resource that a resource was made from is seen at present."""
+        follower = self._followers.get(resource.plural)
+        return follower is not None and follower.synced.is_set() and not follower.problem and (
+            (resource.project, resource.name) in follower.objects
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Keep both sides the same until cancelled."""
@@ -171,12 +175,13 @@ class Operator:
             case Relation.NEW | Relation.OWN:
                 assert custom is not None
                 await self._apply(key, custom)
+                self._seen.add(custom["metadata"]["uid"])
             case Relation.TAKEN:
                 assert custom is not None and resource is not None
                 await self._tell_taken(key, custom, resource)
             case Relation.REPLACED | Relation.ORPHAN:
-                await self._request(key, "delete", {"name": key.name})
-                self._queue.add(key)
+                assert resource is not None
+                await self._part(key, custom, resource)
             case Relation.LEAVING:
                 assert custom is not None
                 await self._let_go(key, custom)
@@ -193,6 +198,23 @@ class Operator:
             case Relation.STALE:
                 assert custom is not None
                 await self._writer.remove(self._custom_kinds[key.plural], custom)
+
+    async def _part(self, key: Key, custom: Object | None, resource: Resource) -> None:
+        """Delete a resource whose custom resource is gone, if it was ever seen here. Otherwise this Kubernetes is
+        another one, or a backup: then the resource stays, or is taken over by a custom resource of its name."""
+        uid = resource.metadata.annotations.get(UID, "")
+        if uid in self._seen:
+            await self._request(key, "delete", {"name": key.name})
+            self._seen.discard(uid)
+            self._queue.add(key)
+        elif custom is not None:
+            await self._apply(key, custom)
+        else:
+            name = f"{key.plural}/{key.name}"
+            self._tell_problem(
+                f"Kubernetes has no custom resource of {name}, and had none since this coordinator leads: it stays."
+                f" Apply it again, or delete it here: heliograph delete {name}"
+            )
 
     async def _apply(self, key: Key, custom: Object) -> None:
         """Create or update the resource of a custom resource, and show its status."""

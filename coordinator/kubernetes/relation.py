@@ -25,7 +25,7 @@ class Relation(Enum):
     TAKEN = "a custom resource, and a resource that was made elsewhere"
     LEAVING = "a custom resource that is being deleted, and the resource made from it"
     LEFT = "a custom resource that is being deleted, and that no resource depends on"
-    ORPHAN = "a resource whose custom resource is gone"
+    ORPHAN = "a resource without the custom resource that it was made from"
     UNSHOWN = "a resource made elsewhere, without a mirror"
     MIRRORED = "a resource made elsewhere, and its mirror"
     STALE = "a mirror of a resource that is gone"

@@ -42,10 +42,9 @@ class KubernetesSide:
             wanted = partial(pods_wanted, store, newest, settings.pods.namespace)
             self._pods = PodWorkers(api, settings.pods, wanted, partial(tell_problems, features, world), world, warn)
 
-    @property
-    def manages(self) -> bool:
-        """Whether custom resources decide at present."""
-        return self._operator.manages
+    def manages(self, resource: Resource) -> bool:
+        """Whether the custom resource that a resource was made from is seen at present."""
+        return self._operator.manages(resource)
 
     def parts(self) -> Sequence[Part]:
         """Return what runs as long as this coordinator leads."""

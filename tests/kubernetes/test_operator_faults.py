@@ -11,7 +11,9 @@ from heliograph.bus.contract.custom_resources.definitions import definitions
 from heliograph.bus.contract.topics import STATUS
 from heliograph.client import AsyncClient
 from heliograph.coordinator.kubernetes.api import Api
+from heliograph.coordinator.kubernetes.client import KubernetesClient
 from heliograph.core.errors import Refused
+from heliograph.core.world import World
 from tests.kubernetes.api_server.server import ApiServer
 from tests.kubernetes.probes import DEFINITIONS
 from tests.kubernetes.running_operator import (
@@ -111,6 +113,49 @@ async def test_resources_stay_where_a_definition_is_gone_and_nobody_saw_a_deleti
                 assert [each["metadata"]["name"] for each in await client.jobs.list()] == ["kept"]
         finally:
             await empty.stop()
+
+
+async def test_another_kubernetes_deletes_nothing_and_takes_over_what_is_applied_there(
+    kubernetes: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"memory://operator-{next(NUMBERS)}"
+    async with AsyncClient(url, leader_timeout=HANGS) as client:
+        async with coordinating(url, Printed()):
+            running = Running(kubernetes, client, url)
+            for name in ("again", "left"):
+                await kubernetes.create(JOB, "default", job(name))
+                await running.accepted(JOB, name)
+            uid = (await client.jobs.get("again"))["metadata"]["uid"]
+        other = ApiServer()
+        other.apply_definitions()
+        await other.start()
+        monkeypatch.setenv("KUBECONFIG", str(other.kubeconfig(tmp_path)))
+        there = await KubernetesClient.connect(World())
+        try:
+            elsewhere = Running(there, client, url)
+            async with coordinating(url, elsewhere.printed):
+                await elsewhere.printed.until("heliograph delete jobs/left")
+                await there.create(JOB, "default", job("again"))
+                await elsewhere.accepted(JOB, "again")
+                assert (await client.jobs.get("again"))["metadata"]["uid"] == uid
+                await client.jobs.delete("left")
+                assert [each["metadata"]["name"] for each in await client.jobs.list()] == ["again"]
+        finally:
+            await there.close()
+            await other.stop()
+
+
+async def test_a_custom_resource_that_is_gone_in_spite_of_its_finalizer_takes_its_resource_with_it(
+    kubernetes: Api, api_server: ApiServer
+) -> None:
+    async with operating(kubernetes) as running:
+        await kubernetes.create(JOB, "default", job("forced"))
+        await running.accepted(JOB, "forced")
+        async with running.client.bus.subscribe(STATUS.at(resource="jobs", name="forced")) as statuses:
+            api_server.store.remove(JOB.resource, ("default", "forced"))
+            async with asyncio.timeout(HANGS):
+                while await running.client.jobs.list():
+                    await anext(statuses)
 
 
 async def test_a_forbidden_status_is_told_with_the_right_that_lacks_and_tried_again(

@@ -52,7 +52,7 @@ class Desk:
             pytest.fail,
         )  # fmt: skip
         self._requests = Requests(store, InstalledFeatures(context), self.lock, self._changed, self._removed, world,
-                                  quotas, epoch=3, managing=lambda: self.managing)  # fmt: skip
+                                  quotas, epoch=3, managing=lambda resource: self.managing)  # fmt: skip
 
     async def ask(
         self, resource: str, verb: str, document: dict[str, Any], caller: str = "someone", rights: Rights = EVERYTHING

@@ -47,7 +47,7 @@ async def test_the_custom_resource_of_another_namespace_does_not(desk: Desk) -> 
 async def test_an_operator_deletes_it_only_while_kubernetes_is_not_reached(desk: Desk) -> None:
     await managed(desk)
     desk.managing = True
-    with pytest.raises(Refused, match="while no coordinator reaches Kubernetes"):
+    with pytest.raises(Refused, match="while no coordinator sees the custom resource"):
         await desk.ask("models", "delete", {"name": "one"})
     desk.managing = False
     with pytest.raises(Refused, match="kubectl delete"):

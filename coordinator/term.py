@@ -208,8 +208,11 @@ class Term:
         )
         for line in await self._store.load():
             self._warn(line)
+        issuer = self._issuer
+        if issuer is not None:
+            await issuer.authority()  # it knows how edges have enrolled
         self._edges = Edges(self._store, self._world, self._save, self._reconcile_soon, self._background,
-                            self._failures)  # fmt: skip
+                            self._failures, issuer.origin if issuer is not None else lambda edge: None)  # fmt: skip
         self._follower = EdgeFollower(self._port, self._connections.system, self._store, self._edges, self._out,
                                       self._warn, self._failures)  # fmt: skip
         self._reconciling = ReconcileScheduler(self._reconcile, self._world, lambda: len(self._edges))

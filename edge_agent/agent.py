@@ -173,7 +173,8 @@ class Agent:
             self._cloud, self._edge, self._journal, self._background, self._wake, self._resynced, self._log.warn,
             self._failures, config.coordinator_keys, lambda: self._reporter.due(), lambda: self._renewal.doubt(),
         )  # fmt: skip
-        self._renewal = LoginRenewal(config.cloud, world, config.root, self._log.warn, self._desired.look_again)
+        self._renewal = LoginRenewal(config.cloud, world, config.root, self._log.warn, self._desired.look_again,
+                                     self._cloud.bus)  # fmt: skip
         self._reconciler = Reconciler(
             self._node, self._edge, self._supervisor, launcher, self._models, self._prefetcher, self._inventory,
             self._packages, task_code, config.capacity, self._background, self._log.warn, self._failures,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from heliograph.bus.connection_url import ConnectionUrl
+from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.identity.credentials import UserCredentials
 from heliograph.core.tasks import Flag, wait_for
@@ -24,17 +25,20 @@ class LoginRenewal:
     Args:
         say: called with a line about a renewal that failed, and about the first that works again.
         renewed: called after each renewal: it says which keys of the cloud the node obeys.
+        bus: the agent's connection with that login, over which it asks while the login is good.
     """
 
     def __init__(
-        self, url: str, world: World, root: str, say: Callable[[str], None], renewed: Callable[[], None] = lambda: None
-    ) -> None:
+        self, url: str, world: World, root: str, say: Callable[[str], None],
+        renewed: Callable[[], None] = lambda: None, bus: Bus | None = None,
+    ) -> None:  # fmt: skip
         self._url = url
         self._file = ConnectionUrl.parse(url).credentials.file
         self._world = world
         self._root = root
         self._say = say
         self._renewed = renewed
+        self._bus = bus
         self._doubted = Flag()
         self._doubted_at = -DOUBT_SECONDS
 
@@ -59,7 +63,7 @@ class LoginRenewal:
             try:
                 from heliograph.enrolment import renew  # loaded once a day, by a node that has enrolled
 
-                due = float(await renew(self._url, self._world, self._root))
+                due = float(await renew(self._url, self._world, self._root, self._bus))
             except HeliographError as error:
                 if (line := f"the login is not renewed: {error}") != failed:
                     self._say(line)

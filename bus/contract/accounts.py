@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from heliograph.bus.contract.launch_permissions import Launch, launch_permissions
-from heliograph.bus.contract.permissions import Permissions, permissions
+from heliograph.bus.contract.permissions import NEWCOMER, Permissions, inbox_of, permissions
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.contract.topics import DEFAULT_ROOT, EDGE, REQUEST, STATUS, Role
@@ -124,6 +124,13 @@ def node_launch_template(root: str = DEFAULT_ROOT) -> Allowed:
 def allowed_of(role: Role, root: str = DEFAULT_ROOT, *, login: str = "", edge: str = "") -> Allowed:
     """Return what the logins of a role may publish and subscribe to in an account of their own."""
     return _allowed(permissions(role, "cloud", root, edge, login))
+
+
+def allowed_of_renewal(root: str = DEFAULT_ROOT) -> Allowed:
+    """Return what those without a login may at a site's server: renew one that has expired. They do not enrol there:
+    the first answer says whom a node trusts from then on, and the site's server could send another."""
+    renew = Subjects(root).subject(REQUEST.at(resource="invitations", verb="renew"))
+    return Allowed((renew,), (f"{inbox_of(NEWCOMER)}.>",), ("$MQTT.>",))
 
 
 def door_template(role: Role, root: str = DEFAULT_ROOT) -> Allowed:

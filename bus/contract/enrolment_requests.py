@@ -8,13 +8,16 @@ from pydantic import Field, StringConstraints
 from heliograph.bus.contract.request_bodies import Named, RequestBody
 from heliograph.bus.contract.resources.base import Document
 from heliograph.bus.contract.resources.invitation import UserKey
-from heliograph.core.names import Label
+from heliograph.bus.contract.versions import added
+from heliograph.core.names import Label, join_labels, label_from
 
 Signature = Annotated[str, StringConstraints(pattern=r"^[-_A-Za-z0-9]{86}$")]
 """Ed25519, 64 bytes in base64url without padding."""
 Token = Annotated[str, StringConstraints(max_length=16_384, pattern=r"^[-_.A-Za-z0-9]+$")]
 Instant = Annotated[int, Field(ge=0, le=1 << 40)]
 """Seconds since 1970."""
+NODE_NAME = r"^([A-Za-z0-9]([-._A-Za-z0-9]{0,251}[A-Za-z0-9])?)?$"
+"""Names of machines that can be kept, and none: those of Kubernetes' nodes are among them."""
 
 
 class EnrolmentRequest(Named):
@@ -38,11 +41,14 @@ class Enroll(EnrolmentRequest):
 
     Attributes:
         edge: name that the node wants.
+        node: name of its machine, where the edge's name is made of that one (``edge_of_node``): its name in Kubernetes,
+            for example. It is kept, and the edge cannot change it.
     """
 
     about = "edge"
 
     edge: Label
+    node: Annotated[str, StringConstraints(pattern=NODE_NAME)] = added("0.2", "")
 
 
 class EnrollUser(EnrolmentRequest):
@@ -61,6 +67,33 @@ class Renew(RequestBody):
     token: Token
     at: Instant
     signature: Signature
+
+
+class RevokeGroup(Named):
+    """All edges that have enrolled by invitations of this name lose their logins, and nobody enrols by it any more.
+
+    Attributes:
+        dry_run: whether only to say which edges these are.
+    """
+
+    changes = True
+
+    dry_run: bool = False
+
+
+class RevokedGroup(Document):
+    """Which edges of a group have lost their logins.
+
+    Attributes:
+        edges: their names; with ``dry_run`` of those that would.
+        left: how many have one still: the same request again takes more of them away.
+        withdrawn: whether there was an invitation.
+    """
+
+    name: Label
+    edges: list[Label]
+    left: int = 0
+    withdrawn: bool = False
 
 
 class Revoke(Named):
@@ -117,9 +150,15 @@ def trust_tag(authorities: str, cloud_keys: str) -> str:
     return f"trusts:{hashlib.sha256(f'{authorities}|{cloud_keys}'.encode()).hexdigest()}"
 
 
-def enrolment_bytes(invitation: str, edge: str, key: str, at: int) -> bytes:
+def enrolment_bytes(invitation: str, edge: str, key: str, at: int, node: str = "") -> bytes:
     """Return what the invitation's key signs. The words of a name have no line end, so that no two requests agree."""
-    return "\n".join(("heliograph enrolment 1", invitation, edge, key, str(at))).encode()
+    machine = (node,) if node else ()
+    return "\n".join(("heliograph enrolment 1", invitation, edge, key, str(at), *machine)).encode()
+
+
+def edge_of_node(invitation: str, node: str) -> str:
+    """Return the name of the edge of a machine that enrols by a group's invitation."""
+    return join_labels(invitation, label_from(node))
 
 
 def renewal_bytes(token: str, at: int) -> bytes:

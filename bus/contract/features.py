@@ -297,7 +297,11 @@ BUILT_IN: tuple[FeatureDeclaration, ...] = (
          Verb("enroll", "Give a node that has an invitation its login. Anybody may ask; the invitation's key signs.",
               enrolment.Enroll, enrolment.IssuedLogin, scope=ANYONE),
          Verb("renew", "Give an edge a login that is good for longer. Anybody may ask; the edge's key signs.",
-              enrolment.Renew, enrolment.IssuedLogin, named=False, scope=ANYONE)),
+              enrolment.Renew, enrolment.IssuedLogin, named=False, scope=ANYONE),
+         Verb("revoke", "Withdraw an invitation, and take the logins of all edges away that have enrolled by it, or by"
+              " an earlier one of its name. One request revokes a hundred; the answer says how many are left.",
+              enrolment.RevokeGroup, enrolment.RevokedGroup, named=False, scope="operator")),
+        (topics.RENEWAL,),
         collection="invitations",
         coordinator="heliograph.coordinator.identity.controller:InvitationFeature",
         command_line="heliograph.cli.features.catalog_columns:INVITATIONS",

@@ -19,9 +19,10 @@ from heliograph.core.lazy import Declaration, References
 from heliograph.core.names import is_label, require_label
 
 if TYPE_CHECKING:
-    from heliograph.bus.contract import payloads
+    from heliograph.bus.contract import enrolment_requests, payloads
 else:
     payloads = References("heliograph.bus.contract.payloads")
+    enrolment_requests = References("heliograph.bus.contract.enrolment_requests")
 
 P = TypeVar("P", bound=BaseModel)
 Delivery = Literal["request", "status", "event", "ack", "inference", "log", "blob"]
@@ -320,6 +321,11 @@ WORKER_ACK = Topic(
 CLAIM = Topic(
     "edge/{edge}/claim", payloads.Claim, "request", ("agent",), ("agent",),
     "An agent asks at each connect whether another agent of its name runs; if one answers, one of the two ends.",
+)  # fmt: skip
+RENEWAL = Topic(
+    "edge/{edge}/up/renewal", enrolment_requests.Renew, "request", ("agent",), ("coordinator",),
+    "An edge asks for a login that is good for longer; the answer is that of `request/invitations/renew`. The edge in "
+    "the topic is the one that asks, since its account alone leads there; it may ask for its own login alone.",
 )  # fmt: skip
 INFERENCE_STATS = Topic(
     "edge/{edge}/up/inference-stats/{service}/{worker}", payloads.InferenceStats, "event",

@@ -39,7 +39,7 @@ from heliograph.bus.contract.accounts import (
 from heliograph.bus.contract.permissions import NEWCOMER
 from heliograph.bus.contract.topics import DEFAULT_ROOT, Role
 from heliograph.bus.nats.auth_callout import CalloutKeys
-from heliograph.bus.nats.authority_keys import FILE, AuthorityKeys
+from heliograph.bus.nats.authority_keys import FILE, AuthorityKeys, Origin
 from heliograph.bus.nats.enrolled_logins import EnrolledLogins
 from heliograph.bus.nats.login import Login, login_of_edge, login_of_user
 from heliograph.bus.nats.worker_issuer import WORKER_ISSUER, WorkerIssuer
@@ -145,11 +145,20 @@ class Authority:
         """Return whether a login of that name was made here, with its key, and did not enrol."""
         return any(login in logins for logins in self._keys.logins.values()) and login not in self._keys.users
 
-    def enroll(self, enrolled: EnrolledLogins, name: str, key: str) -> list[str]:
-        """Let the holder of a public key in; return the tokens of the accounts that change, for the server."""
-        enrolled.note(name, key)
-        self._keys.write(self._file)
-        return [self._token_of(enrolled.login(name))]
+    @property
+    def origins(self) -> Mapping[str, Origin]:
+        """How each edge has enrolled that did so by an invitation, by its name."""
+        return self._keys.origins
+
+    def enroll_edge(self, edge: str, key: str, origin: Origin) -> list[str]:
+        """Let the holder of a public key in as an edge; see ``enroll_user``."""
+        self._keys.origins[edge] = origin
+        return self._enroll(self.edges, edge, key)
+
+    def enroll_user(self, user: str, key: str) -> list[str]:
+        """Let the holder of a public key in as a user; return the tokens of the accounts that change, for the
+        server."""
+        return self._enroll(self.users, user, key)
 
     def enroll_here(
         self, files: Mapping[str, Path], expires: int, tags: Iterable[str], reset: Collection[str] = ()
@@ -175,21 +184,25 @@ class Authority:
                               hint="Start without that edge, and take the other's login away: heliograph edge revoke"
                               f" {edge}.")  # fmt: skip
             edges.note(edge, key.public)
+            self._keys.origins.pop(edge, None)
             token = edges.token(edge, expires, *tags)
             UserCredentials(token, decode(token, UserClaims), key).write(file)
         self._keys.write(self._file)  # last: a key that nobody has is not noted
 
-    def revoke_edge(self, edge: str) -> list[str]:
-        """Take an enrolled edge's login away; return the tokens of the accounts that lose it, by which the server ends
-        its connections."""
-        self.edges.revoke(edge)
-        self._keys.revoke_all(login_of_edge(edge).account, self._world)  # the links of its site's server as well
+    def revoke_edges(self, edges: Iterable[str]) -> list[str]:
+        """Take the logins of enrolled edges away; return the tokens of the accounts that lose them, by which the server
+        ends their connections."""
+        revoked = [*edges]
+        for edge in revoked:
+            self.edges.revoke(edge)
+            self._keys.origins.pop(edge, None)
+            self._keys.revoke_all(login_of_edge(edge).account, self._world)  # the links of its site's server as well
         self._keys.write(self._file)
-        return [self._token_of(login_of_edge(edge))]
+        return [self._token_of(login_of_edge(edge)) for edge in revoked]
 
     def revoke_user(self, user: str) -> list[str]:
         """Take a user's logins away, on NATS and at the MQTT door, those that were made here too; see
-        ``revoke_edge``."""
+        ``revoke_edges``."""
         login, changed = login_of_user(user), []
         if user in self._keys.users:
             self.users.revoke(user)
@@ -226,6 +239,11 @@ class Authority:
     @property
     def _accounts(self) -> Path:
         return self._directory / "accounts"
+
+    def _enroll(self, enrolled: EnrolledLogins, name: str, key: str) -> list[str]:
+        enrolled.note(name, key)
+        self._keys.write(self._file)
+        return [self._token_of(enrolled.login(name))]
 
     def _issue_login(self, login: Login) -> None:
         account, file = login.account, self.credentials(login.name)
@@ -311,7 +329,7 @@ class Authority:
         imports = imports_of(login.role, self._public(CORE), self._public(DOOR), self._root, login=login.name,
                              edge=login.edge)  # fmt: skip
         allowed = allowed_of(login.role, self._root, login=login.name, edge=login.edge)
-        leaf_nodes = NO_LIMIT if login.role == "agent" else 0
+        leaf_nodes = NO_LIMIT if login.role in ("agent", "newcomer") else 0
         return AccountClaims(subject=self._public(name), name=name, imports=imports, allowed=allowed,
                              leaf_nodes=leaf_nodes)  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from heliograph.core.errors import HeliographError, Refused
@@ -19,6 +19,19 @@ ALL = "*"
 """Stands for every key in a list of those that were taken away."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """How an edge has enrolled.
+
+    Attributes:
+        invitation: name of the invitation.
+        node: name of its machine, where it enrolled by that; else empty.
+    """
+
+    invitation: str
+    node: str = ""
+
+
 @dataclass
 class AuthorityKeys:
     """Keys by name, and who has which login. ``repr`` shows no secret, since that of a key does not.
@@ -31,6 +44,7 @@ class AuthorityKeys:
         revoked: public keys of logins that were taken away, with the time in seconds since 1970, by account.
         enrolled: public key of each edge that has enrolled, and whose private key never was here, by its name.
         users: the same of users.
+        origins: how each edge has enrolled that did so by an invitation.
     """
 
     operator: KeyPair
@@ -40,6 +54,7 @@ class AuthorityKeys:
     revoked: dict[str, dict[str, int]] = field(default_factory=dict)
     enrolled: dict[str, str] = field(default_factory=dict)
     users: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path, world: World) -> AuthorityKeys:
@@ -58,6 +73,7 @@ class AuthorityKeys:
                 {account: dict(keys) for account, keys in tree["revoked"].items()},
                 dict(tree.get("enrolled", {})),
                 dict(tree.get("users", {})),
+                {edge: Origin(each["invitation"], each["node"]) for edge, each in tree.get("origins", {}).items()},
             )
         except FileNotFoundError:
             return cls(KeyPair("operator", world.new_secret()))
@@ -74,6 +90,7 @@ class AuthorityKeys:
             "revoked": self.revoked,
             "enrolled": self.enrolled,
             "users": self.users,
+            "origins": {edge: asdict(each) for edge, each in self.origins.items()},
         }
         text = json.dumps(tree)
         if not file.exists() or file.read_text() != text:

@@ -1,7 +1,8 @@
 """The door: take requests, and answer each with one reply, however malformed it is.
 
 On the embedded broker an MQTT publish is a NATS message too, so the door takes requests on NATS only. It subscribes to
-external MQTT brokers as well.
+external MQTT brokers as well. An edge asks for a longer login on a topic of its own, which it alone may publish to, by
+whatever server it is connected.
 
 Every arriving request is queued at once, by its caller (``fair_queue``), so that a flood from one caller neither delays
 nor loses another's requests: the subscription never waits for the handling of a request.
@@ -18,15 +19,17 @@ from typing import Any
 
 from heliograph.bus.contract.event import from_tree, is_event, parse
 from heliograph.bus.contract.payloads import LogRecord
+from heliograph.bus.contract.permissions import agent_login
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.sizes import check_size
-from heliograph.bus.contract.topics import LOG, REQUEST
+from heliograph.bus.contract.topics import LOG, RENEWAL, REQUEST
 from heliograph.bus.reply import TOO_MANY, caller_of_message, reply_address, reply_in_bytes, require_own
 from heliograph.bus.transport import Bus, Message, require_live
 from heliograph.coordinator.api.fair_queue import FairQueue, Limits, Turn
 from heliograph.coordinator.api.request import Answer, Request
 from heliograph.coordinator.api.token_bucket import Rate, TokenBucket
 from heliograph.coordinator.authorization.callers import Callers
+from heliograph.coordinator.authorization.rights import Rights
 from heliograph.coordinator.quotas import Quotas
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.failures import Failures, is_milestone, sentence_of
@@ -46,6 +49,8 @@ TOGETHER = 8
 BREATHER = 64
 """Arriving requests after which others may run."""
 
+_RENEWAL = {"resource": "invitations", "verb": "renew"}
+"""The request that an edge sends on its own topic."""
 Handler = Callable[[Request], Awaitable[Any]]
 """Maps a request to its result, or to an ``Answer``; raises Refused."""
 
@@ -58,6 +63,25 @@ class _Arrived:
     @property
     def topic(self) -> str:
         return f"{self.bus.root}/{self.message.topic}"
+
+    @property
+    def edge(self) -> str:
+        """The edge that asks for a longer login, whose account alone leads to the topic; empty for a request."""
+        return (RENEWAL.match(self.message.topic) or {}).get("edge", "")
+
+    def own_reply_in_bytes(self) -> str | None:
+        """Return the reply address in the bytes of an unread document; None if it is none, or another's. An edge names
+        none: its answer goes to its own account."""
+        if self.edge:
+            return None
+        address = reply_in_bytes(self.message.body, self.bus.root)
+        with contextlib.suppress(Refused):
+            return address and require_own(address, self.message, self.bus.root)
+        return None
+
+    def caller(self, reply_to: str | None) -> str:
+        edge = self.edge
+        return agent_login(edge) if edge else caller_of_message(self.message, reply_to, self.bus.root)
 
 
 class Door:
@@ -102,7 +126,8 @@ class Door:
 
     async def _serve(self, bus: Bus) -> None:
         # not REQUEST.filter(): a request on a topic of the wrong shape gets its answer too
-        async with bus.subscribe("request/#") as messages:
+        patterns = ("request/#", RENEWAL.filter()) if bus is self._buses[0] else ("request/#",)
+        async with bus.subscribe(*patterns) as messages:
             if bus is self._buses[0]:
                 self.listening.set()
             number = 0
@@ -117,11 +142,11 @@ class Door:
                     await self._world.sleep(0)
 
     def _arrive(self, arrived: _Arrived) -> None:
-        bus, message = arrived.bus, arrived.message
+        message = arrived.message
         reply_to = message.reply_to
         if reply_to is None:  # before the document is read: a full queue must cost little
-            reply_to = _own_in_bytes(bus, message)
-        caller = caller_of_message(message, reply_to, bus.root)
+            reply_to = arrived.own_reply_in_bytes()
+        caller = arrived.caller(reply_to)
         light = message.topic.rpartition("/")[2] in LIGHT and len(message.body) <= LIGHT_BYTES
         cost = LIGHT_COST if light else 1
         if self._queue.offer(caller, arrived, len(message.body), self._world.monotonic(), cost):
@@ -210,15 +235,19 @@ class Door:
                 self._quotas.check_size(len(message.body))
                 tree = await self._parse(message.body, topic, turn.heavy)
             except Refused:
-                reply_to = reply_to or _own_in_bytes(bus, message)
+                reply_to = reply_to or arrived.own_reply_in_bytes()
                 raise
-            if isinstance(tree, dict) and "reply_to" in tree:
+            edge = arrived.edge
+            if isinstance(tree, dict) and "reply_to" in tree and not edge:
                 address = require_own(reply_address(tree.pop("reply_to"), topic, bus.root), message, bus.root)
                 reply_to = reply_to or address
-            params = _params(message.topic, topic)
+            params = _RENEWAL if edge else _params(message.topic, topic)
             document = from_tree(tree, topic).data if is_event(tree) else tree
-            caller = caller_of_message(message, reply_to, bus.root)
-            rights = self._callers.rights(message.sender, external=bus is not self._buses[0])
+            caller = arrived.caller(reply_to)
+            if edge:  # not by its sender: where a site's server brings it, the edge may have written that header
+                rights = Rights(caller)
+            else:
+                rights = self._callers.rights(message.sender, external=bus is not self._buses[0])
             request = Request(
                 params["resource"], params["verb"], document, topic, caller, rights, turn.heavy, read, spend
             )
@@ -266,14 +295,6 @@ class Door:
             level="error", component="door", message=str(error["message"]), time=self._world.timestamp(), fields=error
         )
         await self._log.publish(LOG.at("door", edge=CLOUD, component="error"), record.model_dump_json().encode())
-
-
-def _own_in_bytes(bus: Bus, message: Message) -> str | None:
-    """Return the reply address in the bytes of an unread document; None if it is none, or another's."""
-    address = reply_in_bytes(message.body, bus.root)
-    with contextlib.suppress(Refused):
-        return address and require_own(address, message, bus.root)
-    return None
 
 
 def _params(address: str, topic: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from itertools import islice
 
 from heliograph.bus.contract.payloads import Generation, Report
 from heliograph.bus.contract.resources import Edge, Metadata, Resource
+from heliograph.bus.nats.authority_keys import Origin
 from heliograph.coordinator.edges import damping
 from heliograph.coordinator.edges.reported import (
     algorithms_of,
@@ -38,6 +39,8 @@ class Edges:
     Args:
         save: stores a resource and shows its status.
         changed: called when an input of decisions has changed.
+        origin: returns how an edge has enrolled, where the cloud's authority knows: an edge that was deleted, and comes
+            back by its report, has that again.
     """
 
     def __init__(
@@ -48,7 +51,9 @@ class Edges:
         changed: Callable[[], None],
         background: Background,
         failures: Failures,
+        origin: Callable[[str], Origin | None] = lambda edge: None,
     ) -> None:
+        self._origin = origin
         self._store = store
         self._world = world
         self._save = save
@@ -224,7 +229,7 @@ class Edges:
             return
         flaps = self._connected[name].flaps(self._world.monotonic()) if name in self._connected else 0
         edge = edge_of(before or Edge(metadata=Metadata(name=name)), seen.report, seen.online, flaps,
-                       self._world.timestamp(), seen.foreign, seen.full)  # fmt: skip
+                       self._world.timestamp(), seen.foreign, seen.full, self._origin(name))  # fmt: skip
         if before is None or edge != before:
             await self._save(edge)
 

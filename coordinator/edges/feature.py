@@ -12,11 +12,8 @@ from pydantic import BaseModel
 from heliograph.bus.contract.enrolment_requests import Revoke
 from heliograph.bus.contract.resources import Edge, Resource
 from heliograph.coordinator.feature import Feature
-from heliograph.coordinator.identity.controller import issuer_of
+from heliograph.coordinator.identity.controller import GONE_WITHIN, issuer_of
 from heliograph.core.errors import Refused
-
-GONE_WITHIN = 5.0
-"""Seconds in which the broker says that a revoked edge is gone."""
 
 
 class EdgeFeature(Feature[Edge]):

@@ -19,6 +19,7 @@ from heliograph.bus.contract.resources import (
     refusal_of,
 )
 from heliograph.bus.contract.resources.algorithm import AlgorithmSpec
+from heliograph.bus.nats.authority_keys import Origin
 from heliograph.coordinator.edges.damping import STEADY, WINDOW
 from heliograph.coordinator.registry.dataset_versions import with_versions, without_edge
 from heliograph.coordinator.resource_store import ResourceStore
@@ -31,7 +32,7 @@ MAX_MESSAGE = 2000
 
 def edge_of(
     edge: Edge, report: Report | None, online: bool, flaps: int, now: str, foreign: bool = False,
-    full: Sequence[str] = (),
+    full: Sequence[str] = (), origin: Origin | None = None,
 ) -> Edge:  # fmt: skip
     """Return the edge's resource after a report or a change of presence.
 
@@ -39,6 +40,7 @@ def edge_of(
         flaps: returns within the damping window, where they are too many; else 0.
         foreign: whether it is a participant that trains by itself.
         full: what the cloud knows of its stores that have no room left.
+        origin: how it has enrolled; None where nobody knows.
     """
     spec, status = edge.spec, edge.status
     conditions = _steadiness(status.conditions, flaps, now)
@@ -47,6 +49,8 @@ def edge_of(
         conditions = _confinement(conditions, report.unenforced, now)
         conditions = _steering(conditions, report.refused_document, now)
     changes: dict[str, object] = {"online": online, "foreign": foreign, "conditions": conditions}
+    if origin is not None:
+        changes |= {"invitation": origin.invitation, "node": origin.node}
     if online != status.online or not status.since:
         changes["since"] = now
     if report is not None:

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from heliograph.bus.contract.enrolment_requests import Enroll, Renew, enrolment_bytes, renewal_bytes
+from heliograph.bus.contract.enrolment_requests import Enroll, Renew, edge_of_node, enrolment_bytes, renewal_bytes
 from heliograph.bus.contract.resources.invitation import Invitation, InvitedNode
 from heliograph.core.errors import Refused
 from heliograph.core.identity.claims import UserClaims
@@ -49,7 +49,7 @@ def admit(
     Raises:
         Refused: where the signature is another's, or the invitation has expired, is used up, or is for another name.
     """
-    signed = enrolment_bytes(invitation.name, asked.edge, asked.key, asked.at)
+    signed = enrolment_bytes(invitation.name, asked.edge, asked.key, asked.at, asked.node)
     if not verified(invitation.spec.key, raw_signature(asked.signature), signed):
         raise Refused("bad-invitation", field="signature", expected=f"one by the key of invitation {invitation.name}",
                       got="another one", hint=_AGAIN)  # fmt: skip
@@ -60,6 +60,9 @@ def admit(
     if not invitation.names(asked.edge) or asked.edge == CLOUD:
         wanted = invitation.name if invitation.spec.nodes == 1 else f"a name that begins with {invitation.name}-"
         raise Refused("bad-invitation", field="edge", expected=wanted, got=asked.edge)
+    if asked.node and asked.edge != (own := edge_of_node(invitation.name, asked.node)):
+        raise Refused("bad-invitation", field="edge", expected=f"{own}, which is made of node {asked.node}",
+                      got=asked.edge, hint="Name the machine alone: heliograph enroll … --node-name NODE.")  # fmt: skip
     if asked.key in revoked:
         raise Refused("revoked", field="key", expected="a key that was not revoked", got="one that was",
                       hint="Make another key, and enrol it by another invitation.")  # fmt: skip
@@ -77,6 +80,12 @@ def admit(
     enrolled = invitation.status.enrolled | {asked.edge: InvitedNode(key=asked.key, at=rfc3339(now))}
     status = invitation.status.model_copy(update={"enrolled": enrolled})
     return invitation.model_copy(update={"status": status})
+
+
+def withdrawn(name: str) -> Refused:
+    """Return the refusal of a node whose invitation was withdrawn while it asked."""
+    return Refused("bad-invitation", field="name", expected="an invitation that was not withdrawn", got=name,
+                   hint=_AGAIN)  # fmt: skip
 
 
 def expires_of(invitation: Invitation) -> float:

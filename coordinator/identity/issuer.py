@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from heliograph.bus.contract.enrolment_requests import IssuedLogin, IssuedToken, trust_tag
 from heliograph.bus.nats.authority import Authority
+from heliograph.bus.nats.authority_keys import Origin
 from heliograph.bus.nats.connection import NatsConnection
 from heliograph.bus.nats.enrolled_logins import EnrolledLogins
 from heliograph.core.ed25519_signer import pem_of, public_keys
@@ -51,26 +52,40 @@ class Issuer:
         self._seconds = seconds
         self._cloud_keys = cloud_keys
         self._cloud_keys_file = cloud_keys_file
+        self._origins: Mapping[str, Origin] = {}
         self._changing = asyncio.Lock()
         """Guards reading and writing the authority's file, which a thread does."""
 
     async def authority(self) -> Authority:
         """Return the authority as it is now: another coordinator may have led before."""
         authority: Authority = await self._world.in_thread(Authority, self._directory, self._world, self._root)
+        self._origins = authority.origins
         return authority
 
-    async def enroll_edge(self, edge: str, key: str) -> IssuedLogin:
-        """Let the holder of a key in as an edge. Return once the broker knows it."""
+    def origin(self, edge: str) -> Origin | None:
+        """Return how an edge has enrolled, as of the last time that the authority was read or changed; None for one
+        that did not do so by an invitation."""
+        return self._origins.get(edge)
+
+    async def enroll_edge(
+        self, edge: str, key: str, origin: Origin, may: Callable[[], None] = lambda: None
+    ) -> IssuedLogin:  # fmt: skip
+        """Let the holder of a key in as an edge. Return once the broker knows it.
+
+        Args:
+            may: called when nothing else changes logins any more; raises Refused where the edge may not enrol now.
+        """
         async with self._changing:
             authority = await self.authority()
-            await self._tell(authority.enroll, authority.edges, edge, key)
+            may()
+            await self._tell(authority.enroll_edge, edge, key, origin)
         return await self.login_of_edge(authority, edge)
 
     async def enroll_user(self, user: str, key: str) -> IssuedLogin:
         """Let the holder of a key in as a user. Return once the broker knows it."""
         async with self._changing:
             authority = await self.authority()
-            await self._tell(authority.enroll, authority.users, user, key)
+            await self._tell(authority.enroll_user, user, key)
         return await self.login_of_user(authority, user)
 
     async def revoke_edge(self, edge: str) -> None:
@@ -82,7 +97,17 @@ class Issuer:
             if edge not in holders:
                 known = ", ".join(sorted(holders)[:10]) or "none has enrolled"
                 raise Refused("not-enrolled", field="name", expected=f"an edge that has enrolled: {known}", got=edge)
-            await self._tell(authority.revoke_edge, edge)
+            await self._tell(authority.revoke_edges, [edge])
+
+    async def revoke_group(self, invitation: str, most: int) -> tuple[list[str], int]:
+        """Take the logins of edges away that have enrolled by an invitation, ``most`` of them. Return these once the
+        broker has ended their connections, and the number of those that are left."""
+        async with self._changing:
+            authority = await self.authority()
+            group = group_of(authority, invitation)
+            if group:
+                await self._tell(authority.revoke_edges, group[:most])
+        return group[:most], max(0, len(group) - most)
 
     async def revoke_user(self, user: str) -> None:
         """Take a user's logins away, if it has any. Return once the broker has ended its connections."""
@@ -128,3 +153,10 @@ class Issuer:
                 raise HeliographError(f"the broker does not take an account: {str(answer.get('error'))[:200]}")
             subject = _SITES.format(decode(account, AccountClaims).subject)
             await self._system.guard(self._system.client.publish(subject, account.encode()), subject)
+
+
+def group_of(authority: Authority, invitation: str) -> list[str]:
+    """Return the edges with a login that have enrolled by an invitation of this name."""
+    holders = authority.edges.holders
+    return sorted(edge for edge, origin in authority.origins.items()
+                  if origin.invitation == invitation and edge in holders)  # fmt: skip

@@ -6,14 +6,16 @@ with the files that it needs.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from heliograph.bus.connection_url import ConnectionUrl, with_credentials
+from heliograph.bus.connection_url import with_credentials
 from heliograph.bus.contract.enrolment_requests import IssuedLogin, enrolment_bytes
 from heliograph.bus.contract.topics import DEFAULT_ROOT
-from heliograph.core.errors import Forbidden, HeliographError, Refused
+from heliograph.bus.transport import Bus
+from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.identity.invitation_token import InvitationToken
 from heliograph.core.identity.nkeys import KeyPair
 from heliograph.core.private_files import make_private, write_private
@@ -48,10 +50,13 @@ class Enrolment:
 
 
 async def enroll(
-    token: InvitationToken, edge: str, directory: Path, world: World, root: str = DEFAULT_ROOT
+    token: InvitationToken, edge: str, directory: Path, world: World, root: str = DEFAULT_ROOT, *, node: str = ""
 ) -> Enrolment:  # fmt: skip
     """Make a key, get a login for it, and write the node's files. A node that has enrolled keeps its key, unless
     that was revoked.
+
+    Args:
+        node: name of the machine that ``edge`` is made of (``edge_of_node``), for the cloud to keep.
 
     Raises:
         Refused: where the cloud refuses, or the invitation's address is no broker's.
@@ -61,38 +66,43 @@ async def enroll(
     server, kept = broker_of(token, directory), kept_key(directory)
     key = kept or waiting_key(directory, world)
     try:
-        login = await _asked(server, token, edge, key, world, root)
+        login = await _asked(server, token, edge, key, world, root, node)
     except Refused as error:
         if kept is None or error.code != "revoked":
             raise
         key = waiting_key(directory, world)
-        login = await _asked(server, token, edge, key, world, root)
+        login = await _asked(server, token, edge, key, world, root, node)
     write_login(directory, login, key)
     made = Enrolment(edge, with_credentials(server, directory / LOGIN))
     made.write(directory)
     return made
 
 
-async def renew(url: str, world: World, root: str = DEFAULT_ROOT) -> int:
-    """Renew the login of a URL; see ``login_requests.renewed``. Return when the next renewal is due, in seconds since
-    1970. A site's server lets in who has a login alone: then the cloud is asked where the node has enrolled."""
-    from heliograph.login_requests import renewed
+async def renew(url: str, world: World, root: str = DEFAULT_ROOT, bus: Bus | None = None) -> int:
+    """Renew the login of a URL. Return when the next renewal is due, in seconds since 1970.
 
-    try:
-        return (await renewed(url, "invitations", world, root)).renew_at
-    except Forbidden:
-        file = ConnectionUrl.parse(url).credentials.file
-        enrolled = Enrolment.read(file.parent) if file is not None else None
-        if enrolled is None or enrolled.cloud == url:
-            raise
-    return (await renewed(enrolled.cloud, "invitations", world, root)).renew_at
+    An edge whose login is good asks over its own connection. One whose login has expired asks as a newcomer.
+
+    Args:
+        bus: the edge's own connection; None where there is none.
+
+    Raises:
+        Refused: where the cloud refuses, since the login was revoked, for example.
+        Unreachable: where it does not answer.
+    """
+    from heliograph.login_requests import renewed, renewed_by_edge
+
+    if bus is not None and bus.link.up:
+        with contextlib.suppress(Unreachable):  # the link may have ended, with the login
+            return (await renewed_by_edge(bus, url, world)).renew_at
+    return (await renewed(url, "invitations", world, root)).renew_at
 
 
 async def _asked(
-    server: str, token: InvitationToken, edge: str, key: KeyPair, world: World, root: str
+    server: str, token: InvitationToken, edge: str, key: KeyPair, world: World, root: str, node: str
 ) -> IssuedLogin:  # fmt: skip
     from heliograph.login_requests import enrolled  # a client of NATS, which the files need not
 
     at = int(world.now())
-    data = enrolment_bytes(token.name, edge, key.public, at)
-    return await enrolled(server, "invitations", token.name, token.key, key, at, data, root, edge=edge)
+    data, more = enrolment_bytes(token.name, edge, key.public, at, node), {"node": node} if node else {}
+    return await enrolled(server, "invitations", token.name, token.key, key, at, data, root, edge=edge, **more)

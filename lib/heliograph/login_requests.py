@@ -1,15 +1,19 @@
-"""The requests by which nodes and users get a login and renew it, over a connection as a newcomer."""
+"""The requests by which nodes and users get a login and renew it: over a connection as a newcomer, and an edge whose
+login is good still over its own."""
 
 from __future__ import annotations
 
 import base64
+import json
 
 from pydantic import ValidationError
 
 from heliograph.bus.connection_url import ConnectionUrl, with_user
 from heliograph.bus.contract.enrolment_requests import IssuedLogin, renewal_bytes
-from heliograph.bus.contract.permissions import NEWCOMER
+from heliograph.bus.contract.permissions import NEWCOMER, agent_of
 from heliograph.bus.contract.resources import refusal_of
+from heliograph.bus.contract.topics import RENEWAL
+from heliograph.bus.transport import Bus
 from heliograph.core.errors import Refused
 from heliograph.core.identity.claims import UserClaims
 from heliograph.core.identity.credentials import UserCredentials
@@ -17,7 +21,7 @@ from heliograph.core.identity.nkeys import KeyPair
 from heliograph.core.identity.tokens import decode
 from heliograph.core.world import World
 from heliograph.login_files import write_login
-from heliograph.requester import Requester
+from heliograph.requester import Requester, result_of
 from heliograph.server import Server
 
 TIMEOUT = 10.0
@@ -40,7 +44,7 @@ async def enrolled(
         Unreachable: where it does not answer.
     """
     body = {"name": name, "key": key.public, "at": at, "signature": _signed(signer, data), **more}
-    return await _asked(server, plural, "enroll", body, root)
+    return _login_in(await _asked(server, plural, "enroll", body, root), plural)
 
 
 async def renewed(url: str, plural: str, world: World, root: str) -> UserClaims:
@@ -51,24 +55,59 @@ async def renewed(url: str, plural: str, world: World, root: str) -> UserClaims:
         Refused: where the cloud refuses, since the login was revoked, for example.
         Unreachable: where it does not answer.
     """
+    before, body = _renewal(url, world)
+    login = _login_in(await _asked(url, plural, "renew", body, root), plural)
+    return _taken(url, before, login)
+
+
+async def renewed_by_edge(bus: Bus, url: str, world: World) -> UserClaims:
+    """Renew the login of an edge over its own connection, by whatever server that leads. Return the claims of the new
+    login.
+
+    Args:
+        url: has the file of the login with which ``bus`` is connected.
+
+    Raises:
+        Refused: where the cloud refuses, or the login is no edge's.
+        Unreachable: where it does not answer; Forbidden where the server does not know such a request of edges.
+    """
+    before, body = _renewal(url, world)
+    if not (edge := agent_of(before.claims.name)):
+        raise Refused("bad-credentials", topic=url, expected="the login of an edge", got=before.claims.name)
+    topic = RENEWAL.at(edge=edge)
+    answer = await bus.request(topic, json.dumps(body).encode(), TIMEOUT)
+    return _taken(url, before, _login_in(result_of(answer.body), topic))
+
+
+def _renewal(url: str, world: World) -> tuple[UserCredentials, dict[str, object]]:
+    """Return the login that there is, and the body of the request to renew it."""
     file = ConnectionUrl.parse(url).credentials.file
     assert file is not None
     before = UserCredentials.read(file)
     assert before.key is not None
     at = int(world.now())
-    body = {"token": before.token, "at": at, "signature": _signed(before.key, renewal_bytes(before.token, at))}
-    login = await _asked(url, plural, "renew", body, root)
+    signature = _signed(before.key, renewal_bytes(before.token, at))
+    return before, {"token": before.token, "at": at, "signature": signature}
+
+
+def _taken(url: str, before: UserCredentials, login: IssuedLogin) -> UserClaims:
+    """Write a renewed login to the file of the URL, in place of the one before."""
+    file = ConnectionUrl.parse(url).credentials.file
+    assert file is not None and before.key is not None
     _check_signer(login, before.claims)
     return write_login(file.parent, login, before.key)
 
 
-async def _asked(server: str, plural: str, verb: str, body: dict[str, object], root: str) -> IssuedLogin:
+async def _asked(server: str, plural: str, verb: str, body: dict[str, object], root: str) -> object:
     async with Requester(Server(with_user(server, NEWCOMER)), root, TIMEOUT, TIMEOUT, 0.0) as requester:
-        answer = await requester.request(plural, verb, body)
+        return await requester.request(plural, verb, body)
+
+
+def _login_in(answer: object, topic: str) -> IssuedLogin:
     try:
         return IssuedLogin.model_validate(answer, extra="ignore")
     except ValidationError as error:  # whoever can answer a request sends what he likes
-        raise refusal_of(error, f"the answer to {plural}/{verb}") from None
+        raise refusal_of(error, f"the answer to {topic}") from None
 
 
 def _check_signer(login: IssuedLogin, before: UserClaims) -> None:

@@ -176,9 +176,9 @@ async def test_each_form_that_kubectl_has(cli: Any) -> None:
     assert (await cli("get", "edges", "-o", "jsonpath={.items[*].metadata.name}")).out == " ".join(names)
     assert (await cli("get", "edges/edge-1", "-o", "jsonpath={.kind}{'\\n'}")).out == "Edge\n"
     head, *rows = (await cli("get", "edges", "-o", "wide", "--show-labels")).out.splitlines()
-    assert head.split()[-10:] == [
-        "FORMATS", "AGENT", "OBSERVED", "DROPPED", "REFUSED", "ANOMALOUS", "PROJECT", "CREATED-BY", "GENERATION",
-        "LABELS",
+    assert head.split()[-11:] == [
+        "FORMATS", "NODE", "AGENT", "OBSERVED", "DROPPED", "REFUSED", "ANOMALOUS", "PROJECT", "CREATED-BY",
+        "GENERATION", "LABELS",
     ]  # fmt: skip
     assert len(rows) == len(names)
     bare = await cli("get", "edges", "--no-headers", "--sort-by", "{.metadata.name}")

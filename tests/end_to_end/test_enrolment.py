@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import stat
 import subprocess
@@ -16,16 +18,17 @@ import pytest
 
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.permissions import inbox_of
-from heliograph.bus.contract.topics import REPORT, STATUS, TASK
+from heliograph.bus.contract.topics import DEFAULT_ROOT, RENEWAL, REPORT, STATUS, TASK
 from heliograph.client import AsyncClient
 from heliograph.core.errors import Forbidden, HeliographError, Refused
 from heliograph.core.identity.credentials import UserCredentials
 from heliograph.core.world import World
-from heliograph.enrolment import Enrolment, enroll
+from heliograph.enrolment import Enrolment, enroll, renew
 from heliograph.invitations import invite
 from heliograph.local.certificates import Certificates
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.cluster_tls import Listening
+from heliograph.requester import result_of
 from tests.bus.meeting import until_refused
 from tests.local.exposed import outer_address
 from tests.patience import HANGS
@@ -99,9 +102,10 @@ async def test_a_node_enrols_keeps_its_login_and_loses_it(cloud: Cloud) -> None:
     login = cloud.identity / "login.creds"
     assert {stat.S_IMODE(file.stat().st_mode) for file in cloud.identity.iterdir()} == {0o600}
     first = UserCredentials.read(login)
-    async with cloud.agent():
+    async with cloud.agent(), cloud.client.bus.subscribe(RENEWAL.at(edge=EDGE)) as asked:
         await cloud.online(True)
         async with asyncio.timeout(HANGS):
+            await anext(asked)  # over its own connection
             while UserCredentials.read(login).claims.expires <= first.claims.expires + SECONDS:
                 await asyncio.sleep(0.2)  # two renewals, over a connection that the broker ends in between
         await cloud.online(True)
@@ -166,6 +170,8 @@ async def test_nodes_of_a_group_have_one_invitation_and_make_their_names_from_th
     assert enrolled.edge.startswith("hall-edge-7-hall-") and f"edge/{enrolled.edge} enrolled" in said
     assert token.key.seed not in said
     # a node that was revoked stays so, whatever starts there; with another key it may enrol again
+    shown = (await cloud.client.edges.get(enrolled.edge))["status"]
+    assert (shown["invitation"], shown["node"]) == ("hall", "Edge-7.hall")
     before = UserCredentials.read(state / "identity" / "login.creds").claims.subject
     await cloud.client.edges.ask("revoke", enrolled.edge)
     assert (await enrols("Edge-7.hall", state, "--once"))[0] == 0
@@ -260,3 +266,54 @@ async def test_an_invitation_is_listed_withdrawn_and_replaced(cloud: Cloud, tmp_
     with pytest.raises(Refused) as refused:
         await cloud.client.edges.ask("revoke", "edge-9")
     assert refused.value.code == "not-found"
+
+
+async def test_a_group_is_revoked_by_one_command(cloud: Cloud, tmp_path: Path) -> None:
+    world, server = World(), ("--server", cloud.cluster.server)
+    before = await invite(cloud.client, "hall", nodes=9)
+    stolen = [await enroll(before, f"hall-{n}", tmp_path / f"hall-{n}", world) for n in (1, 2)]
+    again = await invite(cloud.client, "hall", nodes=9)
+    stolen.append(await enroll(again, "hall-3", tmp_path / "hall-3", world))
+    other = await enroll(await invite(cloud.client, "hall-9"), "hall-9", tmp_path / "hall-9", world)
+    await cloud.client.edges.delete("hall-2")  # its login is good still
+    code, said = await cloud.typed("edge", "revoke", "--group", "hall", "--dry-run", *server)
+    assert (code, said.splitlines()) == (0, [
+        "group hall: 3 edges have enrolled by its invitation",
+        *(f"edge/hall-{n} would be revoked" for n in (1, 2, 3)), "invitation/hall would be withdrawn"])  # fmt: skip
+    async with asyncio.timeout(HANGS), contextlib.AsyncExitStack() as stack:
+        links = [await stack.enter_async_context(connect(each.cloud, inbox=inbox_of(each.edge)))
+                 for each in (*stolen, other)]  # fmt: skip
+        for link in links:
+            await link.link.wait_up(HANGS)
+        code, said = await cloud.typed("edge", "revoke", "--group", "hall", *server)
+        assert (code, said.splitlines()[1:]) == (
+            0, [*(f"edge/hall-{n} revoked" for n in (1, 2, 3)), "invitation/hall withdrawn"])  # fmt: skip
+        for link in links[:3]:
+            await until_refused(link)
+        await links[3].publish(REPORT.at(edge="hall-9"), b"{}")
+    left = {each["metadata"]["name"] for each in await cloud.client.edges.list()}
+    assert not left & {"hall-1", "hall-2", "hall-3"} and "hall-9" in left
+    with pytest.raises(Refused) as refused:
+        await enroll(again, "hall-4", tmp_path / "hall-4", world)
+    assert refused.value.code == "not-found"
+    for words, expected in ((("--group", "hall"), 4), ((), 2), (("hall-9", "--group", "hall"), 2),
+                            (("hall-9", "--dry-run"), 2)):  # fmt: skip
+        code, said = await cloud.typed("edge", "revoke", *words, *server)
+        assert code == expected and "Traceback" not in said, said
+
+
+async def test_an_edge_with_a_login_renews_it_by_a_request_of_its_own(cloud: Cloud, tmp_path: Path) -> None:
+    enrolled = await enroll(await invite(cloud.client, EDGE), EDGE, tmp_path / "node", World())
+    async with (
+        asyncio.timeout(HANGS), cloud.client.bus.subscribe(RENEWAL.filter()) as asked,
+        connect(enrolled.cloud, inbox=inbox_of(EDGE)) as bus,
+    ):  # fmt: skip
+        await bus.link.wait_up(HANGS)
+        before = UserCredentials.read(tmp_path / "node" / "login.creds").claims
+        due = await renew(enrolled.cloud, World(), DEFAULT_ROOT, bus)
+        assert (await anext(asked)).topic == f"edge/{EDGE}/up/renewal"
+        assert due >= before.renew_at
+        # its answer goes to its own account, whatever it names
+        body = {"token": "x", "at": 0, "signature": "x" * 86, "reply_to": "heliograph/reply/operator/1"}
+        with pytest.raises(Refused, match="reply_to"):
+            result_of((await bus.request(RENEWAL.at(edge=EDGE), json.dumps(body).encode(), HANGS)).body)

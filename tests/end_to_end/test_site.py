@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import shutil
@@ -16,13 +17,22 @@ import pytest
 
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import with_credentials
+from heliograph.bus.contract.enrolment_requests import renewal_bytes
 from heliograph.bus.contract.permissions import inbox_of
+from heliograph.bus.contract.topics import DEFAULT_ROOT, RENEWAL
+from heliograph.bus.nats.authority_keys import FILE, AuthorityKeys
+from heliograph.bus.transport import Bus
 from heliograph.client import AsyncClient
+from heliograph.core.errors import Forbidden, Refused
+from heliograph.core.identity.claims import UserClaims
 from heliograph.core.identity.credentials import UserCredentials
+from heliograph.core.identity.tokens import encode
 from heliograph.core.world import World
-from heliograph.enrolment import renew
 from heliograph.local.child import Child
 from heliograph.local.nats_server import find_nats_server, free_ports
+from heliograph.login_requests import renewed_by_edge
+from heliograph.requester import Requester, result_of
+from heliograph.server import Server
 from tests.bus.meeting import until_refused
 from tests.local.started import Started, typed
 from tests.patience import HANGS
@@ -45,6 +55,18 @@ class Site:
         """Return the URL of the site's server with an edge's login."""
         identity = self.state(edge) / "identity"
         return with_credentials(f"tls://localhost:{self.port}?ca={identity / 'ca.pem'}", identity / "login.creds")
+
+    def login(self, edge: str) -> UserCredentials:
+        return UserCredentials.read(self.state(edge) / "identity" / "login.creds")
+
+    def expire(self, edge: str) -> None:
+        """Give an edge a login in place of its own that has expired, as after days without a link."""
+        keys = AuthorityKeys.read(self.cloud.directory / "broker" / "identity" / FILE, World())
+        key, now = self.login(edge).key, World().now()
+        assert key is not None
+        claims = UserClaims(subject=key.public, name=f"agent-{edge}", expires=int(now) - 60)
+        token = encode(claims, keys.accounts[f"agent-{edge}"], now - 3600)
+        UserCredentials(token, claims, key).write(self.state(edge) / "identity" / "login.creds")
 
     @asynccontextmanager
     async def agent(self, edge: str) -> AsyncIterator[Child]:
@@ -82,7 +104,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         argv = [str(find_nats_server()), "-c", "nats.conf"]
         server = Child("site", argv, {}, there, World(), lambda line: None)
         await server.start()
-        await server.wait_for_line("Leafnode connection created", HANGS, times=len(EDGES) + 1)
+        await server.wait_for_line("Leafnode connection created", HANGS, times=len(EDGES) + 2)
         yield Site(cloud, site_port, server)
     finally:
         if server is not None:
@@ -106,36 +128,56 @@ async def test_agents_of_a_site_are_seen_steered_renewed_and_revoked_by_its_serv
             await there.cloud.online(client, "hall-1", wanted=False)
             await there.server.start()
             await there.cloud.online(client, "hall-1")
-        before = UserCredentials.read(there.state("hall-2") / "identity" / "login.creds").claims
-        await renew(there.url("hall-2"), World())
-        after = UserCredentials.read(there.state("hall-2") / "identity" / "login.creds").claims
-        assert after.expires >= before.expires and after.subject == before.subject
-        assert any('authentication error - User "newcomer"' in line for line in there.server.lines)
-
         bus = connect(there.url("hall-1"), world=World(), name="agent-hall-1", inbox=inbox_of("hall-1"))
         async with asyncio.timeout(HANGS), bus:
             await bus.link.wait_up(HANGS)
+            before = there.login("hall-1")
+            after = await renewed_by_edge(bus, there.url("hall-1"), World())
+            assert (after.expires, after.subject) >= (before.claims.expires, before.claims.subject)
+            assert there.login("hall-1").token != before.token
+            with pytest.raises(Refused, match="expected the login of edge hall-1, which asks, got that"):
+                await _asks(bus, "hall-1", there.login("hall-2"))
+            with pytest.raises(Forbidden):
+                await _asks(bus, "hall-2", there.login("hall-2"))
             code, said = await typed("edge", "revoke", "hall-1", home=tmp_path, variables=there.cloud.as_operator)
             assert code == 0, said
             await until_refused(bus)
         # the link of its account ends too: whoever has the site's directory reaches nothing by it
         await there.server.wait_for_line("Leafnode Error 'Authorization Violation'", HANGS)
+        # one whose login has expired renews it by the site's server too, which lets it ask for nothing else
+        there.expire("hall-2")
         async with there.agent("hall-2"):
             await there.cloud.online(client, "hall-2")
+        assert there.login("hall-2").claims.expires > World().now()
+        ca = there.state("hall-2") / "identity" / "ca.pem"
+        async with Requester(Server(f"tls://newcomer@localhost:{there.port}?ca={ca}"), DEFAULT_ROOT, HANGS, HANGS,
+                             0.0) as newcomer:  # fmt: skip
+            with pytest.raises(Forbidden):
+                await newcomer.request("invitations", "enroll", {})
+
+
+async def _asks(bus: Bus, edge: str, login: UserCredentials) -> None:
+    """Ask as an edge for a longer login in place of this one."""
+    at = int(World().now())
+    assert login.key is not None
+    signature = base64.urlsafe_b64encode(login.key.sign(renewal_bytes(login.token, at))).decode().rstrip("=")
+    body = {"token": login.token, "at": at, "signature": signature}
+    result_of((await bus.request(RENEWAL.at(edge=edge), json.dumps(body).encode(), HANGS)).body)
 
 
 async def test_a_sites_directory_has_no_key_that_signs_and_knows_its_edges_alone(tmp_path: Path) -> None:
     async with site(tmp_path) as there:
         files = {file.name: file.read_text() for file in (tmp_path / "carried").iterdir()}
-        assert set(files) == {"nats.conf", "ca.pem", "server.pem", "server.key", "system.creds",
-                              *(f"{edge}.creds" for edge in EDGES)}  # fmt: skip
+        assert set(files) == {"nats.conf", "ca.pem", "server.pem", "server.key", "SYS.creds",
+                              "ENROL.creds", *(f"{edge}.creds" for edge in EDGES)}  # fmt: skip
         assert not re.search(r"\bS[AO][A-Z2-7]{50,}", "".join(files.values())), "a seed of an account or the operator"
         config = json.loads(files["nats.conf"])
-        assert len(config["resolver_preload"]) == len(EDGES) + 1
+        assert len(config["resolver_preload"]) == len(EDGES) + 2
         assert "jetstream" not in config and str(tmp_path) not in files["nats.conf"]
-        for name in (*EDGES, "system"):
+        for name in (*EDGES, "SYS", "ENROL"):
             claims = UserCredentials.read(tmp_path / "carried" / f"{name}.creds").claims
-            assert claims.connection_types == ("LEAFNODE",) and claims.name == "site-berlin"
+            assert claims.connection_types == ("LEAFNODE",)
+            assert claims.name == ("newcomer" if name == "ENROL" else "site-berlin")
         assert not any("ERR" in line for line in there.server.lines)
 
 

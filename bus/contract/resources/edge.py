@@ -28,6 +28,8 @@ class EdgeStatus(Document):
         anomalous_events: number of events by which a producer broke its numbering, or used another's incarnation.
         formats: formats of whole models that its workers serve without a script, each with its runtime's version.
         foreign: whether it is a participant that trains by itself, without an agent.
+        invitation: name of the invitation by which it has enrolled; of a group it is the group's.
+        node: name of its machine, where it enrolled by that (``heliograph enroll --node-name``).
         memory, gpus: bytes of memory, and number of GPUs, that the edge has for workers that ask for some; absent where
             its agent reports none.
     """
@@ -45,6 +47,8 @@ class EdgeStatus(Document):
     anomalous_events: int = added("0.2", 0)
     formats: list[str] = added("0.2", [])
     foreign: bool = added("0.2", False)
+    invitation: ShortText = added("0.2", "")
+    node: ShortText = added("0.2", "")
     memory: int | None = added("0.2")
     gpus: int | None = added("0.2")
     conditions: list[Condition] = Field(default_factory=list)

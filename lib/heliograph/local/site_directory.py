@@ -2,12 +2,13 @@
 
     SITE/nats.conf      configuration of nats-server as a leaf node; its paths begin where it runs
     SITE/EDGE.creds     a login of each edge's account, for the link
-    SITE/system.creds   the login by which the cloud sees who is connected there
+    SITE/SYS.creds      the login by which the cloud sees who is connected there
+    SITE/ENROL.creds    the login by which edges whose login has expired renew it
     SITE/ca.pem, server.pem, server.key
 
 It stores nothing, and has no key that signs. It lets in whom the cloud has given a login, and knows the accounts of its
-edges alone. Made again, with other edges too, it has new logins for its link; those of before stay good until the site
-is revoked with its edges.
+edges alone. Who comes without a login may ask that an expired one be renewed, and nothing else. Made again, with other
+edges too, it has new logins for its link; those of before stay good until the site is revoked with its edges.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from heliograph.bus.connection_url import TLS
+from heliograph.bus.contract.accounts import ENROL, allowed_of, allowed_of_renewal
 from heliograph.bus.contract.accounts import SYSTEM as _SYSTEM
-from heliograph.bus.contract.accounts import allowed_of
-from heliograph.bus.contract.permissions import site_login
+from heliograph.bus.contract.permissions import NEWCOMER, site_login
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.nats.authority_keys import FILE as KEYS
 from heliograph.bus.nats.authority_keys import AuthorityKeys
 from heliograph.bus.nats.login import login_of_edge
 from heliograph.core.certificates import Authority, read_certificate
 from heliograph.core.errors import HeliographError, Refused
-from heliograph.core.identity.claims import NO_LIMIT, AccountClaims, Allowed, UserClaims
+from heliograph.core.identity.claims import NATS_CONNECTIONS, NO_LIMIT, AccountClaims, Allowed, UserClaims
 from heliograph.core.identity.credentials import UserCredentials
 from heliograph.core.identity.nkeys import KeyPair
 from heliograph.core.identity.tokens import decode, encode
@@ -42,10 +43,7 @@ from heliograph.local.nats_server import (
     MAX_PENDING,
     MAX_SUBSCRIPTIONS,
     PING_INTERVAL,
-    SYSTEM_USER,
 )
-
-SYSTEM_LOGIN = f"{SYSTEM_USER}.creds"
 
 
 def make_site(
@@ -71,11 +69,13 @@ def make_site(
         raise Refused("not-enrolled", field="--edge", expected=f"edges that have enrolled: {known}",
                       got=", ".join(missing))  # fmt: skip
     directory = make_private(cloud / "sites" / require_label(site, "site"))
-    links = {f"{edge}.creds": login_of_edge(edge).account for edge in edges} | {SYSTEM_LOGIN: _SYSTEM}
+    links = {f"{edge}.creds": login_of_edge(edge).account for edge in edges}
+    links |= {f"{account}.creds": account for account in (_SYSTEM, ENROL)}  # no edge has such a name
     for file, account in links.items():
-        _write_login(directory / file, site, keys.accounts[account], _allowed(account, keys, edges), world)
+        user = NEWCOMER if account == ENROL else site_login(site)  # the cloud takes the link for whom it asks for
+        _write_login(directory / file, user, keys.accounts[account], _allowed(account, keys, edges), world)
     tls = _write_certificates(directory, cloud / "tls", names, world)
-    accounts = [_account(_SYSTEM, Allowed(), keys, world)]
+    accounts = [_account(_SYSTEM, Allowed(), keys, world), _account(ENROL, allowed_of_renewal(), keys, world)]
     for edge in edges:
         login = login_of_edge(edge)
         allowed = allowed_of("agent", DEFAULT_ROOT, login=login.name, edge=edge)
@@ -92,6 +92,7 @@ def make_site(
         "max_subscriptions": MAX_SUBSCRIPTIONS,
         "max_pending": MAX_PENDING,
         **_trusted(cloud),
+        "default_sentinel": _sentinel(keys.accounts[ENROL], world),
         "resolver": "MEMORY",
         "resolver_preload": {decode(each, AccountClaims).subject: each for each in accounts},
     }
@@ -103,7 +104,9 @@ def make_site(
 
 def _allowed(account: str, keys: AuthorityKeys, edges: Sequence[str]) -> Allowed:
     """Return what may pass the link of an account: of the system's own, who comes and goes among these edges, and the
-    cloud's questions about it; what an edge may is its account's to say."""
+    cloud's questions about it; of those without a login, renewals; what an edge may is its account's to say."""
+    if account == ENROL:
+        return allowed_of_renewal()
     if account != _SYSTEM:
         return Allowed()
     own = [keys.accounts[login_of_edge(edge).account].public for edge in edges]
@@ -113,9 +116,17 @@ def _allowed(account: str, keys: AuthorityKeys, edges: Sequence[str]) -> Allowed
                               *(f"$SYS.REQ.ACCOUNT.{key}.CLAIMS.UPDATE" for key in own)))  # fmt: skip
 
 
-def _write_login(file: Path, site: str, account: KeyPair, allowed: Allowed, world: World) -> None:
+def _sentinel(account: KeyPair, world: World) -> str:
+    """Return the token that the server gives to clients without one. It is no secret: the cloud lets everybody in who
+    asks for as much."""
+    claims = UserClaims(subject=KeyPair("user", world.new_secret()).public, name=NEWCOMER, bearer=True,
+                        connection_types=NATS_CONNECTIONS, allowed=allowed_of_renewal())  # fmt: skip
+    return encode(claims, account, world.now())
+
+
+def _write_login(file: Path, login: str, account: KeyPair, allowed: Allowed, world: World) -> None:
     key = KeyPair("user", world.new_secret())
-    claims = UserClaims(subject=key.public, name=site_login(site), allowed=allowed, connection_types=("LEAFNODE",))
+    claims = UserClaims(subject=key.public, name=login, allowed=allowed, connection_types=("LEAFNODE",))
     UserCredentials(encode(claims, account, world.now()), claims, key).write(file)
 
 

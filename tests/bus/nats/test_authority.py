@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from heliograph.bus.contract.accounts import DOOR, ENROL, GUESTS
 from heliograph.bus.nats.auth_callout import CalloutKeys, is_anonymous, is_newcomer
 from heliograph.bus.nats.authority import CALLOUT_KEYS, Authority
-from heliograph.bus.nats.authority_keys import ALL, FILE
+from heliograph.bus.nats.authority_keys import ALL, FILE, Origin
 from heliograph.bus.nats.login import Login
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.identity.claims import AccountClaims, Allowed, OperatorClaims, UserClaims
@@ -156,11 +156,11 @@ def test_the_account_of_an_edge_that_enrols_is_no_other_logins(tmp_path: Path) -
     """An edge may have the name that a user's account has."""
     authority = made(tmp_path)
     before = accounts_of(tmp_path)["user-alice"]
-    told = decode(*authority.enroll(authority.edges, "user-alice", GUEST), AccountClaims)
+    told = decode(*authority.enroll_edge("user-alice", GUEST, Origin("user-alice")), AccountClaims)
     assert (told.name, told.subject == before.subject) == ("agent-user-alice", False)
     made(tmp_path)
     assert {"user-alice", "agent-user-alice"} <= accounts_of(tmp_path).keys()
-    assert decode(*authority.revoke_edge("user-alice"), AccountClaims).revoked.keys() == {GUEST, ALL}
+    assert decode(*authority.revoke_edges(["user-alice"]), AccountClaims).revoked.keys() == {GUEST, ALL}
     assert GUEST in authority.edges.revoked("user-alice")
 
 

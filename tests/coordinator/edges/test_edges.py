@@ -12,6 +12,7 @@ import pytest
 from heliograph.bus.connect import connect
 from heliograph.bus.contract.payloads import Generation, LoopReport, Report
 from heliograph.bus.contract.resources import Edge, EdgeLearning, Metadata, Resource
+from heliograph.bus.nats.authority_keys import Origin
 from heliograph.coordinator.edges.damping import MAX_RETURNS, STEADY, WINDOW
 from heliograph.coordinator.edges.edges import Edges
 from heliograph.coordinator.edges.reported import edge_of
@@ -19,6 +20,7 @@ from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import Background, keep_running
 from heliograph.core.world import World
+from tests.patience import HANGS
 
 STEP = 1e-6
 EARLY = 1.5 * STEP
@@ -43,8 +45,9 @@ class Clock:
 
 @contextlib.asynccontextmanager
 async def edges_of(
-    world: World, saved: list[Edge], changed: Callable[[], None] = lambda: None
-) -> AsyncIterator[Edges]:
+    world: World, saved: list[Edge], changed: Callable[[], None] = lambda: None,
+    origin: Callable[[str], Origin | None] = lambda edge: None,
+) -> AsyncIterator[Edges]:  # fmt: skip
     bus = connect(f"memory://edges-{world.new_id()}", world=world)
     await bus.open()
     store = ResourceStore(await bus.kv("resources"), world)
@@ -56,7 +59,7 @@ async def edges_of(
         saved.append(resource)
 
     background = Background(pytest.fail)
-    edges = Edges(store, world, save, changed, background, Failures(pytest.fail))
+    edges = Edges(store, world, save, changed, background, Failures(pytest.fail), origin)
     running = asyncio.create_task(keep_running(edges.run, world, pytest.fail))
     try:
         yield edges
@@ -110,3 +113,13 @@ async def test_a_loop_that_has_deployed_is_looked_at_at_once_and_one_that_counts
         before = tell(round=1)
         assert tell(round=1, waiting=5) == before
         assert tell(round=1, waiting=6, deployed={"m": "1" * 64}) == before + 1
+
+
+async def test_an_edge_that_was_deleted_and_comes_back_is_of_its_group_again_and_names_its_node() -> None:
+    saved = list[Edge]()
+    async with edges_of(World(), saved, origin={"e": Origin("hall", "edge-7")}.get) as edges:
+        edges.connection_changed("e", True)
+        async with asyncio.timeout(HANGS):
+            while not saved:
+                await asyncio.sleep(0)
+    assert (saved[-1].status.invitation, saved[-1].status.node) == ("hall", "edge-7")

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from heliograph.bus.contract.enrolment_requests import Enroll, Renew, enrolment_bytes, renewal_bytes
+from heliograph.bus.contract.enrolment_requests import Enroll, Renew, edge_of_node, enrolment_bytes, renewal_bytes
 from heliograph.bus.contract.permissions import agent_of
 from heliograph.bus.contract.resources.base import Metadata
 from heliograph.bus.contract.resources.invitation import Invitation, InvitationSpec
@@ -32,10 +33,11 @@ def invitation(name: str = "edge-7", nodes: int = 1) -> Invitation:
 
 
 def asks(
-    edge: str = "edge-7", name: str = "edge-7", key: KeyPair = EDGE, by: KeyPair = INVITED, at: int = NOW
+    edge: str = "edge-7", name: str = "edge-7", key: KeyPair = EDGE, by: KeyPair = INVITED, at: int = NOW,
+    node: str = "",
 ) -> Enroll:  # fmt: skip
-    return Enroll(name=name, edge=edge, key=key.public, at=at,
-                  signature=signed(by, enrolment_bytes(name, edge, key.public, at)))  # fmt: skip
+    return Enroll(name=name, edge=edge, key=key.public, at=at, node=node,
+                  signature=signed(by, enrolment_bytes(name, edge, key.public, at, node)))  # fmt: skip
 
 
 def renews(token: str, by: KeyPair = EDGE, at: int = NOW) -> Renew:
@@ -80,6 +82,22 @@ def test_another_key_name_or_time_is_refused(asked: Enroll, field: str) -> None:
     with pytest.raises(Refused) as refused:
         admit(invitation(), asked, {}, (), NOW)
     assert refused.value.field == field
+
+
+def test_an_edge_that_names_its_node_has_the_name_that_is_made_of_it() -> None:
+    group, node = invitation("hall", 9), "Edge-7.hall.example"
+    edge = edge_of_node("hall", node)
+    assert edge in admit(group, asks(edge, "hall", node=node), {}, (), NOW).status.enrolled
+    assert "hall-edge-7" in admit(group, asks("hall-edge-7", "hall", node="edge-7"), {}, (), NOW).status.enrolled
+    for name, claimed in (("hall-edge-7", node), (edge, "edge-7"), ("hall-x", "y")):
+        with pytest.raises(Refused, match="which is made of node"):
+            admit(group, asks(name, "hall", node=claimed), {}, (), NOW)
+    with pytest.raises(Refused) as refused:  # whoever passes it on adds no node, and takes none away
+        admit(group, asks(edge, "hall").model_copy(update={"node": node}), {}, (), NOW)
+    assert refused.value.field == "signature"
+    for bad in ("a b", "a\nb", "-a", "a" * 254, "ü"):
+        with pytest.raises(ValidationError):
+            asks(edge, "hall", node=bad)
 
 
 def test_an_invitation_that_expired_or_is_used_up_is_refused() -> None:

@@ -12,6 +12,7 @@ from heliograph.incremental.loop import seconds
 
 def _edge_row(document: Document, now: float) -> list[Cell]:
     status = status_of(document)
+    invitation = status.get("invitation", "")
     return [
         name_of(document),
         "online" if status.get("online") else "offline",
@@ -20,6 +21,7 @@ def _edge_row(document: Document, now: float) -> list[Cell]:
         some_of([each.partition(" ")[0] for each in status.get("frameworks", ())]),
         str(len(status.get("workers", ()))),
         str(status.get("waitingEvents", 0)),
+        invitation if invitation != document.get("metadata", {}).get("name") else "",  # of a group alone
         some_of([f"{key}={value}" for key, value in document.get("spec", {}).get("labels", {}).items()]),
         failing(document) or ("a participant that trains by itself" if status.get("foreign") else ""),
     ]
@@ -115,7 +117,8 @@ def _edge_wide(document: Document) -> list[Cell]:
     status = status_of(document)
     counts = (status.get(f"{word}Events", 0) for word in ("dropped", "refused", "anomalous"))
     formats = some_of([each.partition(" ")[0] for each in status.get("formats", ())])
-    return [formats, status.get("version", ""), status.get("observedGeneration", ""), *map(str, counts)]
+    words = (status.get(key, "") for key in ("node", "version", "observedGeneration"))
+    return [formats, *words, *map(str, counts)]
 
 
 def _model_wide(document: Document) -> list[Cell]:
@@ -130,8 +133,8 @@ def _dataset_wide(document: Document) -> list[Cell]:
 
 
 EDGES = Presentation(
-    "NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING LABELS NOTE", _edge_row,
-    wide="FORMATS AGENT OBSERVED DROPPED REFUSED ANOMALOUS", wide_row=_edge_wide,
+    "NAME STATE SINCE DATASETS FRAMEWORKS WORKERS WAITING GROUP LABELS NOTE", _edge_row,
+    wide="FORMATS NODE AGENT OBSERVED DROPPED REFUSED ANOMALOUS", wide_row=_edge_wide,
 )  # fmt: skip
 MODELS = Presentation(
     "NAME VERSION ROUND SIZE DIGEST METRICS AGE DESCRIPTION", _model_row, wide="JOB VERSIONS", wide_row=_model_wide

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from heliograph.cli.asking.requests import ServerOption, about, ask
-from heliograph.cli.usage import examples, without_command
+from heliograph.cli.usage import examples, misused, without_command
 
 app = typer.Typer(help="Invite nodes to enrol, and revoke their logins.", invoke_without_command=True)
 EdgeArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the edge.")]
@@ -20,8 +20,12 @@ def register(main: typer.Typer) -> None:
         epilog=examples("heliograph edge invite edge-7",
                         "heliograph edge invite hall --nodes 40 --minutes 240 --address tls://cloud.example.org:4222"),
     )(invite)  # fmt: skip
-    app.command(help="Take an edge's login away: its connections end, and what is stored for it is deleted.",
-                epilog=examples("heliograph edge revoke edge-7"))(revoke)  # fmt: skip
+    app.command(
+        help="Take an edge's login away: its connections end, and what is stored for it is deleted. With --group those"
+        " of all edges that have enrolled by a group's invitation, and the invitation too.",
+        epilog=examples("heliograph edge revoke edge-7", "heliograph edge revoke --group hall --dry-run",
+                        "heliograph edge revoke --group hall"),
+    )(revoke)  # fmt: skip
     main.add_typer(app, name="edge")
 
 
@@ -56,11 +60,50 @@ def invite(
               file=sys.stderr)  # fmt: skip
 
 
-def revoke(name: EdgeArgument, server: ServerOption = None) -> None:
+def revoke(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of the edge.")] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="In place of an edge, all that have enrolled by an invitation of"
+                                 " this name; it is withdrawn.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what a group's edges are.")] = False,
+    server: ServerOption = None,
+) -> None:  # fmt: skip
     from heliograph.cli.asking.targets import label_in
     from heliograph.cli.printing.output import say
 
-    name = label_in(name, "edges")
+    if (name is None) == (group is None):
+        raise misused("NAME", expected="an edge's name, or --group", got="both" if name else "neither")
+    if group is not None:
+        _revoke_group(label_in(group, "invitations"), dry_run, server)
+        return
+    if dry_run:
+        raise misused("--dry-run", expected="--group beside it", got="the name of one edge")
+    name = label_in(name or "", "edges")
     with about("edges", name):
         ask(server, lambda client: client.edges.ask("revoke", name))
     say(f"edge/{name} revoked")
+
+
+def _revoke_group(group: str, dry_run: bool, server: str | None) -> None:
+    """Say which edges a group has, and revoke them, a part at a time."""
+    from heliograph.cli.printing.output import say
+
+    def part(dry_run: bool) -> dict[str, Any]:
+        found: dict[str, Any] = ask(server, lambda client: client.invitations.ask("revoke", group, dry_run=dry_run))
+        return found
+
+    with about("invitations", group):
+        found = part(dry_run=True)
+    count = len(found["edges"])
+    say(f"group {group}: {count} {'edge has' if count == 1 else 'edges have'} enrolled by its invitation"
+        f"{'' if found['withdrawn'] else ', which is withdrawn already'}")  # fmt: skip
+    what, edges, left = ("would be revoked" if dry_run else "revoked"), set(found["edges"]), not dry_run
+    while left:
+        done = part(dry_run=False)
+        edges.update(done["edges"])
+        left = bool(done["left"])
+    for edge in sorted(edges):
+        say(f"edge/{edge} {what}")
+    if found["withdrawn"]:
+        say(f"invitation/{group} {'would be withdrawn' if dry_run else 'withdrawn'}")

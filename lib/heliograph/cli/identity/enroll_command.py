@@ -38,10 +38,12 @@ def enroll(
     ] = None,
 ) -> None:
     import asyncio
+    import re
 
+    from heliograph.bus.contract.enrolment_requests import NODE_NAME, edge_of_node
     from heliograph.cli.printing.output import say
     from heliograph.core.identity.invitation_token import InvitationToken
-    from heliograph.core.names import LABEL_RULE, is_label, join_labels, label_from
+    from heliograph.core.names import LABEL_RULE, is_label
     from heliograph.core.world import World
     from heliograph.enrolment import enroll as make
     from heliograph.server import IDENTITY, VARIABLE, identity_directory, login_directory
@@ -59,13 +61,14 @@ def enroll(
         return
     edge = name or invitation.name
     if node_name is not None:
-        edge = join_labels(invitation.name, label_from(node_name))
+        edge = edge_of_node(invitation.name, node_name)
     if not is_label(edge):
         raise misused("--name", expected=LABEL_RULE, got=edge)
     directory = identity_directory(edge, state)
     if once and _has_enrolled(directory):
         return
-    asyncio.run(make(invitation, edge, directory, World()))
+    node = node_name if node_name and re.match(NODE_NAME, node_name) else ""  # another one is none of Kubernetes
+    asyncio.run(make(invitation, edge, directory, World(), node=node))
     say(f"edge/{edge} enrolled; its login lies in {directory}")
     where = f" --state {state}" if state is not None else ""
     say(f"start it: heliograph agent --name {edge}{where} --node mqtt://127.0.0.1:1883")

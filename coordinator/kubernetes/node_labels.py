@@ -10,6 +10,7 @@ from heliograph.bus.contract.custom_resources.definitions import GROUP
 from heliograph.bus.contract.resources import Edge
 from heliograph.coordinator.feature import ControllerContext
 from heliograph.coordinator.kubernetes.api import NODES, Api, Object
+from heliograph.coordinator.kubernetes.edge_node import node_of
 from heliograph.coordinator.kubernetes.list_watch import Follower
 from heliograph.coordinator.kubernetes.worker_job import HOSTNAME
 from heliograph.core.world import World
@@ -43,7 +44,7 @@ def with_node_labels(edge: Edge, node: Mapping[str, str] | None) -> Edge:
 
 class NodeLabels:
     """Keeps the labels of edges like those of their nodes, while a coordinator leads. An edge names its node by its
-    label ``kubernetes.io/hostname``."""
+    label ``kubernetes.io/hostname``; one that names another than it has enrolled by gets no labels of it."""
 
     def __init__(self, api: Api, context: ControllerContext, world: World, warn: Callable[[str], None]) -> None:
         self._context = context
@@ -67,7 +68,7 @@ class NodeLabels:
                     if HOSTNAME in (labels := each["metadata"].get("labels", {}))
                 }  # fmt: skip
                 for edge in self._context.store.all(Edge):
-                    node = by_host.get(edge.spec.labels.get(HOSTNAME, ""))
+                    node = by_host.get(node_of(edge))
                     if with_node_labels(edge, node) is not edge:
                         await self._context.step(Edge, edge.name, partial(with_node_labels, node=node))
                 await self._world.sleep(PAUSE)  # edges of a large site come one after the other

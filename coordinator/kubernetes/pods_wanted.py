@@ -25,6 +25,7 @@ def pods_wanted(store: ResourceStore, newest: Callable[[str], Desired | None], n
     """
     tasks: dict[str, list[WorkerTaskBase]] = {}
     labels: dict[str, dict[str, str]] = {}
+    nodes: dict[str, str] = {}
     undecided = set[str]()
     for edge in store.all(Edge):
         desired = newest(edge.name)
@@ -36,8 +37,10 @@ def pods_wanted(store: ResourceStore, newest: Callable[[str], Desired | None], n
         ]
         if in_pods:
             tasks[edge.name], labels[edge.name] = in_pods, dict(edge.spec.labels)
+            if edge.status.node:
+                nodes[edge.name] = edge.status.node
     owners = {each.metadata.uid: _reference(each) for each in _owned(store, namespace)} if tasks else {}
-    return Wanted(tasks, labels, owners, undecided)
+    return Wanted(tasks, labels, owners, undecided, nodes)
 
 
 def _owned(store: ResourceStore, namespace: str) -> Iterator[Resource]:

@@ -16,6 +16,7 @@ from heliograph.coordinator.kubernetes.operator import Operator, OperatorSetting
 from heliograph.coordinator.kubernetes.pod_conditions import tell_problems
 from heliograph.coordinator.kubernetes.pod_workers import PodWorkers
 from heliograph.coordinator.kubernetes.pods_wanted import pods_wanted
+from heliograph.coordinator.kubernetes.worker_job import HOSTNAME
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.failures import Failures
 from heliograph.core.world import World
@@ -36,6 +37,9 @@ class KubernetesSide:
         failures: Failures, warn: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._operator = Operator(api, store, handle, cloud, settings, world, failures, warn)
+        self._store = store
+        self._nodes: dict[str, str] = {}
+        """Of each edge the nodes that it names, by its label and as it enrolled: its Jobs depend on them."""
         self._labels = NodeLabels(api, features.of(Edge.plural).context, world, warn)
         self._pods: PodWorkers | None = None
         if settings.pods is not None:
@@ -55,8 +59,17 @@ class KubernetesSide:
         self._operator.resource_changed(resource)
         if isinstance(resource, Edge):
             self._labels.edge_changed()
+            self._edge_changed(resource)
 
     def desired_changed(self) -> None:
         """Take note that an edge is to do something else."""
         if self._pods is not None:
             self._pods.desired_changed()
+
+    def _edge_changed(self, edge: Edge) -> None:
+        nodes = f"{edge.spec.labels.get(HOSTNAME, '')} {edge.status.node}"
+        if self._store.get(Edge, edge.name) is None:
+            self._nodes.pop(edge.name, None)
+        elif self._nodes.get(edge.name) != nodes:
+            self._nodes[edge.name] = nodes
+            self.desired_changed()

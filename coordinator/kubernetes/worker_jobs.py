@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from heliograph.bus.contract.payloads import ScriptTask, WorkerTaskBase
+from heliograph.coordinator.kubernetes.edge_node import names_its_own
 from heliograph.coordinator.kubernetes.pod_problems import pull_problem
 from heliograph.coordinator.kubernetes.worker_job import (
     EDGE,
@@ -30,6 +31,7 @@ class Wanted:
     Attributes:
         tasks: the desired tasks of each edge.
         labels: the labels of each edge, as its agent reports them.
+        nodes: the node of each edge that has enrolled by its node's name.
         owners: a reference to the custom resource of each job or service that has one, by its uid. It lies in the Jobs'
             namespace: Kubernetes deletes a Job whose owner is not there.
         undecided: edges for which nothing has been decided yet, as when a coordinator begins to lead: their Jobs stay.
@@ -39,6 +41,7 @@ class Wanted:
     labels: Mapping[str, Mapping[str, str]]
     owners: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     undecided: Collection[str] = frozenset()
+    nodes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,19 @@ def changes_of(wanted: Wanted, existing: Mapping[str, Mapping[str, Any]], settin
     for edge, task in _in_pods(wanted.tasks):
         assert task.pod is not None
         name = job_name(edge, task)
+        node, enrolled = wanted.labels.get(edge, {}).get(HOSTNAME, ""), wanted.nodes.get(edge, "")
+        if not names_its_own(node, enrolled):  # a Job that exists may run on the other node: it goes
+            problems.setdefault(task.job_uid, []).append(
+                f"worker {task.worker} of edge {edge}: its label {HOSTNAME} names node {node}, and it has enrolled as"
+                f" node {enrolled}; start its agent with --label {HOSTNAME}={enrolled}, and if nobody has changed that,"
+                f" the edge may be taken over: heliograph edge revoke {edge}")
+            continue
         if name in ours:
             if not _has_ended(ours[name]):
                 needed.add(name)
             continue
         if task.starts_idle and not task.is_due:
             continue
-        node = wanted.labels.get(edge, {}).get(HOSTNAME, "")
         why = objection(task.pod, settings)
         if not node:
             why = (f"nobody knows on which node of Kubernetes edge {edge} runs: expected the edge's label {HOSTNAME}; "

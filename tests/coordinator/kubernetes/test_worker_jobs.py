@@ -9,10 +9,17 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from heliograph.coordinator.kubernetes.worker_job import PodSettings, job_name, worker_job
+from heliograph.bus.connect import connect
+from heliograph.bus.contract.payloads import Desired, Generation
+from heliograph.bus.contract.resources import Edge
+from heliograph.coordinator.kubernetes.edge_node import node_of
+from heliograph.coordinator.kubernetes.pods_wanted import pods_wanted
+from heliograph.coordinator.kubernetes.worker_job import HOSTNAME, PodSettings, job_name, worker_job
 from heliograph.coordinator.kubernetes.worker_jobs import Wanted, WorkerJobs, changes_of
+from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_label
+from heliograph.core.world import World
 from tests.coordinator.kubernetes.worker_tasks import ALLOWING, IMAGE, NODES, train_task
 
 VERSIONS = ("1.29", "1.33")
@@ -186,6 +193,34 @@ def test_what_no_job_is_made_for_is_told(settings: PodSettings, fields: Any, lab
     [told] = changes.problems["u"]
     assert told.startswith("worker job-worker of edge edge-1: ")
     assert expected in told
+
+
+NAMED, OTHER = "node-1.site.example", "node-2.site.example"
+
+
+def test_an_edge_that_names_another_node_than_it_enrolled_by_has_no_jobs() -> None:
+    [manifest] = changes_of(_wanted(train_task(), nodes={"edge-1": NAMED}), {}, ALLOWING).create
+    taken_over = _wanted(train_task(), nodes={"edge-1": OTHER})
+    changes = changes_of(taken_over, {}, ALLOWING)
+    assert changes.create == []
+    [told] = changes.problems["u"]
+    assert f"names node {NAMED}, and it has enrolled as node {OTHER}" in told and "edge revoke edge-1" in told
+    name = manifest["metadata"]["name"]
+    assert changes_of(taken_over, {name: manifest}, ALLOWING).delete == [name]  # it may run on the other's node
+
+
+async def test_the_node_is_the_one_of_the_enrolment_not_of_the_report() -> None:
+    world = World()
+    async with connect(f"memory://nodes-{world.new_id()}", world=world) as bus:
+        store = ResourceStore(await bus.kv("resources"), world)
+        for name, node in (("edge-1", OTHER), ("edge-2", NAMED), ("edge-3", "")):
+            made = {"metadata": {"name": name}, "spec": {"labels": {HOSTNAME: NAMED}}, "status": {"node": node}}
+            await store.create(Edge.model_validate(made))
+        desired = Desired(edge="e", generation=Generation(), tasks=[train_task()])
+        wanted = pods_wanted(store, lambda edge: desired, "workers")
+    changes = changes_of(wanted, {}, ALLOWING)
+    assert [each["metadata"]["labels"]["edgeai.io/edge"] for each in changes.create] == ["edge-2", "edge-3"]
+    assert [node_of(edge) for edge in store.all(Edge)] == ["", NAMED, NAMED]
 
 
 @pytest.mark.parametrize("image", ["*", IMAGE, "registry.example.com/", "registry.example.com/team/trainer:"])

@@ -6,8 +6,11 @@ import asyncio
 
 import pytest
 
+from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
+from heliograph.bus.contract.buckets import RESOURCES
 from heliograph.bus.contract.payloads import Generation, Report
+from heliograph.bus.contract.resources import Edge
 from heliograph.bus.port import Port
 from heliograph.client import AsyncClient
 from heliograph.coordinator.edges.view import View
@@ -17,6 +20,7 @@ from heliograph.coordinator.kubernetes.api import JOBS, PODS, Api, Object
 from heliograph.coordinator.kubernetes.operator import OperatorSettings
 from heliograph.coordinator.kubernetes.worker_job import EDGE, HOSTNAME, JOB, PodSettings
 from heliograph.coordinator.kubernetes.worker_jobs import Wanted, WorkerJobs
+from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.world import World
 from tests.kubernetes.running_operator import (
     MODEL,
@@ -109,6 +113,24 @@ async def test_an_edge_that_names_no_node_is_told(kubernetes: Api) -> None:
         await serving(running)
         shown = await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "False")
         assert f"--label {HOSTNAME}=NODE" in said(shown, "PodsRunning")[2]
+
+
+async def test_an_edge_has_jobs_only_while_it_names_the_node_that_it_has_enrolled_as(kubernetes: Api) -> None:
+    url = f"memory://operator-{next(NUMBERS)}"
+    async with connect(url) as bus, AsyncClient(url, leader_timeout=HANGS) as client:
+        enrolled = {"metadata": {"name": "edge-1"}, "status": {"invitation": "site", "node": "node-2"}}
+        await ResourceStore(await bus.kv(RESOURCES), World()).create(Edge.model_validate(enrolled))
+        running = Running(kubernetes, client, url)
+        async with coordinating(url, Printed(), SETTINGS):
+            await edge_reports(running, **{HOSTNAME: "node-1"})
+            await serving(running)
+            shown = await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "False")
+            assert "names node node-1, and it has enrolled as node node-2" in said(shown, "PodsRunning")[2]
+            await edge_reports(running, **{HOSTNAME: "node-2"})
+            made = await the_job(running)
+            await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "True")
+            await edge_reports(running, **{HOSTNAME: "node-1"})  # taken over meanwhile
+            await running.until_gone(JOBS, made["metadata"]["name"])
 
 
 async def test_the_next_coordinator_deletes_no_job_before_it_has_decided(

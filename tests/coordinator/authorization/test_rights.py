@@ -190,3 +190,12 @@ def test_scopes_are_ordered() -> None:
     assert [[covers(have, needed) for needed in SCOPES] for have in (None, *SCOPES)] == [
         [False] * 4, [True, False, False, False], [True, True, False, False], [True, True, True, False], [True] * 4,
     ]  # fmt: skip
+
+
+def test_only_operators_revoke_a_group() -> None:
+    verb, topic = BUILT_IN.features["invitations"].verb("revoke"), "heliograph/request/invitations/revoke"
+    for rights in (Rights(), Rights("alice", {"default": "admin"}), Rights("participant-x", participates=True)):
+        with pytest.raises(Refused) as refused:
+            require_verb(rights, verb, None, topic)
+        assert refused.value.code == "forbidden"
+    require_verb(Rights("root", {"default": "operator"}), verb, None, topic)

@@ -44,7 +44,7 @@ async def enrolled(
         Unreachable: where it does not answer.
     """
     body = {"name": name, "key": key.public, "at": at, "signature": _signed(signer, data), **more}
-    return _login_in(await _asked(server, plural, "enroll", body, root), plural)
+    return _login_in(await _asked(server, plural, "enroll", body, root), f"{plural}/enroll")
 
 
 async def renewed(url: str, plural: str, world: World, root: str) -> UserClaims:
@@ -56,7 +56,7 @@ async def renewed(url: str, plural: str, world: World, root: str) -> UserClaims:
         Unreachable: where it does not answer.
     """
     before, body = _renewal(url, world)
-    login = _login_in(await _asked(url, plural, "renew", body, root), plural)
+    login = _login_in(await _asked(url, plural, "renew", body, root), f"{plural}/renew")
     return _taken(url, before, login)
 
 

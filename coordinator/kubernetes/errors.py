@@ -27,6 +27,10 @@ class NotServed(NotFound):
     """The API server does not serve the kind: its definition is missing, or is being removed."""
 
 
+class Ending(NotFound):
+    """What the object would lie in is being removed: its namespace, or the definition of its kind (403)."""
+
+
 class Exists(KubernetesError):
     """Another object has the name (409, AlreadyExists)."""
 
@@ -52,7 +56,7 @@ class Invalid(KubernetesError):
 
 
 class Forbidden(KubernetesError, errors.Forbidden):
-    """The service account lacks a right (403). Somebody may grant it later."""
+    """The service account lacks a right, or a quota or a policy stands against it (403). Somebody may change it."""
 
 
 class Unauthorized(KubernetesError, Unreachable):
@@ -109,6 +113,11 @@ def error_of_status(asked: Asked, code: int, status: Mapping[str, Any], retry_af
         case 401:
             return Unauthorized(f"{asked}: the API server does not accept this login; renew the service account's token"
                                 " or the kubeconfig")  # fmt: skip
+        case 403 if _is_ending(said, details):
+            return Ending(f"{asked}: what it would lie in is being removed ({said}); wait until it is gone, and create"
+                          " it again")  # fmt: skip
+        case 403 if reason and f" cannot {asked.verb} resource " not in said:
+            return Forbidden(f"{asked}: forbidden ({said})")  # by a quota or a policy: no further right would help
         case 403:
             where = f"namespace {asked.namespace}" if asked.namespace else "all namespaces"
             return Forbidden(f"{asked}: forbidden ({said}); the Role of this service account needs the verb"
@@ -118,8 +127,6 @@ def error_of_status(asked: Asked, code: int, status: Mapping[str, Any], retry_af
         case 404:
             return NotServed(f"{asked}: the API server does not serve {asked.resource}; apply its definition, for"
                              " example: kubectl apply --server-side -f deploy/crds")  # fmt: skip
-        case 405:
-            return NotServed(f"{asked}: not allowed ({said}); wait until the definition is removed, and apply it again")
         case 409 if reason == "AlreadyExists":
             return Exists(f"{asked}: another object has this name; get it, or choose another name")
         case 409:
@@ -137,6 +144,13 @@ def error_of_status(asked: Asked, code: int, status: Mapping[str, Any], retry_af
     if code >= 500:
         return Unreachable(f"{asked}: the API server cannot answer ({code}: {said})")
     return KubernetesError(f"{asked}: the API server refuses with status {code} ({said})")
+
+
+def _is_ending(said: str, details: Mapping[str, Any]) -> bool:
+    """Return whether a refusal says that the object's namespace, or its kind, is being removed."""
+    given = details.get("causes")
+    reasons = [each.get("reason") for each in (given if isinstance(given, list) else []) if isinstance(each, dict)]
+    return "NamespaceTerminating" in reasons or "custom resource definition is terminating" in said
 
 
 def _status_in(body: bytes) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from heliograph.coordinator.api.token_bucket import Rate, TokenBucket
 from heliograph.coordinator.kubernetes.api import EVENTS, Api, Object
-from heliograph.coordinator.kubernetes.errors import Exists
+from heliograph.coordinator.kubernetes.errors import Ending, Exists
 from heliograph.core.errors import HeliographError
 from heliograph.core.failures import Failures
 from heliograph.core.world import World
@@ -38,7 +38,7 @@ class EventRecorder:
         body = self._event(custom, type, reason, message[:MAX_MESSAGE])
         try:
             await self._api.create(EVENTS, custom["metadata"]["namespace"], body)
-        except Exists:
+        except (Exists, Ending):  # the namespace is being removed, and its events with it
             return
         except HeliographError as error:
             self._failures.add(f"an event about {custom['kind']} {custom['metadata']['name']}", error)

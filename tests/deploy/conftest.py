@@ -3,4 +3,5 @@
 from __future__ import annotations
 
 from tests.kubernetes.conftest import api_server as api_server
+from tests.kubernetes.conftest import kubeconfig as kubeconfig
 from tests.kubernetes.conftest import kubernetes as kubernetes

@@ -1,6 +1,8 @@
 """An API server of Kubernetes for tests, and a client of it.
 
-Where ``HELIOGRAPH_TEST_KUBECONFIG`` names a kubeconfig, the tests of the API's contract ask that server instead.
+Where ``HELIOGRAPH_TEST_KUBECONFIG`` names a kubeconfig, the tests of the API's contract ask that server instead. With
+``HELIOGRAPH_TEST_OWN_CLUSTER=1`` beside it, all other tests ask it too that cause no faults; they delete all of our
+custom resources that are there.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from heliograph.coordinator.kubernetes.errors import NotFound
 from heliograph.core.world import World
 from tests.kubernetes.api_server.server import ApiServer
 from tests.kubernetes.kubectl import Kubectl
+from tests.kubernetes.own_cluster import own_cluster
 from tests.kubernetes.probes import DEFINITIONS, Probes, definition, new_kind
 from tests.patience import HANGS
 
 REAL = os.environ.get("HELIOGRAPH_TEST_KUBECONFIG", "")
+OWN = bool(REAL) and os.environ.get("HELIOGRAPH_TEST_OWN_CLUSTER") == "1"
 
 
 @pytest.fixture
@@ -38,17 +42,29 @@ async def api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
 
 
 @pytest.fixture
-async def kubernetes(api_server: ApiServer) -> AsyncIterator[KubernetesClient]:
-    """Return a client that is connected to ``api_server``."""
+def kubeconfig(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the kubeconfig of ``api_server``; of a real cluster where the tests have one of their own, and this one
+    asks for no ``api_server`` to break."""
+    if OWN and "api_server" not in request.fixturenames:
+        monkeypatch.setenv("KUBECONFIG", REAL)
+        return Path(REAL)
+    request.getfixturevalue("api_server")
+    return tmp_path / "kubeconfig"
+
+
+@pytest.fixture
+async def kubernetes(kubeconfig: Path) -> AsyncIterator[KubernetesClient]:
+    """Return a client of the server to which ``kubeconfig`` leads."""
     client = await KubernetesClient.connect(World())
-    yield client
+    async with own_cluster(client) if kubeconfig == Path(REAL) else contextlib.nullcontext():
+        yield client
     await client.close()
 
 
 @pytest.fixture
-def kubectl(api_server: ApiServer, tmp_path: Path) -> Kubectl:
-    """Return kubectl, which asks ``api_server``: ``await kubectl("get", "models")``."""
-    return Kubectl(tmp_path / "kubeconfig", tmp_path)
+def kubectl(kubeconfig: Path, kubernetes: KubernetesClient, tmp_path: Path) -> Kubectl:
+    """Return kubectl, which asks the same server: ``await kubectl("get", "models")``."""
+    return Kubectl(kubeconfig, tmp_path)
 
 
 @pytest.fixture

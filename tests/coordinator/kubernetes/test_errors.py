@@ -21,11 +21,19 @@ def status(reason: str, message: str = "m", **details: Any) -> bytes:
 
 @pytest.mark.parametrize(("code", "body", "kind", "says"), [
     (401, status("Unauthorized"), errors.Unauthorized, "renew"),
-    (403, status("Forbidden"), errors.Forbidden, "needs the verb 'update' on 'models.edgeai.io' in namespace berlin"),
+    (403, status("Forbidden", 'User "x" cannot update resource "models" in API group "edgeai.io"'), errors.Forbidden,
+     "needs the verb 'update' on 'models.edgeai.io' in namespace berlin"),
+    (403, b"forbidden", errors.Forbidden, "needs the verb 'update' on 'models.edgeai.io' in namespace berlin"),
+    (403, status("Forbidden", "exceeded quota: q, used: 1, limited: 1"), errors.Forbidden,
+     "forbidden (exceeded quota: q, used: 1, limited: 1)"),
+    (403, status("Forbidden", "create not allowed while custom resource definition is terminating"), errors.Ending,
+     "wait until it is gone"),
+    (403, status("Forbidden", "no new content", causes=[{"reason": "NamespaceTerminating"}]), errors.Ending,
+     "being removed (no new content)"),
     (404, status("NotFound", name="digits"), errors.NotFound, "not found"),
     (404, status("NotFound"), errors.NotServed, "kubectl apply --server-side -f deploy/crds"),
     (404, b"404 page not found\n", errors.NotServed, "does not serve models.edgeai.io"),
-    (405, status("MethodNotAllowed"), errors.NotServed, "apply it again"),
+    (405, status("MethodNotAllowed"), errors.KubernetesError, "refuses with status 405"),
     (409, status("AlreadyExists"), errors.Exists, "choose another name"),
     (409, status("Conflict"), errors.Stale, "get it again"),
     (409, b"", errors.Stale, "get it again"),
@@ -47,6 +55,10 @@ def test_an_answer_is_an_error_that_names_what_was_asked(code: int, body: bytes,
 @pytest.mark.parametrize("code", [500, 502, 503, 504, 599])
 def test_a_server_that_cannot_answer_is_unreachable(code: int) -> None:
     assert type(error_of(ASKED, code, b"")) is Unreachable
+
+
+def test_no_right_is_asked_for_where_a_quota_forbids() -> None:
+    assert "Role" not in str(error_of(ASKED, 403, status("Forbidden", "exceeded quota: q")))
 
 
 def test_what_somebody_may_mend_later_is_unreachable_for_the_time_being() -> None:

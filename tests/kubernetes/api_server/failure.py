@@ -51,6 +51,12 @@ def conflict(group: str, plural: str, name: str, why: str) -> Failure:
     return Failure(409, "Conflict", message, _some(details))
 
 
+def forbidden(group: str, plural: str, name: str, why: str, causes: Sequence[Cause] = ()) -> Failure:
+    details = {"name": name, "group": group, "kind": plural, "causes": [each._asdict() for each in causes]}
+    named = f' "{name}"' if name else ""
+    return Failure(403, "Forbidden", f"{_resource(group, plural)}{named} is forbidden: {why}", _some(details))
+
+
 def invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> Failure:
     details = {"name": name, "group": group, "kind": kind, "causes": [each._asdict() for each in causes]}
     texts = [f"{each.field}: {each.message}" for each in causes]

@@ -13,11 +13,11 @@ from typing import Any
 from tests.kubernetes.api_server import schemas
 from tests.kubernetes.api_server.failure import (
     Cause,
-    Failure,
     PlainNotFound,
     bad_request,
     conflict,
     exists,
+    forbidden,
     invalid,
     not_found,
 )
@@ -71,7 +71,8 @@ class Registry:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         self._check_type(kind, given)
         if self.deleting_definition(kind):
-            raise Failure(405, "MethodNotAllowed", "create not allowed while custom resource definition is terminating")
+            raise forbidden(kind.group, kind.plural, metadata.get("name") or "",
+                            "create not allowed while custom resource definition is terminating")  # fmt: skip
         if not metadata.get("name") and metadata.get("generateName"):
             metadata["name"] = f"{metadata['generateName']}{next(self._names):05d}"
         name = metadata.get("name") or ""
@@ -228,11 +229,9 @@ class Registry:
     def _check_namespace(self, namespace: str, kind: Served, name: str) -> None:
         found = self.get(NAMESPACES, "", namespace)
         if "deletionTimestamp" in found["metadata"]:
-            details = {"name": name, "group": kind.group, "kind": kind.plural, "causes": [
-                {"reason": "NamespaceTerminating", "message": f"namespace {namespace} is being terminated",
-                 "field": "metadata.namespace"}]}  # fmt: skip
-            raise Failure(403, "Forbidden", f'{kind.resource} "{name}" is forbidden: unable to create new content in'
-                          f" namespace {namespace} because it is being terminated", details)  # fmt: skip
+            cause = Cause("NamespaceTerminating", f"namespace {namespace} is being terminated", "metadata.namespace")
+            why = f"unable to create new content in namespace {namespace} because it is being terminated"
+            raise forbidden(kind.group, kind.plural, name, why, [cause])
 
     def _check_type(self, kind: Served, given: Object) -> None:
         got = given.setdefault("apiVersion", kind.api_version), given.setdefault("kind", kind.kind)

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from tests.kubernetes.api_server.collector import Collector
 from tests.kubernetes.api_server.discovery import discovered
-from tests.kubernetes.api_server.failure import Failure, PlainNotFound, bad_request, not_allowed
+from tests.kubernetes.api_server.failure import Failure, PlainNotFound, bad_request, forbidden, not_allowed
 from tests.kubernetes.api_server.faults import Faults
 from tests.kubernetes.api_server.kinds import DEFINITIONS, NAMESPACES, Served
 from tests.kubernetes.api_server.merge_patch import merged
@@ -241,10 +241,9 @@ class ApiServer:
         if not self.faults.is_forbidden(verb, resource, namespace, token):
             return
         where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
-        named = f' "{name}"' if name else ""
-        raise Failure(403, "Forbidden", f'{kind.resource}{named} is forbidden: User "{USER}" cannot {verb} resource'
-                      f' "{kind.plural}" in API group "{kind.group}" {where}',
-                      {"group": kind.group, "kind": kind.plural, **({"name": name} if name else {})})  # fmt: skip
+        asked = f"{kind.plural}/{subresource}" if subresource else kind.plural
+        raise forbidden(kind.group, kind.plural, name, f'User "{USER}" cannot {verb} resource "{asked}" in API group'
+                        f' "{kind.group}" {where}')  # fmt: skip
 
     @staticmethod
     def _check_patch(request: web.Request, kind: Served) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from heliograph.coordinator.kubernetes.api import EVENTS, JOBS
-from heliograph.coordinator.kubernetes.errors import Invalid, NotServed
+from heliograph.coordinator.kubernetes.errors import Ending, Invalid, NotServed
 from tests.kubernetes.contract.waiting import FINALIZER, gone
 from tests.kubernetes.probes import DEFINITIONS, Probes
 from tests.patience import HANGS
@@ -31,7 +31,7 @@ async def test_a_definition_goes_after_its_objects_and_watches_end_with_it(probe
         watching = group.create_task(look())
         await probes.api.delete(DEFINITIONS, "", probes.kind.resource)
         await marked.wait()
-        with pytest.raises(NotServed, match="terminating"):
+        with pytest.raises(Ending, match="definition is terminating"):
             await probes.create("c")
         assert (await probes.get())["metadata"]["deletionTimestamp"]  # it is served until the last one is gone
         await probes.patch({"metadata": {"finalizers": None}})

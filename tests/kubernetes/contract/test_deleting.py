@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from heliograph.coordinator.kubernetes.api import NAMESPACES
-from heliograph.coordinator.kubernetes.errors import Forbidden, Invalid, NotFound, Stale
+from heliograph.coordinator.kubernetes.errors import Ending, Invalid, NotFound, Stale
 from tests.kubernetes.contract.waiting import FINALIZER, gone, version_of
 from tests.kubernetes.probes import Probes
 
@@ -76,7 +76,7 @@ async def test_a_namespace_goes_once_all_in_it_is_gone_and_takes_nothing_new(pro
     await probes.create("b")
     await probes.api.delete(NAMESPACES, "", probes.namespace)
     await gone(probes.api, probes.kind, probes.namespace, "b")
-    with pytest.raises(Forbidden, match="terminated"):
+    with pytest.raises(Ending, match="terminated"):
         await probes.create("c")
     await probes.patch({"metadata": {"finalizers": None}})
     await gone(probes.api, NAMESPACES, "", probes.namespace)

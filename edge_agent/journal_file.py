@@ -80,9 +80,7 @@ def open_file(path: Path, edge: str, world: World, warn: Callable[[str], None]) 
             connection = _recover(path, edge, world, damage, warn)
         _prepare(connection, edge, world)
     except (sqlite3.Error, OSError) as error:
-        raise HeliographError(
-            f"journal {path}: {error}. The agent needs room and the right to write in its --state directory."
-        ) from None
+        raise _unusable(path, error) from None
     meta = dict(connection.execute("SELECT key, value FROM meta WHERE key NOT LIKE 'doc:%'").fetchall())
     try:
         if meta["edge"] != edge:
@@ -101,12 +99,17 @@ def open_file(path: Path, edge: str, world: World, warn: Callable[[str], None]) 
     return connection, Found(meta, heads, sum(count for _, count, _ in lanes), sum(size or 0 for _, _, size in lanes))
 
 
-def count_opening(connection: sqlite3.Connection, found: Found) -> int:
-    """Count this opening and return its number, written to the main file and not only to the log beside it."""
+def count_opening(path: Path, connection: sqlite3.Connection, found: Found) -> int:
+    """Count this opening and return its number, written to the main file and not only to the log beside it. Raise
+    HeliographError where it cannot be written."""
     last = max(found.heads.values(), default=0)
     opening = max(int(found.meta.get(_OPENING, 0)), last >> OPENING_SHIFT) + 1
-    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_OPENING, str(opening)))
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    try:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_OPENING, str(opening)))
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        connection.close()
+        raise _unusable(path, error) from None
     return opening
 
 
@@ -119,6 +122,12 @@ def events_in(path: Path, lane: int) -> int:
             found: int = connection.execute("SELECT count(*) FROM events WHERE id > ? AND id < ?", bounds).fetchone()[0]
             return found
     return 0
+
+
+def _unusable(path: Path, error: Exception) -> HeliographError:
+    return HeliographError(
+        f"journal {path}: {error}. The agent needs room and the right to write in its --state directory."
+    )
 
 
 def _prepare(connection: sqlite3.Connection, edge: str, world: World) -> None:

@@ -64,7 +64,7 @@ class JournalWriter:
         self._path = path
         self._connection = connection
         self._quota = quota
-        first = first_number(count_opening(connection, found))
+        first = first_number(count_opening(path, connection, found))
         self._next = {lane: max(first, found.heads.get(lane, 0) + 1) for lane in LANES}
         self._size = found.size + found.count * OVERHEAD
         self.under_way = dict.fromkeys(LANES, 0)

@@ -74,7 +74,7 @@ async def set_replicas(connection: NatsConnection) -> list[str]:
         name = config["name"]
         if config.get("num_replicas", 1) == connection.replicas:
             continue
-        if connection.replicas > 1 and config.get("persist_mode") == _ASYNC:
+        if connection.replicas > 1 and acknowledges_early(config):
             left.append(name)
             continue
         await change_replicas(connection, config)
@@ -88,6 +88,11 @@ async def change_replicas(connection: NatsConnection, config: Mapping[str, Any])
     answer = await connection.ask(f"$JS.API.STREAM.UPDATE.{name}", changed)
     if "error" in answer:
         raise refusal(answer, f"stream {name}", connection.replicas)
+
+
+def acknowledges_early(config: Mapping[str, Any]) -> bool:
+    """Return whether a stream acknowledges before it stores: then it has one server, and no change gives it more."""
+    return bool(config.get("persist_mode") == _ASYNC)
 
 
 def refusal(answer: Mapping[str, Any], what: str, replicas: int) -> HeliographError:

@@ -10,6 +10,7 @@ from heliograph.bus.contract.topics import Stream
 from heliograph.bus.nats import mqtt_streams
 from heliograph.bus.nats.connection import NatsConnection, NoRoom
 from heliograph.bus.nats.room import SHRINKS, bound, has_room
+from heliograph.bus.nats.stream_copying import replicate_by_copy
 from heliograph.bus.nats.stream_making import ensure_stream, set_replicas
 from heliograph.core.errors import NobodyAnswers
 from heliograph.core.world import World
@@ -26,6 +27,9 @@ async def prepare_streams(connection: NatsConnection, world: World) -> None:
     """
     await _until_answered(connection, world)
     streams = registry.declared().streams()
+    for stream in streams:
+        if not stream.sure:
+            await replicate_by_copy(connection, _config(connection, stream, -1))
     present = {stream.name: found for stream in streams if (found := await _present(connection, stream)) is not None}
     # those that reserve nothing come first: with its last stream the broker deletes a directory, a little later, which
     # the stream after the probe needs
@@ -43,8 +47,8 @@ async def prepare_streams(connection: NatsConnection, world: World) -> None:
         world.say(f"warning: the broker's disk has no room; streams stay as they are: {', '.join(kept)}. Free it, "
                   "and start the broker again.")  # fmt: skip
     if left := await set_replicas(connection):
-        world.say(f"warning: one server alone keeps {', '.join(left)}, since nats-server cannot replicate what was "
-                  "made without replicas. Delete it by 'nats stream rm', and start the coordinator again.")  # fmt: skip
+        world.say(f"warning: one server alone keeps {', '.join(left)}: the servers' disks have no room for the copy "
+                  "that replicas need. Free it, and start the coordinator again.")  # fmt: skip
 
 
 async def _until_answered(connection: NatsConnection, world: World) -> None:

@@ -68,6 +68,8 @@ class Driver:
         self._timeline = timeline
         self._world = cluster.world
         self._killed: set[str] = set()
+        self._full: set[str] = set()
+        """Nodes whose disk is full: an agent that still starts there ends, and its service manager starts it again."""
         self.incidents: list[str] = []
 
     async def run(self, faults: Sequence[Fault]) -> None:
@@ -83,8 +85,10 @@ class Driver:
             for name in names:
                 code = self._cluster.exit_code(name)
                 if code is not None and name not in self._killed:
-                    self.incidents.append(f"{name} ended by itself with exit code {code}")
-                    self._timeline.note(f"{self.incidents[-1]}; started again")
+                    ended = f"{name} ended by itself with exit code {code}"
+                    if name not in self._full or self._cluster.is_ready(name):
+                        self.incidents.append(ended)
+                    self._timeline.note(f"{ended}; started again")
                     await self._start(name)
             await self._world.sleep(POLL_EVERY)
 
@@ -145,8 +149,12 @@ class Driver:
     async def _fill(self, fault: Fault) -> AsyncIterator[None]:
         agent = self._cluster.pid(fault.target)
         limit_files([agent], max(0, int(fault.amount)))
+        self._full.add(fault.target)
         yield
+        agent = self._cluster.pid(fault.target)
         free_files([agent, *descendants(agent)])  # processes started meanwhile have inherited the limit
+        await self._world.sleep(2 * POLL_EVERY)  # its end is noticed by then
+        self._full.discard(fault.target)
 
     @asynccontextmanager
     async def _skew(self, fault: Fault) -> AsyncIterator[None]:

@@ -144,6 +144,7 @@ class LearningStream:
     async def evidence(self) -> LearningEvidence:
         """Return what is stored of the job, and what the cameras have seen."""
         bus = self._client.bus
+        accepted = {*self._accepted}  # before the labels are read: the labeller goes on meanwhile
         job = IncrementalLearningJob.model_validate(
             await self._retry(lambda: self._client.incremental_jobs.get(SERVICE))
         )
@@ -162,7 +163,7 @@ class LearningStream:
         named = {edge: version.weights.digest for edge in self._cameras
                  if (version := resolve(model, edge)) is not None}  # fmt: skip
         return LearningEvidence(
-            job=SERVICE, phase=job.status.phase, held_out=HELD_OUT, accepted={CLOUD: self._accepted}, loops=[loop],
+            job=SERVICE, phase=job.status.phase, held_out=HELD_OUT, accepted={CLOUD: accepted}, loops=[loop],
             serving={edge: each.newest for edge, each in self._cameras.items()}, named=named,
             answered={edge: each.answered for edge, each in self._cameras.items()},
             evaluated={self._first.digest, *await self._retry(lambda: _passed(bus))},

@@ -196,6 +196,18 @@ async def test_results_are_refused_rather_than_dropped_and_accepted_when_there_i
     assert [int(body[:3]) for body in bodies(journal, RESULTS)] == list(range(2, 12))
 
 
+async def test_an_opening_that_cannot_be_counted_is_refused_in_one_sentence(journal_at: Open, tmp_path: Path) -> None:
+    body = bytes(100_000)  # the log beside the file is the largest one, and cannot grow
+    await journal_at().append(NewEvent(LABEL, body, RESULTS))
+    killed = tmp_path / "killed"  # as the file lies there after SIGKILL: with that log
+    killed.mkdir()
+    for file in tmp_path.glob("journal.db*"):
+        (killed / file.name).write_bytes(file.read_bytes())
+    with _full_disk(killed), pytest.raises(HeliographError, match=r"journal\.db: .*\. The agent needs room"):
+        Journal(killed / "journal.db", "edge-1", World())
+    assert bodies(Journal(killed / "journal.db", "edge-1", World()), RESULTS) == [body]
+
+
 async def test_a_failed_commit_leaves_no_gap(journal_at: Open, tmp_path: Path) -> None:
     journal = journal_at()
     await journal.append(NewEvent(LABEL, b"1", RESULTS, "worker", "life", 1))

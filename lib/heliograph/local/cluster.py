@@ -324,6 +324,10 @@ class LocalCluster:
         """Return the exit code of a coordinator or a node's agent; None while it runs."""
         return process_of(self._child(name)).returncode
 
+    def is_ready(self, name: str) -> bool:
+        """Return whether a coordinator leads, or a node's agent has reported that it is ready, since its start."""
+        return self._child(name).ready.is_set()
+
     def lines(self, name: str) -> list[str]:
         """Return the newest lines that a coordinator or an agent has printed."""
         return list(self._child(name).lines)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from heliograph.bus.proxy import ProxyFailed
 from heliograph.core.errors import Refused, first_error
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def trouble_of(error: BaseException | None, url: ConnectionUrl) -> LinkTrouble:
     for each in causes:
         if isinstance(each, Refused):
             return LinkTrouble("settings", str(each), "Mend the URL, or the file that it names.")
+        if isinstance(each, ProxyFailed):
+            return LinkTrouble("proxy", each.why, each.mend)
         if isinstance(each, socket.gaierror):
             return _trouble("no-name", url, text)
         code = getattr(each, "verify_code", None)

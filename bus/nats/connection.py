@@ -122,7 +122,7 @@ class NatsConnection:
             if self._client.is_connected:
                 await self._client.flush(timeout=1)
         running = self._client.tasks()
-        with contextlib.suppress(*DOWN):
+        with contextlib.suppress(*DOWN, AssertionError):  # the latter where it had not begun to connect
             await self._client.close()
         # a connection lost at this very moment starts another reconnection
         await cancel_and_wait(*{*running, *self._client.tasks()})

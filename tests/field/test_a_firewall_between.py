@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.nats.bulk import BulkLink
 from heliograph.core.errors import Refused, Unreachable

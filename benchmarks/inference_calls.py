@@ -54,25 +54,27 @@ def offloads(listening: Listening) -> list[float]:
 
 
 async def _calls() -> Samples:
-    async with _serving(HERE) as node:
+    async with serving(HERE) as cluster:
+        node = node_of(cluster)
         in_thread = asyncio.get_running_loop().run_in_executor
-        found: dict[str, list[float]] = await in_thread(None, _application, node)
+        found: dict[str, list[float]] = await in_thread(None, application, node)
         for name, value in (("edge", 0), ("offloaded", 1)):
-            found |= await in_thread(None, _device, node, name, value)
+            found |= await in_thread(None, device, node, name, value)
     return found
 
 
 async def _offloads(listening: Listening) -> list[float]:
-    async with _serving(listening) as node:
+    async with serving(listening) as cluster:
+        node = node_of(cluster)
         in_thread = asyncio.get_running_loop().run_in_executor
-        await in_thread(None, _application, node)
-        found: dict[str, list[float]] = await in_thread(None, _device, node, "offloaded", 1)
+        await in_thread(None, application, node)
+        found: dict[str, list[float]] = await in_thread(None, device, node, "offloaded", 1)
     return found["device, offloaded"]
 
 
 @asynccontextmanager
-async def _serving(listening: Listening) -> AsyncIterator[str]:
-    """Run the service, and give the URL of its node's broker."""
+async def serving(listening: Listening) -> AsyncIterator[LocalCluster]:
+    """Run the service on ``edge-1`` of a cluster."""
     with tempfile.TemporaryDirectory(prefix="heliograph-inference-") as directory:
         code = Path(directory) / "code"
         code.mkdir()
@@ -83,9 +85,14 @@ async def _serving(listening: Listening) -> AsyncIterator[str]:
             AsyncClient(cluster.server) as client,
         ):
             await _serve(client)
-            broker = cluster.nodes["edge-1"].broker
-            assert broker is not None
-            yield broker.url(scheme="mqtt")
+            yield cluster
+
+
+def node_of(cluster: LocalCluster) -> str:
+    """Return the URL of the node's broker."""
+    broker = cluster.nodes["edge-1"].broker
+    assert broker is not None
+    return broker.url(scheme="mqtt")
 
 
 async def _serve(client: AsyncClient) -> None:
@@ -101,7 +108,8 @@ async def _serve(client: AsyncClient) -> None:
     )
 
 
-def _application(node: str) -> dict[str, list[float]]:
+def application(node: str) -> dict[str, list[float]]:
+    """Call from an application, once the service has started."""
     unsure = np.array([0.5, 0.5])
     small, frame = np.ones((32, 32, 3), np.float32), np.zeros((1080, 1920, 3), np.uint8)
     with JointInference(SERVICE, edge=lambda batch: [unsure] * len(batch), node=node) as service:
@@ -127,7 +135,7 @@ def _laps(call: Any, count: int) -> list[float]:
     return found
 
 
-def _device(node: str, name: str, value: int) -> dict[str, list[float]]:
+def device(node: str, name: str, value: int) -> dict[str, list[float]]:
     """Send requests one by one, then with IN_FLIGHT requests outstanding."""
     host, _, port = node.rpartition("/")[2].rpartition(":")
     body = pack({"input": as_tree(np.full((32, 32, 3), value, np.float32)), "deadline": 2.0, "reply_to": REPLY})

@@ -1,7 +1,7 @@
 """Connection URLs: address of a broker, login and TLS files. Every client parses its URL here.
 
     scheme://[user[:password]@]host[:port][,host[:port]…][?credentials=FILE&ca=FILE&certificate=FILE&key=FILE
-        &handshake=upgrade]
+        &handshake=upgrade&proxy=URL]
 
 All but WebSocket URLs may list several hosts: the servers of one cluster. A client is connected to one of them, and
 goes to another when that one ends. It reaches no host that its URL does not list.
@@ -15,6 +15,9 @@ line, and neither reads nor changes what follows. ``nats`` switches to TLS if th
 URL does not name come from the environment: ``HELIOGRAPH_TLS_CA``, ``…_CERTIFICATE``, ``…_KEY``. On NATS a user without
 a password is a token, as in the NATS tools. Percent-encode special characters of a user or password (RFC 3986), and put
 an IPv6 address in brackets.
+
+``proxy`` names an HTTP proxy that leads to a NATS server, ``http://[user:password@]host:port``, percent-encoded where
+it has a login. Where the URL names none, ``HELIOGRAPH_PROXY`` does, but for addresses of this machine.
 
 Without TLS only this machine's own addresses are reached, unless ``HELIOGRAPH_INSECURE`` is ``1``: on any other way
 passwords and data can be read and changed.
@@ -31,6 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
+from heliograph.bus.proxy import PROXY, Proxy
 from heliograph.core.errors import Refused
 
 if TYPE_CHECKING:
@@ -50,7 +54,7 @@ TLS_FILES = ("ca", "certificate", "key")
 _CLUSTERED = ("nats", "tls", "mqtt", "mqtts")
 """Schemes whose URLs may list several hosts."""
 _AUTHORITY = re.compile(r"([^:/?#]*://)([^/?#]*)")
-_CREDENTIALS = "credentials"
+_CREDENTIALS, _PROXY = "credentials", "proxy"
 _HANDSHAKE, _UPGRADE = "handshake", "upgrade"
 _NO_PORT = re.compile(r":(?!//)(?!\d{1,5}(?:/|$))[^/]*")
 
@@ -161,6 +165,8 @@ class ConnectionUrl:
     """Whether TLS begins after the server's first line in clear text, instead of at once."""
     others: tuple[tuple[str, int], ...] = ()
     """Host and port of each further server of the cluster."""
+    proxy: Proxy | None = None
+    """The HTTP proxy on the way; None for a direct connection."""
 
     @classmethod
     def parse(
@@ -202,12 +208,18 @@ class ConnectionUrl:
             _tls(parts, field, environment),
             (_HANDSHAKE, _UPGRADE) in parse_qsl(parts.query),
             tuple((host, PORTS[scheme] if port is None else port) for host, port in others),
+            _proxy(parts, [host, *(other for other, _ in others)], field, environment),
         )
 
     @property
     def secure(self) -> bool:
         """Whether the connection requires TLS."""
         return self.scheme in SECURE
+
+    @property
+    def framed(self) -> bool:
+        """Whether what NATS says travels in WebSocket's frames."""
+        return self.scheme in ("ws", "wss")
 
     @property
     def handshakes_first(self) -> bool:
@@ -297,9 +309,21 @@ def _credentials(parts: SplitResult, field: str) -> Credentials:
     return Credentials(user, unquote(parts.password or ""))
 
 
+def _proxy(parts: SplitResult, hosts: Sequence[str], field: str, environment: Mapping[str, str]) -> Proxy | None:
+    """Return the proxy that the URL names, or else the environment for other machines."""
+    if parts.scheme not in NATS:
+        return None
+    if (named := dict(parse_qsl(parts.query, keep_blank_values=True)).get(_PROXY)) is not None:
+        return Proxy.parse(named, f"{field}: {_PROXY}")
+    everywhere = environment.get(PROXY)
+    return Proxy.parse(everywhere, PROXY) if everywhere and not all(map(is_loopback, hosts)) else None
+
+
 def _tls(parts: SplitResult, field: str, environment: Mapping[str, str]) -> TLS:
     """Return the TLS files named by the URL's query or else by the environment."""
     named = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme in NATS:
+        named.pop(_PROXY, None)
     if parts.scheme == "tls" and (given := named.pop(_HANDSHAKE, _UPGRADE)) != _UPGRADE:
         raise Refused("invalid", field=field, expected=f"{_HANDSHAKE}={_UPGRADE}, or no {_HANDSHAKE}", got=given[:80])
     taken = [*(TLS_FILES if parts.scheme in SECURE or parts.scheme == "nats" else ()),

@@ -17,7 +17,10 @@ class Link:
         """The broker's reason for refusing the login; empty unless the last attempt was refused."""
         self.last_error = ""
         """The newest error of the connection or of the broker."""
+        self.failure: BaseException | None = None
+        """The error that ``last_error`` shows."""
         self._waiting: list[asyncio.Future[None]] = []
+        self._on_failure: list[Callable[[BaseException], None]] = []
         self._listeners: list[Callable[[bool], None]] = []
 
     def listen(self, listener: Callable[[bool], None]) -> None:
@@ -28,6 +31,17 @@ class Link:
 
     def forget(self, listener: Callable[[bool], None]) -> None:
         self._listeners.remove(listener)
+
+    def on_failure(self, listener: Callable[[BaseException], None]) -> None:
+        """Call ``listener(error)`` at each error of the connection, and at each attempt that fails."""
+        self._on_failure.append(listener)
+
+    def fail(self, error: BaseException) -> None:
+        """Take note of an error."""
+        self.failure = error
+        self.last_error = str(error) or type(error).__name__
+        for listener in list(self._on_failure):
+            listener(error)
 
     def set(self, up: bool) -> None:
         if up == self.up:

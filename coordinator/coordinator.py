@@ -10,6 +10,7 @@ from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import ConnectionUrl, with_credentials
 from heliograph.bus.contract import buckets
 from heliograph.bus.contract.topics import DEFAULT_ROOT
+from heliograph.bus.link_watch import LinkWatch
 from heliograph.bus.nats.auth_callout import AuthCallout, CalloutKeys
 from heliograph.bus.nats.authority import CALLOUT_KEYS
 from heliograph.bus.nats.bus import NatsBus
@@ -121,6 +122,7 @@ class Coordinator:
         """Stand by and lead in turn, until cancelled."""
         buses = self._connections.all()
         cloud = self._connections.cloud
+        self._watch_links()
         for bus in buses:
             await bus.open()
         if self._config.kubernetes is not None:
@@ -151,6 +153,16 @@ class Coordinator:
                 await self._api.close()
             for bus in buses:
                 await bus.close()
+
+    def _watch_links(self) -> None:
+        """Say why the broker, or a door, is not reached. The other connections lead to the same broker."""
+        links = self._connections
+        for bus, what in ((links.cloud, "the broker"), *((door, "the door") for door in links.doors)):
+            follows = "nobody is served until then" if bus is links.cloud else "requests there are not heard"
+            LinkWatch(bus.link, bus.url, what, follows, self._world, self._warn, self._out).begin()
+
+    def _warn(self, line: str) -> None:
+        self._out(f"warning: {line}")
 
     async def _lead(self) -> None:
         config = self._config

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from heliograph import __version__
 from heliograph.bus.blob_sources import CloudBlobs
 from heliograph.bus.connect import connect
-from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract import payloads, topics
 from heliograph.bus.contract.event import Event
 from heliograph.bus.contract.payloads import NodeCapacity, Report, WorkerReport
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.topics import Topic
+from heliograph.bus.link_watch import LinkWatch
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
 from heliograph.core import ed25519
@@ -29,7 +29,6 @@ from heliograph.core.text import never_raising
 from heliograph.core.world import World
 from heliograph.edge_agent.admission import UNKNOWN, Capacity
 from heliograph.edge_agent.agent_config import AgentConfig, packages_directory
-from heliograph.edge_agent.broker_watch import BrokerWatch
 from heliograph.edge_agent.claim import NameClaim
 from heliograph.edge_agent.code_digest import code_digest_of
 from heliograph.edge_agent.dataset_contents import DatasetContents
@@ -193,6 +192,7 @@ class Agent:
         self._pods.prepare(self.config.state)
         self._labelling.follow(self._desired.newest, self._desired.is_present)
         self._launcher.sweep({task.worker for task in self._desired.newest.tasks})
+        self._watch_links()
         await self._cloud.bus.open()
         if self._node is not self._cloud:
             await self._node.bus.open()
@@ -227,10 +227,6 @@ class Agent:
                     for part in (self._gateway.run, relay.carry_up, relay.carry_down, self._unserved.run,
                                  labelling.run, labelling.keep):  # fmt: skip
                         group.create_task(keep_running(part, self._world, self._log.warn))
-                if self._node is not self._cloud:
-                    watch = BrokerWatch(self._node.bus.link, ConnectionUrl.parse(self.config.node).shown,
-                                        self._log.warn, self._log.info)  # fmt: skip
-                    group.create_task(keep_running(watch.run, self._world, self._log.warn))
                 if self._bridge is not None:
                     group.create_task(keep_running(self._bridge.run, self._world, self._log.warn))
                 group.create_task(self._claim.run())
@@ -247,6 +243,18 @@ class Agent:
             self._known.close()
             self._journal.close()
             self._lock.close()
+
+    def _watch_links(self) -> None:
+        """Say why a broker is not reached, from before the first attempt on."""
+        config, warn, info = self.config, self._log.warn, self._log.info
+        links = [(self._cloud.bus, config.cloud, "the cloud", "this node goes on without it")]
+        if self._node is not self._cloud:
+            heard = "workers" if self._devices is not None else "devices and workers"
+            links.append((self._node.bus, config.node, "the node's broker", f"{heard} of this node are not heard"))
+        if self._devices is not None:
+            links.append((self._devices, config.devices, "the devices' broker", "devices of this node are not heard"))
+        for bus, url, what, follows in links:
+            LinkWatch(bus.link, url, what, follows, self._world, warn, info).begin()
 
     async def _reconcile(self) -> None:
         while True:

@@ -217,13 +217,13 @@ class MqttConnection:
 
     def _note(self, error: Exception) -> int:
         """Record the error that ended the connection; return its reason code if it is "not authorized", else 0."""
-        self.link.last_error = str(error) or type(error).__name__
         cause = error if isinstance(error, aiomqtt.MqttCodeError) else error.__cause__  # the iterator's error has none
         code = _value(getattr(cause, "rc", 0))
-        if code in _NOT_AUTHORIZED:
-            self.link.refused = self.link.last_error
-            return code
-        return 0
+        refused = code in _NOT_AUTHORIZED
+        if refused:
+            self.link.refused = str(error) or type(error).__name__
+        self.link.fail(error)
+        return code if refused else 0
 
     def _end_waiting(self, code: int) -> None:
         """End the calls that still wait for an acknowledgement; none can arrive any more."""

@@ -12,10 +12,14 @@ import select
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from heliograph.bus.connection_url import ConnectionUrl
+from heliograph.bus.dial import dial_socket
 from heliograph.core.errors import Forbidden, HeliographError, Unreachable
+
+if TYPE_CHECKING:
+    from heliograph.bus.nats.web_socket import WebSocketSocket
 
 TIMEOUT = 5.0
 """Seconds without a byte after which the link counts as cut."""
@@ -47,8 +51,7 @@ class BulkLink:
         self._subscription = 0
         """Number of the subscription of ``inbox``; messages of earlier ones may still come."""
         self._closing = False
-        if url.scheme not in ("nats", "tls"):
-            raise HeliographError(f"{url.shown}: blobs need nats:// or tls://; they cannot travel over WebSocket")
+        self._socket: socket.socket | WebSocketSocket
         self._socket, self._host = _connected(url)
         self._in = self._reader()
         try:
@@ -63,10 +66,16 @@ class BulkLink:
             raise
 
     def _log_in(self, url: ConnectionUrl) -> None:
-        if url.handshakes_first:
+        if url.handshakes_first or url.scheme == "wss":
             self._shake_hands(url)
+        if url.framed:
+            from heliograph.bus.nats.web_socket import WebSocketSocket
+
+            assert isinstance(self._socket, socket.socket)
+            self._socket = WebSocketSocket(self._socket, f"{url.scheme}://{url.addresses[0]}{url.path}")
+            self._in = self._reader()
         info = json.loads(self._line().removeprefix(b"INFO "))
-        if url.upgrades or (info.get("tls_required") and not url.secure):
+        if url.upgrades or (info.get("tls_required") and not url.secure and not url.framed):
             self._shake_hands(url)
         self.max_payload: int = info["max_payload"]
         hello: dict[str, object] = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True,
@@ -78,6 +87,7 @@ class BulkLink:
                 raise _refusal(line)
 
     def _shake_hands(self, url: ConnectionUrl) -> None:
+        assert isinstance(self._socket, socket.socket)
         self._socket = url.tls.context().wrap_socket(self._socket, server_hostname=self._host)
         self._in = self._reader()
 
@@ -240,7 +250,7 @@ def _connected(url: ConnectionUrl) -> tuple[socket.socket, str]:
     reasons = []
     for (host, port), address in zip(url.places, url.addresses, strict=True):
         try:
-            return socket.create_connection((host, port), TIMEOUT), host
+            return dial_socket(host, port, url.proxy, TIMEOUT), host
         except OSError as error:
             reasons.append(f"{address}: {error}" if url.others else str(error))
     raise Unreachable(f"bulk link: {'; '.join(reasons)}")

@@ -122,7 +122,7 @@ class NatsConnection:
             if self._client.is_connected:
                 await self._client.flush(timeout=1)
         running = self._client.tasks()
-        with contextlib.suppress(*DOWN):
+        with contextlib.suppress(*DOWN, AssertionError):  # the latter where it had not begun to connect
             await self._client.close()
         # a connection lost at this very moment starts another reconnection
         await cancel_and_wait(*{*running, *self._client.tasks()})
@@ -306,9 +306,9 @@ class NatsConnection:
                 return
 
     async def _on_error(self, error: Exception) -> None:
-        self.link.last_error = str(error) or type(error).__name__
-        if _LOGIN_REFUSED.search(self.link.last_error):
-            self.link.refused = self.link.last_error
+        if _LOGIN_REFUSED.search(str(error)):
+            self.link.refused = str(error)
+        self.link.fail(error)
         if match := _VIOLATION.search(self.link.last_error):
             self._on_violation(match.group(1).lower(), match.group(2))
         if isinstance(error, nats.errors.SlowConsumerError):

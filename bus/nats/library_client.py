@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import ParseResult
 
 import nats.errors
 from nats.aio.client import Client, Srv
 from nats.aio.transport import TcpTransport
 
 from heliograph.bus.connection_url import ConnectionUrl
+from heliograph.bus.dial import dial
 from heliograph.bus.nats.control_lines import ControlLineParser
+from heliograph.bus.nats.web_socket import require_websockets
+from heliograph.bus.proxy import Proxy
 from heliograph.bus.tls_context import TlsContext
 from heliograph.core.errors import HeliographError, Refused
 
@@ -30,7 +33,16 @@ class ConnectionClosed(ConnectionResetError, RuntimeError):
 
 
 class Connection(TcpTransport):
-    """A TCP connection whose errors the library handles, and that is closed at once."""
+    """A TCP connection, directly or by a proxy, whose errors the library handles, and that is closed at once."""
+
+    def __init__(self, proxy: Proxy | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._proxy = proxy
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:
+        assert uri.hostname is not None and uri.port is not None
+        made = await dial(uri.hostname, uri.port, self._proxy, buffer_size, connect_timeout)
+        self._io_reader, self._io_writer = self._bare_io_reader, self._bare_io_writer = made
 
     async def connect_tls(self, *arguments: Any, **named: Any) -> None:
         """Introduce the transport to its protocol, as the library does not: only then is what arrives unread bounded,
@@ -87,7 +99,7 @@ class HeliographClient(Client):
 
     @property
     def broker_certificate(self) -> Mapping[str, Any]:
-        """What the broker's certificate says, as ``ssl`` tells it; nothing in clear text and over WebSocket."""
+        """What the broker's certificate says, as ``ssl`` tells it; nothing in clear text."""
         return self._transport.peer_certificate if isinstance(self._transport, Connection) else {}
 
     @property
@@ -104,9 +116,8 @@ class HeliographClient(Client):
         """Raise Refused if the URL names TLS files that cannot be read, or a transport that is not installed."""
         if self._url.secure:
             self._context.current()
-        if self._url.scheme in ("ws", "wss") and importlib.util.find_spec("aiohttp") is None:
-            raise Refused("unsupported", field="url", expected="nats:// or tls://", got=self._url.shown,
-                          hint="NATS over WebSocket needs aiohttp: run 'pip install aiohttp'.")  # fmt: skip
+        if self._url.framed:
+            require_websockets(self._url.shown)
 
     def sign(self, nonce: str) -> bytes:
         """Sign the server's nonce. The file of credentials is read at each connect: it may have been renewed."""
@@ -146,8 +157,12 @@ class HeliographClient(Client):
         return super()._connect_command()
 
     async def _connect_to_server(self, s: Srv) -> None:
-        if self._transport is None and self._url.scheme in ("nats", "tls"):
-            self._transport = Connection()  # type: ignore[no-untyped-call]
+        if self._transport is None and self._url.framed:
+            from heliograph.bus.nats.web_socket_connection import WebSocketConnection  # its library takes 5 MB
+
+            self._transport = WebSocketConnection(self._url.proxy)
+        elif self._transport is None:
+            self._transport = Connection(self._url.proxy)
         await super()._connect_to_server(s)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.contract.topics import REQUEST
+from heliograph.bus.link_trouble import trouble_of
 from heliograph.bus.reply import TOO_MANY
 from heliograph.bus.transport import Message
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused, Unreachable
@@ -158,10 +159,9 @@ class Requester:
             except Unreachable:
                 refused = self.bus.link.refused
                 if refused or left <= CHECK_EVERY:
-                    reason = refused or self.bus.last_error or "no answer"
-                    hint = "Check the user and the password." if refused else "Is it running?"
                     failure = Forbidden if refused else Unreachable
-                    raise failure(f"cannot reach {self.server.shown}: {reason}. {hint}") from None
+                    trouble = trouble_of(self.bus.link.failure, ConnectionUrl.parse(self.bus.url))
+                    raise failure(f"cannot reach {self.server.shown}: {trouble}") from None
 
     async def __aexit__(self, *_: object) -> None:
         await self.bus.close()

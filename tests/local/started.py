@@ -87,15 +87,18 @@ class Started:
         return await typed("init", str(self.directory), *options, home=self.home)
 
     @contextlib.asynccontextmanager
-    async def edge(self, name: str, state: Path, *code: Path) -> AsyncIterator[Child]:
+    async def edge(self, name: str, state: Path, *code: Path, cloud_url: str = "") -> AsyncIterator[Child]:
         """Run the agent of a node that has enrolled, with a broker for its devices, until the block ends. It may run
-        what lies below ``code``."""
+        what lies below ``code``, and reaches the cloud where it has enrolled, or by ``cloud_url``."""
         broker = Broker(state / "broker", "node", (User("agent", "a", "agent"), User("worker", "w", "worker")))
         await broker.start()
         argv = [sys.executable, "-m", "heliograph.cli.main", "agent", "--name", name, "--state", str(state),
                 *(word for root in code for word in ("--code", str(root)))]  # fmt: skip
         variables = {"HELIOGRAPH_NODE": broker.url("agent", "mqtt"),
                      "HELIOGRAPH_WORKER_NODE": broker.url("worker", "mqtt")}  # fmt: skip
+        if cloud_url:
+            variables |= {"HELIOGRAPH_CLOUD": cloud_url,
+                          "HELIOGRAPH_COORDINATOR_KEYS": str(state / "identity" / "cloud-keys.pem")}  # fmt: skip
         child = Child(f"agent {name}", argv, variables, self.home, World(), lambda line: None)
         try:
             await child.start()

@@ -60,7 +60,8 @@ class CloudDirectory:
         self.broker = Broker(
             self.directory / "broker", "cloud", tuple(cloud_users([CLOUD], {}, {}, world.new_id)), name="cloud",
             host=listening.host, world=world, port=settings.port, mqtt_port=settings.door_port,
-            leaf_port=settings.leaf_port,
+            leaf_port=settings.leaf_port, websocket=bool(settings.websocket_port),
+            websocket_port=settings.websocket_port,
             tls=self.tls.broker if self.tls is not None else None,
         )  # fmt: skip
         self.brokers: list[Broker] = [self.broker]
@@ -139,7 +140,7 @@ class CloudDirectory:
         for name, (_, variables) in ((COORDINATOR, coordinator), (CLOUD, cloud_agent)):
             write_private(environment / f"{name}.env", services.environment_file(variables))
         written = {
-            **{name: services.broker_unit(broker.argv)
+            **{name: services.broker_unit(broker.argv, broker.ports)
                for name, broker in zip(self.broker_units, self.brokers, strict=True)},
             services.COORDINATOR: services.unit(
                 "the coordinator", coordinator[0], environment / f"{COORDINATOR}.env", after=services.BROKER),

@@ -33,6 +33,7 @@ class CloudSettings:
         machine: number of the machine whose directory this is, from 1 on. The first has all but the other servers.
         route_port: port at which servers reach each other; as ``port``.
         leaf_port: port at which servers of sites connect, 0 for none; as ``port``.
+        websocket_port: port for WebSocket, 0 for none; as ``port``.
     """
 
     host: str = "127.0.0.1"
@@ -45,6 +46,7 @@ class CloudSettings:
     machine: int = 1
     route_port: int = ROUTE_PORT
     leaf_port: int = 0
+    websocket_port: int = 0
 
     @property
     def listening(self) -> Listening:
@@ -109,7 +111,8 @@ class CloudSettings:
             return cls(str(tree["host"]), tuple(map(str, tree["names"])), int(tree["port"]), int(tree["mqtt_port"]),
                        tuple(map(str, tree["code"])), int(tree.get("servers", 1)),
                        tuple(map(str, tree.get("machines", ()))), int(tree.get("machine", 1)),
-                       int(tree.get("route_port", ROUTE_PORT)), int(tree.get("leaf_port", 0)))  # fmt: skip
+                       int(tree.get("route_port", ROUTE_PORT)), int(tree.get("leaf_port", 0)),
+                       int(tree.get("websocket_port", 0)))  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise HeliographError(f"{file} is damaged; write it anew: delete it alone, and run 'heliograph init' with"
                                   " all options in an empty directory, then copy its file") from None  # fmt: skip

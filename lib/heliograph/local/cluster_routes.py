@@ -23,6 +23,7 @@ def placed(servers: Sequence[ClusteredBroker], settings: CloudSettings) -> Seque
         further = 0 if settings.machines else number
         each.port, each.mqtt_port = settings.port + further, settings.door_port + further
         each.leaf_port = settings.leaf_port and settings.leaf_port + further
+        each.websocket_port = settings.websocket_port and settings.websocket_port + further
         each.route_port = settings.route_port + further
         each.reached = settings.machines[number] if settings.machines else ""
     return servers

@@ -188,6 +188,11 @@ class Broker:
         return self._url(user if scheme == "mqtt" else "", scheme, self.public_host)
 
     @property
+    def ports(self) -> tuple[int, ...]:
+        """The ports at which clients and sites connect; 0 for one that is not served."""
+        return self.port, self.mqtt_port, self.leaf_port, self.websocket_port if self.websocket else 0
+
+    @property
     def websocket_url(self) -> str:
         """The URL of the WebSocket listener, for other machines too."""
         return f"{'wss' if self.tls else 'ws'}://{in_url(self.public_host)}:{self.websocket_port}"

@@ -16,6 +16,7 @@ Command = tuple[list[str], dict[str, str]]
 BROKER, COORDINATOR, CLOUD = "heliograph-broker.service", "heliograph-coordinator.service", "heliograph-cloud.service"
 STANDBY = "heliograph-standby.service"
 RENEWAL, RENEWAL_TIMER = "heliograph-renewal.service", "heliograph-renewal.timer"
+_FREE_FOR_ALL = 1024
 STARTED = (BROKER, COORDINATOR, CLOUD, RENEWAL_TIMER)
 """What is enabled and started."""
 
@@ -43,10 +44,12 @@ def unit(what: str, argv: Sequence[str], environment: Path, after: str) -> str:
     return _service(what, argv, settings, after=after)
 
 
-def broker_unit(argv: Sequence[str]) -> str:
-    """Return the unit of the broker, which reads certificates again when it is reloaded."""
-    return _service("the cloud's broker", argv, ["ExecReload=/bin/kill -HUP $MAINPID", "LimitNOFILE=65536"],
-                    after="network-online.target")  # fmt: skip
+def broker_unit(argv: Sequence[str], ports: Sequence[int] = ()) -> str:
+    """Return the unit of the broker, which reads certificates again when it is reloaded. It gets the right to listen at
+    one of the ``ports`` that only root may, 443 for example."""
+    right = ["AmbientCapabilities=CAP_NET_BIND_SERVICE"] if any(0 < port < _FREE_FOR_ALL for port in ports) else []
+    settings = ["ExecReload=/bin/kill -HUP $MAINPID", "LimitNOFILE=65536", *right]
+    return _service("the cloud's broker", argv, settings, after="network-online.target")
 
 
 def further_broker(number: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import ConnectionUrl
+from heliograph.bus.link_trouble import trouble_of
 from heliograph.cli.doctor.check import Finding, Patient, good
 from heliograph.core.errors import HeliographError
 
@@ -18,12 +19,12 @@ class NodeCheck:
     async def examine(self, patient: Patient) -> list[Finding]:
         if not patient.node:
             return []
-        shown = ConnectionUrl.parse(patient.node, "--node").shown
+        url = ConnectionUrl.parse(patient.node, "--node")
+        shown = url.shown
         async with connect(patient.node, world=patient.world, name="doctor") as bus:
             try:
                 await bus.link.wait_up(PATIENCE)
             except HeliographError:
-                why = bus.link.refused or bus.last_error or "no answer"
-                mend = "Start the node's broker (mosquitto on KubeEdge), or mend the agent's --node."
-                return [Finding("problem", f"{shown} cannot be reached: {why}", mend)]
+                found = trouble_of(bus.link.failure, url)
+                return [Finding("problem", f"{shown} cannot be reached: {found.why}", found.mend)]
         return [good(f"{shown} answers")]

@@ -65,6 +65,10 @@ def init(
         int | None, typer.Option(min=0, max=65_535, help="Port at which servers of sites connect ('heliograph site'); 0"
                                  " for none. Default: none.")
     ] = None,
+    websocket_port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port for WebSocket, where firewalls let only 443 pass; 0 for"
+                                 " none. Default: none.")
+    ] = None,
     new_authority: Annotated[
         bool, typer.Option("--new-authority", help="Make another certificate authority, which nodes trust beside the "
                            "present one.")
@@ -84,7 +88,8 @@ def init(
 
     before = CloudSettings.read(directory)
     if before is not None and before.machine > 1:
-        typed = (bind, tls_name, port, mqtt_port, code, servers, machine, route_port, leaf_port, document_key)
+        typed = (bind, tls_name, port, mqtt_port, code, servers, machine, route_port, leaf_port, websocket_port,
+                 document_key)  # fmt: skip
         init_machine(directory, before, any(each is not None for each in typed) or new_authority)
         return
     kept = before or CloudSettings(host=usual_host(machine[0]) if machine else "127.0.0.1")
@@ -98,6 +103,7 @@ def init(
         tuple(machine) if machine else kept.machines,
         route_port=route_port or kept.route_port,
         leaf_port=kept.leaf_port if leaf_port is None else leaf_port,
+        websocket_port=kept.websocket_port if websocket_port is None else websocket_port,
     )
     settings.check(before, stored=(directory / "broker" / "store").exists())
     world = World()
@@ -129,6 +135,8 @@ def _say_start(cloud: CloudDirectory) -> None:
     say(paint(f"the cloud is made in {cloud.directory}", "bold"))
     say(f"NATS  {cloud.broker.public_url()}")
     say(f"MQTT  {cloud.broker.public_url(scheme='mqtt')}")
+    if cloud.broker.websocket:
+        say(f"WebSocket  {cloud.broker.websocket_url}, for MQTT with the path /mqtt")
     if cloud.tls is not None:
         certificates = cloud.tls.certificates
         say(f"TLS  clients trust {certificates.ca}, authority {', '.join(certificates.hashes())}")

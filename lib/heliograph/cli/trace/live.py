@@ -15,6 +15,7 @@ from typing import Any
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import MQTT, ConnectionUrl
 from heliograph.bus.contract.registry import lookup
+from heliograph.bus.link_trouble import trouble_of
 from heliograph.bus.nats.bus import NatsBus
 from heliograph.bus.traces.blob_collector import BlobCollector
 from heliograph.bus.traces.life import KEPT_UNTIL, kept_until
@@ -248,7 +249,8 @@ async def _connected(bus: Bus) -> None:
     except Forbidden as error:
         raise Forbidden(f"{_shown(bus.url)}: {error}") from None
     except Unreachable:
-        raise Unreachable(f"{_shown(bus.url)}: unreachable ({bus.last_error or 'no answer'})") from None
+        trouble = trouble_of(bus.link.failure, ConnectionUrl.parse(bus.url))
+        raise Unreachable(f"cannot reach {_shown(bus.url)}: {trouble}") from None
 
 
 def _shown(url: str) -> str:

@@ -338,7 +338,7 @@ class Agent:
     def _on_cloud_link(self, up: bool) -> None:
         self._log.info("link to the cloud is up" if up else "link to the cloud is down")
         if up:
-            self._reporter.due()
+            self._reporter.may_be_lost()
             self._desired.look_again()
 
     def _on_node_link(self, up: bool) -> None:

@@ -29,8 +29,9 @@ CREATE TABLE IF NOT EXISTS producers (
 ) WITHOUT ROWID;
 """
 """An event's id is made of its lane and its number: a lane's events are stored in order."""
-_OPENING = "opening"
-_NUMBERS = (_OPENING, "version", "dropped")
+OPENING = "opening"
+"""Key of the number of openings."""
+_NUMBERS = (OPENING, "version", "dropped")
 
 
 def event_id(lane: int, n: int) -> int:
@@ -104,8 +105,8 @@ def open_file(path: Path, edge: str, world: World, warn: Callable[[str], None]) 
 def count_opening(connection: sqlite3.Connection, found: Found) -> int:
     """Count this opening and return its number, written to the main file and not only to the log beside it."""
     last = max(found.heads.values(), default=0)
-    opening = max(int(found.meta.get(_OPENING, 0)), last >> OPENING_SHIFT) + 1
-    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_OPENING, str(opening)))
+    opening = max(int(found.meta.get(OPENING, 0)), last >> OPENING_SHIFT) + 1
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (OPENING, str(opening)))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return opening
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from heliograph.bus.contract.topics import BULK, LANES
 from heliograph.core.errors import HeliographError
 from heliograph.edge_agent.event_checksum import checksum
-from heliograph.edge_agent.journal_file import Found, count_opening, event_id, first_number
+from heliograph.edge_agent.journal_file import OPENING, Found, count_opening, event_id, first_number
 
 OVERHEAD = 64
 """Bytes of the file that an event needs besides its topic and body."""
@@ -64,7 +64,9 @@ class JournalWriter:
         self._path = path
         self._connection = connection
         self._quota = quota
-        first = first_number(count_opening(connection, found))
+        self.opening = count_opening(connection, found)
+        """Number of this opening of the file: the upper bits of the numbers that events get."""
+        first = first_number(self.opening)
         self._next = {lane: max(first, found.heads.get(lane, 0) + 1) for lane in LANES}
         self._size = found.size + found.count * OVERHEAD
         self.under_way = dict.fromkeys(LANES, 0)
@@ -74,6 +76,11 @@ class JournalWriter:
     def size(self) -> int:
         """Bytes of the file that the waiting events need."""
         return self._size
+
+    @property
+    def following(self) -> Mapping[int, int]:
+        """By lane, the number that the next event gets."""
+        return self._next
 
     def close(self) -> None:
         self._connection.close()
@@ -85,6 +92,7 @@ class JournalWriter:
         heads: Mapping[str, tuple[str, int]],
         forgotten: Collection[str],
         dropped_before: int,
+        more: Mapping[str, bytes],
     ) -> int:
         """Commit events together, synced. Return the number of waiting events that were dropped to make room.
 
@@ -93,6 +101,7 @@ class JournalWriter:
             heads: incarnation and highest number of each producer.
             forgotten: producers whose numbers are deleted.
             dropped_before: events that earlier commits dropped.
+            more: documents, by key, that are saved together with them.
         """
         following = dict(self._next)
         rows = []
@@ -107,7 +116,8 @@ class JournalWriter:
             if dropped:
                 self.save(DROPPED, str(dropped_before + dropped))
             write.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
-            documents = [(f"{DOCUMENT}{key}", value) for each in entries for key, value in each.documents.items()]
+            kept = (more, *(each.documents for each in entries))
+            documents = [(f"{DOCUMENT}{key}", value) for each in kept for key, value in each.items()]
             if documents:
                 write.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", documents)
             if heads:
@@ -130,6 +140,28 @@ class JournalWriter:
             ).fetchone()
             write.execute("DELETE FROM events WHERE id > ? AND id <= ?", bounds)
         self._size -= (size or 0) + count * OVERHEAD
+
+    def begin_above(self, opening: int, behind: Mapping[int, int], documents: Mapping[str, bytes]) -> None:
+        """Give the events of some lanes, and all later ones, the numbers of an opening above ``opening``.
+
+        Args:
+            behind: by lane, the number behind which its events are renumbered.
+            documents: documents, by key, that are saved together with that.
+        """
+        by = self.step_above(opening)
+        with self._transaction() as write:
+            for lane, through in behind.items():
+                bounds = (event_id(lane, through), event_id(lane + 1, 0))
+                write.execute("UPDATE events SET id = id + ? WHERE id > ? AND id < ?", (by, *bounds))
+            self.save(OPENING, str(opening + 1))
+            for key, value in documents.items():
+                self.save(f"{DOCUMENT}{key}", value)
+        self._next = {lane: n + by if lane in behind else n for lane, n in self._next.items()}
+        self.opening = opening + 1
+
+    def step_above(self, opening: int) -> int:
+        """Return the difference between the numbers of this opening and those of the first one above ``opening``."""
+        return first_number(opening + 1) - first_number(self.opening)
 
     def save(self, key: str, value: str | bytes) -> None:
         """Save a property or a document, synced."""

@@ -111,6 +111,7 @@ class Agent:
             BUS: config.worker_node,
             "HELIOGRAPH_ROOT": config.root,
             "HELIOGRAPH_EDGE": self._edge,
+            "PYTHONIOENCODING": "utf-8:backslashreplace",  # the agent reads what its workers print as UTF-8
         }
         issuer, warn = config.worker_issuer, self._log.warn
         logins = WorkerLogins(issuer, self._edge, world, warn) if issuer is not None else None

@@ -20,6 +20,7 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import Flag
 from heliograph.core.telemetry import JOURNAL_COMMITS, JOURNAL_EVENTS
 from heliograph.core.world import World
+from heliograph.edge_agent.disk_reserve import LEAST, is_full
 from heliograph.edge_agent.event_checksum import checksum
 from heliograph.edge_agent.journal_file import event_id, first_number, open_file, parts_of_id
 from heliograph.edge_agent.journal_writer import DOCUMENT, DROPPED, JournalWriter, NewEvent
@@ -97,6 +98,8 @@ class Journal:
         self.uuid = found.meta["uuid"]
         self._world = world
         self._clock_unsaved: Mapping[str, bytes] = {}
+        self._disk_is_full = False
+        self._dropped_before = 0
         self._clock = NodeClock(self.load(CLOCK), world.boot or f"opening {self._writer.opening}")
         self._producers: dict[str, tuple[str, int]] = {
             row[0]: (row[1], row[2]) for row in self._read.execute("SELECT * FROM producers")
@@ -263,6 +266,8 @@ class Journal:
 
     def _failure(self, error: sqlite3.Error) -> HeliographError:
         what = HeliographError(f"journal {self._path}: {error}")
+        if is_full(error):
+            return HeliographError(f"{what}. Make room on the disk: {LEAST >> 20} MB at least")
         if not isinstance(error, sqlite3.OperationalError) and isinstance(error, sqlite3.DatabaseError):
             what = HeliographError(f"{what}. Start the agent again: it saves the readable events.")
             if not self.failed.done():
@@ -283,10 +288,11 @@ class Journal:
                 self._fail_groups(group, error)
                 continue
             self._clock_unsaved = {}
+            self._look_at_disk(dropped)
             self._note_producers(heads, forgotten)
             self.waiting += len(group.entries) - dropped
             if dropped:
-                if not self.dropped:
+                if not self.dropped and not self._disk_is_full:
                     self._warn(f"the journal's quota of {self._quota} bytes is reached; the oldest bulk events go")
                 self.dropped += dropped
             self._leave_memory(group)
@@ -299,6 +305,19 @@ class Journal:
                 if each.on_commit is not None:
                     each.on_commit()
         self._committing = None
+
+    def _look_at_disk(self, dropped: int) -> None:
+        """Say once that the disk is full, and once that it has room again."""
+        full = self._writer.disk_is_full
+        if dropped and full and not self._disk_is_full:
+            self._disk_is_full = True
+            self._dropped_before = self.dropped
+            self._warn(f"the disk of {self._path.parent} is full: the oldest bulk events go, so that the newest are "
+                       f"kept. Make room on it: {LEAST >> 20} MB at least")  # fmt: skip
+        elif self._disk_is_full and not full:
+            self._disk_is_full = False
+            lost = self.dropped - self._dropped_before
+            self._warn(f"the disk of {self._path.parent} has room again; {lost} bulk events were dropped meanwhile")
 
     def _look_at_clock(self, group: _Group) -> Mapping[str, bytes]:
         """Return what the commit saves of the clock: nothing, unless it has been set, or this is the first commit."""

@@ -22,6 +22,7 @@ from heliograph.coordinator.kubernetes.api import Api
 from heliograph.coordinator.kubernetes.operator import OperatorSettings
 from heliograph.coordinator.leadership import Lease
 from heliograph.coordinator.quotas import Quotas
+from heliograph.coordinator.store_health import StoreHealth
 from heliograph.coordinator.term import Connections, Term
 from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.failures import sentence_of
@@ -130,6 +131,8 @@ class Coordinator:
         background = Background(self._out)
         if self._callout:
             background.spawn(keep_running(self._callout.run, self._world, self._out))
+        health = StoreHealth(self._connections.system, self._world, self._out)
+        background.spawn(keep_running(health.run, self._world, self._out))
         try:
             await cloud.link.wait_up()
             state = await retry_until_reachable(lambda: cloud.kv(buckets.COORDINATOR), self._world, self._out)

@@ -57,6 +57,7 @@ class Reporter:
     async def run(self) -> None:
         """Publish until cancelled."""
         published: Report | None = None
+        warned = ""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -69,9 +70,11 @@ class Reporter:
                     await self._cloud.publish(topics.REPORT, report, edge=self._edge)
                     if published is None:
                         self._known()
-                    published = report
+                    published, warned = report, ""
             except HeliographError as error:
-                self._warn(f"report: {error}")
+                if str(error) != warned:
+                    warned = str(error)
+                    self._warn(f"report: {warned}")
                 self.may_be_lost()
             except Exception as error:  # the next change of the state may mend it
                 self._failures.add(f"report of edge {self._edge}", error)

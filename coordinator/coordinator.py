@@ -131,12 +131,12 @@ class Coordinator:
         background = Background(self._out)
         if self._callout:
             background.spawn(keep_running(self._callout.run, self._world, self._out))
-        health = StoreHealth(self._connections.system, self._world, self._out)
-        background.spawn(keep_running(health.run, self._world, self._out))
         try:
             await cloud.link.wait_up()
             state = await retry_until_reachable(lambda: cloud.kv(buckets.COORDINATOR), self._world, self._out)
             await retry_until_reachable(lambda: check_format(state), self._world, self._out)
+            health = StoreHealth(self._connections.system, self._world, self._out)
+            background.spawn(keep_running(health.run, self._world, self._out))
             lease = Lease(state, self._world, self._config.name, self._source.rpartition("/")[2], self._on_standby,
                           self._out, self._config.patience)  # fmt: skip
             while True:

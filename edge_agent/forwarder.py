@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from heliograph.bus.contract import registry
-from heliograph.bus.contract.clock_offset import clock_offset_header
 from heliograph.bus.contract.lanes import headers_of, lane_and_number, lane_name
 from heliograph.bus.contract.topics import LANES
 from heliograph.bus.transport import Bus, Outgoing
@@ -15,7 +14,7 @@ from heliograph.core.errors import Conflict, HeliographError, Refused, StoreFull
 from heliograph.core.failures import sentence_of
 from heliograph.core.world import World
 from heliograph.edge_agent.journal import Journal, KeptEvent
-from heliograph.edge_agent.restored_journal import leave_numbers, newest_opening, opening_of
+from heliograph.edge_agent.journal_file import opening_of
 
 WINDOW = 1000
 """Events of one batch, at most; the broker accepts no more."""
@@ -132,6 +131,8 @@ class Forwarder:
         """Leave the numbers that the cloud has already, before the first event is sent: see ``restored_journal``."""
         async with self._checking:
             if not self._checked:
+                from heliograph.edge_agent.restored_journal import leave_numbers, newest_opening
+
                 newest = await newest_opening(self._bus, self._edge, self._journal)
                 if newest >= self._journal.opening:
                     self._warn(await leave_numbers(self._journal, newest, dict.fromkeys(LANES, 0)))
@@ -174,6 +175,8 @@ class Forwarder:
             if found is not None and found[0] == mine:
                 highest = max(highest, found[1])
         if (newest := opening_of(highest)) >= self._journal.opening and highest > self._journal.sent[lane]:
+            from heliograph.edge_agent.restored_journal import leave_numbers
+
             self._warn(await leave_numbers(self._journal, newest, {lane: done}))
             raise Conflict(f"{mine}: its events have other numbers now")
         return [each for each in batch if each.n > highest]
@@ -207,6 +210,8 @@ class Forwarder:
     def _outgoing(self, lane: int, kept: KeptEvent) -> Outgoing:
         headers = headers_of(lane_name(self._edge, self._journal.uuid, lane), kept.n)
         if offset := self._journal.clock_offset(lane, kept.n):
+            from heliograph.bus.contract.clock_offset import clock_offset_header
+
             headers |= clock_offset_header(offset)
         return Outgoing(kept.topic, kept.body, headers)
 

@@ -50,6 +50,12 @@ def first_number(opening: int) -> int:
     return (opening << OPENING_SHIFT) + 1
 
 
+def opening_of(number: int) -> int:
+    """Return the opening of a number; 0 for one so high that no other opening could follow, which no agent gives."""
+    opening = number >> OPENING_SHIFT
+    return opening if opening < (1 << LANE_SHIFT - OPENING_SHIFT) - 1 else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """The content of a journal's file when it was opened.

@@ -15,10 +15,7 @@ from heliograph.bus.contract.lanes import lane_and_number, lane_name
 from heliograph.bus.contract.topics import LANES
 from heliograph.bus.transport import Bus
 from heliograph.edge_agent.journal import Journal
-from heliograph.edge_agent.journal_file import OPENING_SHIFT, first_number, parts_of_id
-
-MOST = first_number(parts_of_id(-1)[1] >> OPENING_SHIFT)
-"""Numbers from here on are none of an agent's: they would leave no room for another opening."""
+from heliograph.edge_agent.journal_file import opening_of
 
 
 async def newest_opening(bus: Bus, edge: str, journal: Journal) -> int:
@@ -36,11 +33,6 @@ async def newest_opening(bus: Bus, edge: str, journal: Journal) -> int:
         if found is not None and found[0] in lanes:
             newest = max(newest, opening_of(found[1]))
     return newest
-
-
-def opening_of(number: int) -> int:
-    """Return the opening of a number; 0 for one that no agent gives."""
-    return number >> OPENING_SHIFT if number < MOST else 0
 
 
 async def leave_numbers(journal: Journal, opening: int, behind: Mapping[int, int]) -> str:

@@ -133,7 +133,7 @@ async def test_no_line_of_a_log_in_latin_is_forged_or_commands_a_terminal(
         logs = [(tmp_path / f"{name}.log").read_bytes() for name in ("coordinator", "agent-cloud", f"agent-{EDGE}")]
         commands = ("logs --since 1h --no-follow", "events", "events -o json", "get edges -o yaml", "describe edges")
         type_in = CommandLine(tmp_path, cluster.server)
-        processes = [await type_in.start(*words.split(), **LATIN) for words in commands]
+        processes = [await type_in.start(*words.split(), stdout=asyncio.subprocess.PIPE, **LATIN) for words in commands]
         shown = [each for process in processes for each in await process.communicate()]
     assert [process.returncode for process in processes] == [0] * len(commands), shown
     texts = [each.decode("latin-1") for each in (*logs, *shown)]

@@ -151,3 +151,24 @@ def _with(settings: str) -> Callable[..., Child]:
         return made(self, name, ["env", *settings.split(), *argv], environment)
 
     return new_child
+
+
+@pytest.mark.long
+async def test_up_goes_on_where_the_disk_of_its_log_is_full(tmp_path: Path) -> None:
+    login = tmp_path / "heliograph" / "cluster.json"
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        up = await CommandLine(tmp_path).start("up", "--edges", "1", "--state", str(tmp_path / "state"), stdout=full)
+    finally:
+        os.close(full)
+    try:
+        async with asyncio.timeout(HANGS):
+            while up.returncode is None and not login.exists():
+                await asyncio.sleep(0.05)  # it can say nothing
+            async with AsyncClient(str(login), timeout=HANGS, leader_timeout=HANGS) as client:
+                assert [each["metadata"]["name"] for each in await client.edges.list()] == ["cloud", EDGE]
+        assert up.returncode is None
+    finally:
+        up.terminate()
+        _, said = await up.communicate()
+    assert (up.returncode, said) == (130, b"")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-OUTLIVING = ("agent", "coordinator", "up", "run", "demo", "join")
+OUTLIVING = ("agent", "coordinator", "up", "run", "demo", "join", "label-studio")
 """Commands that go on where nobody reads what they print, or the disk of their log is full."""
 
 

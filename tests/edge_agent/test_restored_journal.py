@@ -66,6 +66,27 @@ async def test_all_200_events_after_a_copy_was_put_back_are_stored_once(lost: Cl
     journal.close()
 
 
+async def test_another_device_than_before_the_copy_loses_nothing_either(cloud: Cloud) -> None:
+    """Its own address in the cloud says nothing of the numbers."""
+    cloud.journal().close()
+    shutil.copy(cloud.directory / "journal.db", cloud.directory / COPY)
+    journal = cloud.journal()
+    await _append(journal, 1, 200)
+    async with cloud.forwarding(journal):
+        await cloud.received(topics.TELEMETRY.filter(), b"200")
+    journal.close()
+    for file in cloud.directory.glob("journal.db*"):
+        file.unlink()
+    (cloud.directory / COPY).rename(cloud.directory / "journal.db")
+    journal = cloud.journal()
+    async with cloud.forwarding(journal):
+        await _append(journal, 201, 400, OTHER)
+        await _append(journal, 401, 401)
+        found = await cloud.received(topics.TELEMETRY.filter(), b"401")
+    assert [int(each.body) for each in found] == [*range(1, 402)]
+    journal.close()
+
+
 async def test_the_next_start_says_nothing_and_goes_on_above(lost: Cloud) -> None:
     journal = lost.journal()
     async with lost.forwarding(journal):

@@ -300,6 +300,11 @@ class Bus(ABC):
         """Return the newest message of an address in a last-value stream; None if there is none."""
         raise NotImplementedError(f"{self.url.split(':')[0]} keeps no last values")
 
+    async def last_of(self, pattern: str) -> Message | None:
+        """Return the newest message of any address of a pattern in a stream; None if there is none. Its topic is the
+        pattern."""
+        raise NotImplementedError(f"{self.url.split(':')[0]} has no streams")
+
     def is_inbox(self, address: str) -> bool:
         """Return whether an address is an inbox, to which only the sender of a request subscribes."""
         return False

@@ -23,6 +23,7 @@ from heliograph.coordinator.kubernetes.api import Api
 from heliograph.coordinator.kubernetes.operator import OperatorSettings
 from heliograph.coordinator.leadership import Lease
 from heliograph.coordinator.quotas import Quotas
+from heliograph.coordinator.store_health import StoreHealth
 from heliograph.coordinator.term import Connections, Term
 from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.failures import sentence_of
@@ -136,6 +137,8 @@ class Coordinator:
             await cloud.link.wait_up()
             state = await retry_until_reachable(lambda: cloud.kv(buckets.COORDINATOR), self._world, self._out)
             await retry_until_reachable(lambda: check_format(state), self._world, self._out)
+            health = StoreHealth(self._connections.system, self._world, self._out)
+            background.spawn(keep_running(health.run, self._world, self._out))
             lease = Lease(state, self._world, self._config.name, self._source.rpartition("/")[2], self._on_standby,
                           self._out, self._config.patience)  # fmt: skip
             while True:

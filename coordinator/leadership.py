@@ -176,6 +176,13 @@ async def next_epoch(kv: KeyValue) -> int:
         return epoch
 
 
+async def is_newest_epoch(kv: KeyValue, epoch: int) -> bool:
+    """Return whether no coordinator has taken a later epoch than this one. Raises HeliographError where the store does
+    not answer."""
+    entry = await kv.get(EPOCH)
+    return entry is None or epoch_in(entry) <= epoch
+
+
 def epoch_in(entry: KeyValueEntry) -> int:
     """Return the epoch that an entry stores. Where it is unreadable, return the entry's revision: each epoch took a
     write to the bucket, so that no earlier one is above it."""

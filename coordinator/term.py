@@ -45,7 +45,7 @@ from heliograph.coordinator.kubernetes.cloud_id import cloud_id
 from heliograph.coordinator.kubernetes.operator import OperatorSettings
 from heliograph.coordinator.kubernetes.side import KubernetesSide
 from heliograph.coordinator.leader_gathering import LeaderGathering
-from heliograph.coordinator.leadership import next_epoch
+from heliograph.coordinator.leadership import is_newest_epoch, next_epoch
 from heliograph.coordinator.quotas import Quotas
 from heliograph.coordinator.reconcile_scheduler import ReconcileScheduler
 from heliograph.coordinator.registry.model_versions import ModelVersions
@@ -212,7 +212,8 @@ class Term:
         if issuer is not None:
             await issuer.authority()  # it knows how edges have enrolled
         self._edges = Edges(self._store, self._world, self._save, self._reconcile_soon, self._background,
-                            self._failures, issuer.origin if issuer is not None else lambda edge: None)  # fmt: skip
+                            self._failures, issuer.origin if issuer is not None else lambda edge: None,
+                            lambda edge: self._desired.is_ahead(edge))  # fmt: skip
         self._follower = EdgeFollower(self._port, self._connections.system, self._store, self._edges, self._out,
                                       self._warn, self._failures)  # fmt: skip
         self._reconciling = ReconcileScheduler(self._reconcile, self._world, lambda: len(self._edges))
@@ -236,7 +237,8 @@ class Term:
         self._requests = AuditedRequests(requests.handle, self._audit)
         self._view = None
         self._wanted = WantedDocuments(self._features, self._store, self._world, self._failures)
-        self._desired = DesiredWriter(self._port, epoch, self._edges.version, self._warn, self._document_signer)
+        self._desired = DesiredWriter(self._port, epoch, self._edges.version, self._warn, self._document_signer,
+                                      self._edges.observed, lambda: is_newest_epoch(own, epoch))  # fmt: skip
         if self._kubernetes is not None:
             self._side = KubernetesSide(
                 *self._kubernetes, await cloud_id(own, self._world), self._store, self._features, self._requests.handle,
@@ -259,6 +261,7 @@ class Term:
                 with self._failures.contain(f"catching up with {feature.kind.plural}"):
                     await feature.catch_up()
             self._edges.recheck_presence()
+            await self._desired.restore(self._edges.online())
             await self._reconciling.request_and_wait()
             if self._features.busy or self._desired.unpublished:
                 await self._world.sleep(RESYNC)

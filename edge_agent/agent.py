@@ -110,6 +110,7 @@ class Agent:
             BUS: config.worker_node,
             "HELIOGRAPH_ROOT": config.root,
             "HELIOGRAPH_EDGE": self._edge,
+            "PYTHONIOENCODING": "utf-8:backslashreplace",  # the agent reads what its workers print as UTF-8
         }
         issuer, warn = config.worker_issuer, self._log.warn
         logins = WorkerLogins(issuer, self._edge, world, warn) if issuer is not None else None
@@ -347,7 +348,7 @@ class Agent:
     def _on_cloud_link(self, up: bool) -> None:
         self._log.info("link to the cloud is up" if up else "link to the cloud is down")
         if up:
-            self._reporter.due()
+            self._reporter.may_be_lost()
             self._desired.look_again()
 
     def _on_node_link(self, up: bool) -> None:

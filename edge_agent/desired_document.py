@@ -18,6 +18,8 @@ from heliograph.edge_agent.worker_reports import refusals
 RESYNC = 5.0
 RESYNC_CALM = 300.0
 """Seconds between two reads of the newest document: at first, and at most, after a long time without a change."""
+NEW_KEYS = ("A cloud that was made anew has other keys than this node knows: then enrol the node again ('heliograph "
+            "enroll'), or give its agent the new --coordinator-keys")
 SAVE_AGAIN = 1.0
 """Seconds after which a document that the disk had no room for is saved again."""
 
@@ -122,14 +124,18 @@ class DesiredDocument:
 
     def look_again(self) -> None:
         """Re-read the document: after the link's return, since messages published meanwhile are lost, and once other
-        keys are trusted."""
+        keys are trusted. A rebuilt cloud may have another document of the same sequence."""
+        self._read_at = 0
         if self._follows:
             self._background.spawn(self.read())
 
     def _accept(self, received: Received[Desired]) -> None:
         desired = received.payload
         if self._trusted is not None:
-            received.check_signature(self._trusted.keys, "the coordinator")
+            try:
+                received.check_signature(self._trusted.keys, "the coordinator")
+            except Refused as error:
+                raise error.hinted(NEW_KEYS) if error.field == "signedby" else error from None
         if desired.edge != self._edge or desired.generation.order <= self.newest.generation.order:
             return
         self.newest, self.refused = desired, ""

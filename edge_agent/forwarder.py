@@ -4,7 +4,7 @@ not at all."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from heliograph.bus.contract import registry
 from heliograph.bus.contract.lanes import headers_of, lane_and_number, lane_name
@@ -14,6 +14,7 @@ from heliograph.core.errors import Conflict, HeliographError, Refused, StoreFull
 from heliograph.core.failures import sentence_of
 from heliograph.core.world import World
 from heliograph.edge_agent.journal import Journal, KeptEvent
+from heliograph.edge_agent.journal_file import opening_of
 
 WINDOW = 1000
 """Events of one batch, at most; the broker accepts no more."""
@@ -56,6 +57,10 @@ class Forwarder:
         self._no_room: dict[int, str] = {}
         """By lane, why the cloud has no room for its next event."""
         self._done: dict[int, int] = {}
+        self._reconnected: set[int] = set()
+        """Lanes that have sent nothing since the link came back: the machine may have gone back to a snapshot."""
+        self._checking = asyncio.Lock()
+        self._checked = journal.opening == 1  # of a new journal the cloud has nothing
         self._to_forget = asyncio.Event()
 
     @property
@@ -65,12 +70,20 @@ class Forwarder:
 
     async def run(self) -> None:
         """Forward until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for lane in LANES:
-                group.create_task(self._forward(lane))
-            group.create_task(self._forget())
+        self._bus.link.listen(self._on_link)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for lane in LANES:
+                    group.create_task(self._forward(lane))
+                group.create_task(self._forget())
+        finally:
+            self._bus.link.forget(self._on_link)
+
+    def _on_link(self, up: bool) -> None:
+        self._reconnected.update(LANES)
 
     async def _forget(self) -> None:
+        warned = ""
         while True:
             await self._to_forget.wait()
             self._to_forget.clear()
@@ -78,8 +91,11 @@ class Forwarder:
             for lane, through in sorted(done.items()):
                 try:
                     await self._journal.forget(lane, through)
+                    warned = ""
                 except HeliographError as error:  # a full disk, say; the loop tries again
-                    self._warn(str(error))
+                    if str(error) != warned:
+                        warned = str(error)
+                        self._warn(warned)
                     self._done.setdefault(lane, through)
                     self._to_forget.set()
             await self._world.sleep(FORGET_EVERY)
@@ -89,6 +105,9 @@ class Forwarder:
         while True:
             await self._bus.link.wait_up()
             try:
+                await self._check_journal()
+                unsure = unsure or lane in self._reconnected
+                self._reconnected.discard(lane)
                 through, last = await self._forward_window(lane, done, unsure)
             except Conflict:
                 unsure = True  # an earlier attempt stored some of the batch
@@ -108,6 +127,17 @@ class Forwarder:
                 if last:
                     await self._journal.wait_for_events(lane)
 
+    async def _check_journal(self) -> None:
+        """Leave the numbers that the cloud has already, before the first event is sent: see ``restored_journal``."""
+        async with self._checking:
+            if not self._checked:
+                from heliograph.edge_agent.restored_journal import leave_numbers, newest_opening
+
+                newest = await newest_opening(self._bus, self._edge, self._journal)
+                if newest >= self._journal.opening:
+                    self._warn(await leave_numbers(self._journal, newest, dict.fromkeys(LANES, 0)))
+                self._checked = True
+
     async def _forward_window(self, lane: int, done: int, unsure: bool) -> tuple[int, bool]:
         """Send the next events behind number ``done``. Return the number up to which the cloud has the lane, and
         whether the lane ends there."""
@@ -117,7 +147,7 @@ class Forwarder:
             if not unsure:
                 await self._send(lane, batch)
                 continue
-            left = await self._not_yet_stored(lane, batch)
+            left = await self._not_yet_stored(lane, batch, done)
             try:
                 await self._send(lane, left)
             except Conflict:  # an address without the edge does not tell which are stored: the stream drops these
@@ -131,8 +161,9 @@ class Forwarder:
         if self._bus.link.up:
             await self._world.sleep(RETRY)
 
-    async def _not_yet_stored(self, lane: int, batch: list[KeptEvent]) -> list[KeptEvent]:
-        """Return the events of a batch that lie behind the highest number of this lane in their stream.
+    async def _not_yet_stored(self, lane: int, batch: list[KeptEvent], done: int) -> list[KeptEvent]:
+        """Return the events of a batch that lie behind the highest number of this lane in their stream. Raise Conflict
+        where that is a number of this opening that this process has never sent: its machine went back to a snapshot.
 
         Only this agent publishes on an address with its edge's name, and in order: the last message there decides.
         """
@@ -143,6 +174,11 @@ class Forwarder:
             found = lane_and_number(message.headers) if message is not None else None
             if found is not None and found[0] == mine:
                 highest = max(highest, found[1])
+        if (newest := opening_of(highest)) >= self._journal.opening and highest > self._journal.sent[lane]:
+            from heliograph.edge_agent.restored_journal import leave_numbers
+
+            self._warn(await leave_numbers(self._journal, newest, {lane: done}))
+            raise Conflict(f"{mine}: its events have other numbers now")
         return [each for each in batch if each.n > highest]
 
     async def _send(self, lane: int, batch: list[KeptEvent]) -> None:
@@ -161,6 +197,7 @@ class Forwarder:
                     batch = [each for each in batch if each is not kept]
         if not batch:
             return
+        self._journal.sent[lane] = max(self._journal.sent[lane], batch[-1].n)
         try:
             await self._bus.publish_all([self._outgoing(lane, kept) for kept in batch])
         except Refused as error:
@@ -171,7 +208,11 @@ class Forwarder:
                 self._refused(batch[0], error)
 
     def _outgoing(self, lane: int, kept: KeptEvent) -> Outgoing:
-        headers: Mapping[str, str] = headers_of(lane_name(self._edge, self._journal.uuid, lane), kept.n)
+        headers = headers_of(lane_name(self._edge, self._journal.uuid, lane), kept.n)
+        if offset := self._journal.clock_offset(lane, kept.n):
+            from heliograph.bus.contract.clock_offset import clock_offset_header
+
+            headers |= clock_offset_header(offset)
         return Outgoing(kept.topic, kept.body, headers)
 
 

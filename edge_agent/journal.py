@@ -20,9 +20,11 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import Flag
 from heliograph.core.telemetry import JOURNAL_COMMITS, JOURNAL_EVENTS
 from heliograph.core.world import World
+from heliograph.edge_agent.disk_reserve import LEAST, is_full
 from heliograph.edge_agent.event_checksum import checksum
-from heliograph.edge_agent.journal_file import event_id, open_file, parts_of_id
+from heliograph.edge_agent.journal_file import event_id, first_number, open_file, parts_of_id
 from heliograph.edge_agent.journal_writer import DOCUMENT, DROPPED, JournalWriter, NewEvent
+from heliograph.edge_agent.node_clock import STEP, NodeClock
 from heliograph.edge_agent.producers import DEVICE, split_key
 
 T = TypeVar("T")
@@ -35,6 +37,8 @@ ROOM = 16 * GROUP
 ROOM_BYTES = 4 * GROUP_BYTES
 """Events, and bytes, that may wait in memory for their commit."""
 
+CLOCK = "clock"
+"""Key of the document of the clock's stretches."""
 MAX_PRODUCERS = 10_000
 """Producers whose numbers are kept. Any device can take any number of names; one that is forgotten begins again."""
 
@@ -64,9 +68,10 @@ class Window:
 
 @dataclass(slots=True)
 class _Group:
-    """Events that share one commit, and the future that ends with the commit."""
+    """Events that share one commit, the future that ends with the commit, and the base of the clock at that time."""
 
     done: asyncio.Future[None]
+    base: float
     entries: list[NewEvent] = field(default_factory=list)
     size: int = 0
 
@@ -91,6 +96,11 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._read = world.database(path)
         self.uuid = found.meta["uuid"]
+        self._world = world
+        self._clock_unsaved: Mapping[str, bytes] = {}
+        self._disk_is_full = False
+        self._dropped_before = 0
+        self._clock = NodeClock(self.load(CLOCK), world.boot or f"opening {self._writer.opening}")
         self._producers: dict[str, tuple[str, int]] = {
             row[0]: (row[1], row[2]) for row in self._read.execute("SELECT * FROM producers")
         }
@@ -98,6 +108,8 @@ class Journal:
         self.waiting = found.count
         self.dropped = int(found.meta.get(DROPPED, 0))
         """Events dropped because of the quota, since the journal was created."""
+        self.sent = dict.fromkeys(LANES, 0)
+        """By lane, the highest number that has been sent since the file was opened, or was to be."""
         self.damaged = 0
         """Events that were skipped because they are damaged on the disk."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -139,9 +151,12 @@ class Journal:
     def append(self, entry: NewEvent) -> asyncio.Future[None]:
         """Append an event. Return a future, shared by all events of one commit, that is done when they are on disk,
         synced. It raises HeliographError where the commit fails; later events are then not committed either."""
-        if not self._groups or self._groups[-1].size >= GROUP_BYTES or len(self._groups[-1].entries) >= GROUP:
-            self._groups.append(_Group(asyncio.get_running_loop().create_future()))
-        group = self._groups[-1]
+        base, group = self._world.clock_base(), self._groups[-1] if self._groups else None
+        if (
+            group is None or group.size >= GROUP_BYTES or len(group.entries) >= GROUP or abs(base - group.base) > STEP
+        ):  # fmt: skip
+            group = _Group(asyncio.get_running_loop().create_future(), base)
+            self._groups.append(group)
         group.entries.append(entry)
         size = entry.size
         group.size += size
@@ -189,6 +204,25 @@ class Journal:
             raise self._failure(error) from None
         return Window(found, through, last)
 
+    @property
+    def opening(self) -> int:
+        """Number of this opening of the file; 1 for a new journal."""
+        return self._writer.opening
+
+    async def begin_above(self, opening: int, behind: Mapping[int, int]) -> None:
+        """Give the events behind a number of each lane, and all later ones, numbers above those of an opening of which
+        the cloud has events: this file is an earlier copy of the journal."""
+        by = self._writer.step_above(opening)
+        first = first_number(self._writer.opening) - 1
+        behind = {lane: max(first, through) for lane, through in behind.items()}
+        for lane, through in behind.items():
+            self._clock.renumber(lane, through, by)
+        await self._on_thread(self._writer.begin_above, opening, behind, {CLOCK: self._clock.encoded()})
+
+    def clock_offset(self, lane: int, n: int) -> float:
+        """Return the seconds by which the node's clock has been set since an event was journalled."""
+        return self._clock.offset(lane, n, self._world.clock_base())
+
     def count_stored(self, count: int) -> None:
         """Count events that the cloud has stored: they no longer wait, though the file may still have them."""
         self.waiting -= count
@@ -232,6 +266,8 @@ class Journal:
 
     def _failure(self, error: sqlite3.Error) -> HeliographError:
         what = HeliographError(f"journal {self._path}: {error}")
+        if is_full(error):
+            return HeliographError(f"{what}. Make room on the disk: {LEAST >> 20} MB at least")
         if not isinstance(error, sqlite3.OperationalError) and isinstance(error, sqlite3.DatabaseError):
             what = HeliographError(f"{what}. Start the agent again: it saves the readable events.")
             if not self.failed.done():
@@ -245,15 +281,18 @@ class Journal:
             forgotten = self._oldest_beyond_bound(heads)
             try:
                 dropped = await self._on_thread(
-                    self._writer.commit, group.entries, group.size, heads, forgotten, self.dropped
-                )
+                    self._writer.commit, group.entries, group.size, heads, forgotten, self.dropped,
+                    self._look_at_clock(group),
+                )  # fmt: skip
             except HeliographError as error:
                 self._fail_groups(group, error)
                 continue
+            self._clock_unsaved = {}
+            self._look_at_disk(dropped)
             self._note_producers(heads, forgotten)
             self.waiting += len(group.entries) - dropped
             if dropped:
-                if not self.dropped:
+                if not self.dropped and not self._disk_is_full:
                     self._warn(f"the journal's quota of {self._quota} bytes is reached; the oldest bulk events go")
                 self.dropped += dropped
             self._leave_memory(group)
@@ -266,6 +305,30 @@ class Journal:
                 if each.on_commit is not None:
                     each.on_commit()
         self._committing = None
+
+    def _look_at_disk(self, dropped: int) -> None:
+        """Say once that the disk is full, and once that it has room again."""
+        full = self._writer.disk_is_full
+        if dropped and full and not self._disk_is_full:
+            self._disk_is_full = True
+            self._dropped_before = self.dropped
+            self._warn(f"the disk of {self._path.parent} is full: the oldest bulk events go, so that the newest are "
+                       f"kept. Make room on it: {LEAST >> 20} MB at least")  # fmt: skip
+        elif self._disk_is_full and not full:
+            self._disk_is_full = False
+            lost = self.dropped - self._dropped_before
+            self._warn(f"the disk of {self._path.parent} has room again; {lost} bulk events were dropped meanwhile")
+
+    def _look_at_clock(self, group: _Group) -> Mapping[str, bytes]:
+        """Return what the commit saves of the clock: nothing, unless it has been set, or this is the first commit."""
+        set_by = self._clock.observe(group.base, self._writer.following)
+        if set_by is None:
+            return self._clock_unsaved
+        if set_by and self.waiting:
+            self._warn(f"the node's clock was set by {set_by:+.0f} s; {self.waiting} events that wait have their times "
+                       "from before, and are marked so when they are forwarded")  # fmt: skip
+        self._clock_unsaved = {CLOCK: self._clock.encoded()}
+        return self._clock_unsaved
 
     def _oldest_beyond_bound(self, heads: Mapping[str, tuple[str, int]]) -> list[str]:
         """Return the producers to forget when these are noted: devices before workers, which devices cannot bring."""

@@ -29,8 +29,9 @@ CREATE TABLE IF NOT EXISTS producers (
 ) WITHOUT ROWID;
 """
 """An event's id is made of its lane and its number: a lane's events are stored in order."""
-_OPENING = "opening"
-_NUMBERS = (_OPENING, "version", "dropped")
+OPENING = "opening"
+"""Key of the number of openings."""
+_NUMBERS = (OPENING, "version", "dropped")
 
 
 def event_id(lane: int, n: int) -> int:
@@ -47,6 +48,12 @@ def first_number(opening: int) -> int:
     """Return a lane's first number in the journal's n-th opening: a number is never used twice, even if the disk has
     lost its event."""
     return (opening << OPENING_SHIFT) + 1
+
+
+def opening_of(number: int) -> int:
+    """Return the opening of a number; 0 for one so high that no other opening could follow, which no agent gives."""
+    opening = number >> OPENING_SHIFT
+    return opening if opening < (1 << LANE_SHIFT - OPENING_SHIFT) - 1 else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +110,9 @@ def count_opening(path: Path, connection: sqlite3.Connection, found: Found) -> i
     """Count this opening and return its number, written to the main file and not only to the log beside it. Raise
     HeliographError where it cannot be written."""
     last = max(found.heads.values(), default=0)
-    opening = max(int(found.meta.get(_OPENING, 0)), last >> OPENING_SHIFT) + 1
+    opening = max(int(found.meta.get(OPENING, 0)), last >> OPENING_SHIFT) + 1
     try:
-        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_OPENING, str(opening)))
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (OPENING, str(opening)))
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:
         connection.close()

@@ -42,29 +42,40 @@ class Reporter:
         self._warn = warn
         self._failures = Failures(warn)
         self._due = Flag()
+        self._may_be_lost = False
 
     def due(self) -> None:
         """Let ``run`` publish the report if it has changed; call this whenever it may have."""
         self._due.set()
 
+    def may_be_lost(self) -> None:
+        """Let ``run`` publish the report also where it has not changed: a cloud that was rebuilt or restored while the
+        link was down does not have it."""
+        self._may_be_lost = True
+        self._due.set()
+
     async def run(self) -> None:
         """Publish until cancelled."""
         published: Report | None = None
+        warned = ""
         while True:
             await self._due.wait()
             self._due.clear()
             try:
                 report = self._report()
-                if report != published:
+                if report != published or self._may_be_lost:
+                    self._may_be_lost = False
                     await self._cloud.bus.link.wait_up()
                     await self._alone.wait()
                     await self._cloud.publish(topics.REPORT, report, edge=self._edge)
                     if published is None:
                         self._known()
-                    published = report
+                    published, warned = report, ""
             except HeliographError as error:
-                self._warn(f"report: {error}")
-                self._due.set()
+                if str(error) != warned:
+                    warned = str(error)
+                    self._warn(f"report: {warned}")
+                self.may_be_lost()
             except Exception as error:  # the next change of the state may mend it
                 self._failures.add(f"report of edge {self._edge}", error)
             await self._cloud.world.sleep(REPORT_EVERY)

@@ -158,6 +158,13 @@ class MemoryBus(Bus):
         await self.connection.down(len(found.body) if found is not None else 0)
         return found
 
+    async def last_of(self, pattern: str) -> Message | None:
+        await self.connection.up(0)
+        stream = self.hub.stream(registry.declared().stream_of(pattern))
+        found = stream.at(stream.newest(pattern))
+        await self.connection.down(len(found.body) if found is not None else 0)
+        return found
+
     def is_inbox(self, address: str) -> bool:
         return address.startswith("_INBOX.")
 

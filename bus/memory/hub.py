@@ -259,6 +259,12 @@ class KeptStream:
         """Return the addresses whose newest message is kept, sorted."""
         return sorted(topic for topic in self._newest if self.last(topic) is not None)
 
+    def at(self, sequence: int) -> Message | None:
+        """Return the message of a sequence, or None if it is no longer kept."""
+        place = sequence - self._first
+        entry = self._kept[place] if 0 <= place < len(self._kept) else None
+        return entry[0] if entry is not None else None
+
     def newest(self, pattern: str) -> int:
         """Return the sequence of the newest message that is kept of a pattern; 0 where there is none."""
         return max((self._newest[topic] for topic in self.topics() if matches(pattern, topic)), default=0)

@@ -192,6 +192,9 @@ class NatsBus(Bus):
     ) -> Subscription:
         return consume(self.connection, pattern, durable, start, window, max_bytes, name)
 
+    async def last_of(self, pattern: str) -> Message | None:
+        return await self.last(pattern)  # the broker takes a pattern for an address here
+
     async def last(self, topic: str) -> Message | None:
         stream, subject = self.subjects.stream_of(topic), self.subjects.subject(topic)
         answer = await self.connection.request(f"$JS.API.DIRECT.GET.{stream}.{subject}")

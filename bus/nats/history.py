@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from heliograph.bus.nats.bus import NatsBus
@@ -28,11 +28,13 @@ class Stored:
     Attributes:
         topic: its address below the root.
         time: seconds since 1970 at which the broker stored it.
+        headers: what its sender says beside it.
     """
 
     topic: str
     body: bytes
     time: float
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class History:
@@ -116,7 +118,8 @@ class History:
 
     async def _next(self, place: int) -> Stored:
         message, _, time = await self._pullers[place].delivery()
-        return Stored(self._bus.subjects.address(message.subject), message.data, time / 1e9)
+        address = self._bus.subjects.address(message.subject)
+        return Stored(address, message.data, time / 1e9, dict(message.headers or {}))
 
 
 def _no_streams(patterns: Sequence[str], why: str) -> Refused:

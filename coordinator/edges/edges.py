@@ -31,6 +31,7 @@ from heliograph.core.world import World
 
 MAX_CONCURRENT = 64
 """Edges whose resources are written at the same time."""
+NOTHING = Generation()
 
 
 class Edges:
@@ -41,6 +42,7 @@ class Edges:
         changed: called when an input of decisions has changed.
         origin: returns how an edge has enrolled, where the cloud's authority knows: an edge that was deleted, and comes
             back by its report, has that again.
+        is_ahead: returns whether an edge has reported a later generation than that of its document.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class Edges:
         background: Background,
         failures: Failures,
         origin: Callable[[str], Origin | None] = lambda edge: None,
+        is_ahead: Callable[[str], bool] = lambda edge: False,
     ) -> None:
         self._origin = origin
+        self._is_ahead = is_ahead
         self._store = store
         self._world = world
         self._save = save
@@ -91,7 +95,7 @@ class Edges:
         self._reports[edge] = report
         self._update_view(edge)
         self._write_soon(edge)
-        if known is None or _decision_inputs(known) != _decision_inputs(report):
+        if known is None or _decision_inputs(known) != _decision_inputs(report) or self._is_ahead(edge):
             self._changed()
 
     def connection_changed(self, edge: str, online: bool, foreign: bool = False) -> None:
@@ -137,6 +141,14 @@ class Edges:
     def version(self, edge: str) -> str:
         """Return the version that an edge's agent has reported; empty where it has not reported yet."""
         return report.version if (report := self._reports.get(edge)) is not None else ""
+
+    def observed(self, edge: str) -> Generation:
+        """Return the generation of the document that an edge has reported; the lowest where it has not reported."""
+        return report.observed if (report := self._reports.get(edge)) is not None else NOTHING
+
+    def online(self) -> list[str]:
+        """Return the edges that are online, sorted."""
+        return sorted(edge for edge, view in self._views.items() if view.online)
 
     def views(self) -> dict[str, EdgeView]:
         """Return the edges as decisions see them, by name."""

@@ -14,7 +14,7 @@ from heliograph.bus.contract import close_record
 from heliograph.bus.contract.buckets import ROUNDS
 from heliograph.bus.contract.event import Event, decode
 from heliograph.bus.contract.payloads import Aggregation, ModelUpdate
-from heliograph.bus.contract.topics import AGGREGATION, MODEL_UPDATE, TELEMETRY, Topic
+from heliograph.bus.contract.topics import AGGREGATION, MODEL_UPDATE, REPORT, TELEMETRY, Topic
 from heliograph.bus.transport import Bus, Message
 from heliograph.core.errors import Refused
 from heliograph.simulations.faults.deterministic_training import Array
@@ -47,6 +47,7 @@ class Evidence:
         close_events: events of closed rounds from their stream, with repeats.
         updates: updates in their stream, with repeats.
         samples: training data of each edge.
+        dropped: by edge, the events that it has reported as dropped.
         incidents: descriptions of processes that ended by themselves, and of waits that timed out.
     """
 
@@ -58,6 +59,7 @@ class Evidence:
     close_events: list[Aggregation] = field(default_factory=list)
     updates: list[ModelUpdate] = field(default_factory=list)
     samples: dict[str, Array] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
     incidents: list[str] = field(default_factory=list)
 
 
@@ -78,6 +80,7 @@ async def collect(bus: Bus, lives: dict[str, list[Life]], samples: Mapping[str, 
             await _read(bus, TELEMETRY, arrived)
     found.updates = [each async for each in _payloads(bus, MODEL_UPDATE)]
     found.close_events = [each async for each in _payloads(bus, AGGREGATION)]
+    found.dropped = {each.edge: each.dropped_events async for each in _payloads(bus, REPORT)}
     entries = await (await bus.kv(ROUNDS)).entries()
     found.records = [close_record.load(each.value) for each in entries if close_record.is_record(each.key)]
     return found

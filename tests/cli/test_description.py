@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from heliograph.bus.contract.clock_offset import clock_offset_header
+from heliograph.bus.contract.event import Event, encode
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.topics import AGGREGATION, HARD_SAMPLE, LABEL, MODEL_UPDATE, TELEMETRY
+from heliograph.bus.nats.history import Stored
 from heliograph.cli.events.event_text import MOST, summary
-from heliograph.cli.events.happened import Happened, as_json, line_of, patterns_of
+from heliograph.cli.events.happened import Happened, as_json, line_of, patterns_of, read
 from heliograph.cli.events.since import parse_since
 from heliograph.cli.resources.description import ENTRIES, NEWEST, lines_of
 from heliograph.cli.usage import UsageError
@@ -106,3 +109,10 @@ def test_times_in_the_past() -> None:
     for text in ("", "soon", "-5m", "10", "99999d", "2026-13-01", "2999-01-01", "1900-01-01"):
         with pytest.raises(UsageError):
             parse_since(text, NOW)
+
+
+def test_an_event_of_a_clock_that_was_set_since_has_the_right_time() -> None:
+    event = encode(Event(id="1", source="edge-1/meter/x", type="t", data={}, time="1970-01-01T00:01:00.000000Z"))
+    address = TELEMETRY.at(edge="edge-1", device="meter")
+    assert read(Stored(address, event, 2e9, clock_offset_header(NOW - 60))).time == NOW
+    assert read(Stored(address, event, 2e9)).time == 60.0

@@ -29,6 +29,12 @@ def test_a_process_outlives_its_output(error: Exception) -> None:
     never_raising(closed)("a line")
 
 
+def test_nobody_whose_words_are_said_begins_a_line_of_his_own() -> None:
+    lines: list[str] = []
+    never_raising(lines.append)("refused: got x\r\nagent edge-1 is ready\u2028\tand so on\x1b[1A")
+    assert lines == ["refused: got x\\r\\nagent edge-1 is ready\\u2028\tand so on\\x1b[1A"]
+
+
 def test_an_output_of_ascii_alone_gets_escapes() -> None:
     lines: list[bytes] = []
     never_raising(lambda line: lines.append(line.encode("ascii")))(HARD)

@@ -207,6 +207,7 @@ def test_only_a_pinned_key_steers(on_node: Any) -> None:
                 assert "expected a signature of the coordinator" in it.document.refused
                 assert why in it.document.refused
             assert [line for line in it.node.logged if why in line]
+            assert ("enrol the node again" in it.document.refused) is (signer is OTHER)
         again = it.opened()
         again.load()
         assert again.newest.generation.order == (1, 1)

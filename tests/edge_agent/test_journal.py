@@ -311,7 +311,7 @@ class _full_disk:
     """A limit on this process's files, which cannot grow within it, as on a full disk."""
 
     def __init__(self, directory: Path) -> None:
-        largest = max(each.stat().st_size for each in directory.iterdir() if each.is_file())
+        largest = max(each.stat().st_size for each in directory.glob("journal.db*") if each.suffix != ".reserve")
         self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
         self._limit = largest
 

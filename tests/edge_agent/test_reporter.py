@@ -113,3 +113,18 @@ def test_a_report_that_cannot_be_published_is_tried_again(on_node: Any) -> None:
         assert it.published[-1] == 1
 
     _reporting(on_node, test)
+
+
+def test_an_unchanged_report_is_published_again_after_the_link_came_back(on_node: Any) -> None:
+    """A cloud that was rebuilt meanwhile does not have it."""
+
+    async def test(it: Reporting) -> None:
+        it.change()
+        await asyncio.sleep(1)
+        it.reporter.may_be_lost()
+        await asyncio.sleep(1)
+        it.reporter.due()
+        await asyncio.sleep(1)
+        assert (it.published, it.known) == ([1, 1], 1)
+
+    _reporting(on_node, test)

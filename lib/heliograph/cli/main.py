@@ -5,13 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+OUTLIVING = ("agent", "coordinator", "up", "run", "demo", "join", "label-studio")
+"""Commands that go on where nobody reads what they print, or the disk of their log is full."""
+
 
 def main() -> None:
     """Run the typed command; print an expected error as one line on stderr."""
-    from heliograph.cli.exit_codes import INTERRUPTED, exit_code_of
+    from heliograph.cli.exit_codes import FAILED, INTERRUPTED, exit_code_of
+    from heliograph.core.output import end_output, prepare_output
 
+    words = sys.argv[1:]
+    prepare_output(endures=next((each for each in words if not each.startswith("-")), "") in OUTLIVING)
     try:
-        code = _run(sys.argv[1:])
+        code = _run(words)
+    except BrokenPipeError:  # whoever read the output wanted no more of it
+        code = FAILED
     except Exception as error:
         if (line := _expected(error)) is None:
             raise
@@ -19,6 +27,10 @@ def main() -> None:
         code = exit_code_of(error)
     except KeyboardInterrupt:
         code = INTERRUPTED
+    if (failed := end_output()) is not None:
+        code = code or FAILED
+        if not isinstance(failed, BrokenPipeError):
+            print(f"error: {_expected(failed)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -84,6 +84,11 @@ class Refused(HeliographError):
         return Refused(self.code, topic=topic, field=self.field, expected=self.expected, got=self.got, hint=self.hint,
                        details=self.details)  # fmt: skip
 
+    def hinted(self, hint: str) -> Refused:
+        """Return the refusal with this hint."""
+        return Refused(self.code, topic=self.topic, field=self.field, expected=self.expected, got=self.got, hint=hint,
+                       details=self.details)  # fmt: skip
+
     def as_dict(self) -> dict[str, Any]:
         """Return the error as the mapping that a reply carries."""
         return {

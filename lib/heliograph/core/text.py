@@ -20,6 +20,11 @@ def harmless(text: str, coloured: bool = False) -> str:
     return (_COMMANDS_BUT_COLOURS if coloured else _COMMANDS).sub(_escape, text)
 
 
+def one_line(text: str) -> str:
+    """Return ``text`` as one line that commands no terminal: nobody whose words it has can forge another line."""
+    return harmless(encodable(text)).replace("\n", "\\n")
+
+
 def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
 
@@ -48,11 +53,12 @@ def say_line(line: str) -> None:
 
 
 def never_raising(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Return ``say`` for a process that outlives its output: a full disk or a closed pipe must not end it."""
+    """Return ``say`` for a process that outlives its output: a full disk or a closed pipe must not end it. A call says
+    one line, whoever's words it has."""
 
     def say_if_possible(line: str) -> None:
         try:
-            say(harmless(encodable(line)))
+            say(one_line(line))
         except UnicodeEncodeError:
             say_if_possible(line.encode("ascii", "backslashreplace").decode())
         except (OSError, ValueError):  # nobody can be informed: the line was the report

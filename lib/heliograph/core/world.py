@@ -170,6 +170,17 @@ class World:
     say: Callable[[str], None] = say_line
     """Print a line of a worker's log."""
 
+    @property
+    def boot(self) -> str:
+        """Identity of the machine's boot; empty where the system has none, and in a simulation."""
+        return _boot_id() if self.monotonic is time.monotonic else ""
+
+    def clock_base(self) -> float:
+        """Return what the clock says of when the machine was started, in seconds since 1970: the same until somebody
+        sets the clock."""
+        since = _since_boot() if self.monotonic is time.monotonic else self.monotonic()
+        return self.now() - since
+
     def new_uid(self, key: str) -> str:
         """Return the uid of a new resource with the key ``<plural>.<name>``, or of a lease."""
         return (self.uid(key) if self.uid is not None else "") or self.new_id()
@@ -177,6 +188,22 @@ class World:
     def timestamp(self) -> str:
         """Return the present time as RFC 3339 in UTC, with microseconds."""
         return rfc3339(self.now())
+
+
+def _since_boot() -> float:
+    """Return the seconds since the boot, those in which the machine slept too."""
+    return time.clock_gettime(_SINCE_BOOT)
+
+
+_SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+@lru_cache(maxsize=1)
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()[:64]
+    except (OSError, ValueError):
+        return ""
 
 
 def rfc3339(seconds: float) -> str:

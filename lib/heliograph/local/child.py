@@ -48,7 +48,7 @@ class Child:
         self.ready.clear()
         self.process = await self.world.spawn(
             self.argv,
-            env=environment | self.environment | {"PYTHONUNBUFFERED": "1"},
+            env=environment | self.environment | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
             cwd=str(self.directory),
             before=dying_with_parent(),
         )

@@ -12,6 +12,7 @@ from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.payloads import Desired, Generation, TrainTask, WorkerTask
+from heliograph.bus.contract.payloads.base import MAX_COUNT
 from heliograph.bus.contract.versions import Version
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
@@ -118,3 +119,108 @@ async def test_a_newer_coordinator_with_the_same_key_is_not_overwritten(cloud: C
     await older.write({"edge-1": ([], {})})
     assert older.unpublished == {"edge-1"}
     assert (await cloud.written("edge-1"))["generation"] == {"epoch": 4, "n": 1}
+
+
+class Restored:
+    """A cloud of epoch 3 whose edge has what a later epoch, of the cloud's earlier life, wrote for it."""
+
+    def __init__(self, cloud: Cloud, newest: bool = True) -> None:
+        self.cloud = cloud
+        self.port = Port(cloud.bus, World(), "cloud/coordinator/y")
+        self.signer = Ed25519Signer(bytes(32))
+        self.observed: dict[str, Generation] = {}
+        self.warned: list[str] = []
+
+        async def is_newest() -> bool:
+            return newest
+
+        self.writer = DesiredWriter(self.port, 3, signer=self.signer, warn=self.warned.append, is_newest=is_newest,
+                                    observed=lambda edge: self.observed.get(edge, Generation()))  # fmt: skip
+
+    async def write(self, *tasks: WorkerTask) -> tuple[int, int]:
+        """Write until nothing is left to write; return the generation that edge-1 has then."""
+        await self.writer.write({"edge-1": ([*tasks], {})})
+        if self.writer.unpublished:
+            await self.writer.write({"edge-1": ([*tasks], {})})
+        found = (await self.cloud.written("edge-1"))["generation"]
+        return found["epoch"], found["n"]
+
+    async def replay(self, epoch: int, n: int) -> None:
+        """Publish a document that was recorded earlier, as whoever may publish there can."""
+        desired = Desired(edge="edge-1", generation=Generation(epoch=epoch, n=n))
+        await self.port.publish(topics.TASK, desired, edge="edge-1", signer=self.signer)
+
+
+@pytest.mark.parametrize(("observed", "epoch"), [((9, 4), 10), ((3, 4), 4), ((2, 100), 3), ((0, 0), 3)])
+async def test_a_rebuilt_clouds_first_document_is_above_what_the_edge_reports(
+    cloud: Cloud, observed: tuple[int, int], epoch: int
+) -> None:
+    it = Restored(cloud)
+    it.observed["edge-1"] = Generation(epoch=observed[0], n=observed[1])
+    assert await it.write(TASK) == (epoch, 1)
+    assert len(it.warned) == (epoch > 3)
+
+
+async def test_an_edge_that_reports_late_gets_a_document_above_its_own_and_others_do_not(cloud: Cloud) -> None:
+    it = Restored(cloud)
+    wanted: dict[str, Any] = {"edge-1": ([TASK], {}), "edge-2": ([TASK], {})}
+    await it.writer.write(wanted)
+    other = await cloud.written("edge-2")
+    it.observed["edge-1"] = Generation(epoch=1000, n=7)
+    assert it.writer.is_ahead("edge-1") and not it.writer.is_ahead("edge-2")
+    await it.writer.write(wanted)
+    assert (await cloud.written("edge-1"))["generation"] == {"epoch": 1001, "n": 3}
+    assert await cloud.written("edge-2") == other
+    it.observed["edge-1"] = Generation(epoch=1001, n=3)
+    before = await cloud.written("edge-1")
+    await it.writer.write(wanted)
+    assert await cloud.written("edge-1") == before
+    assert len(it.warned) == 1 and "edge edge-1 has a document of a later epoch than this cloud's 3" in it.warned[0]
+
+
+async def test_a_recorded_document_of_a_later_epoch_is_replaced(cloud: Cloud) -> None:
+    it = Restored(cloud)
+    await it.replay(50, 2)  # before this coordinator has written
+    assert await it.write(TASK) == (51, 2)
+    await it.replay(90, 1)  # and after; the edge takes it
+    it.observed["edge-1"] = Generation(epoch=90, n=1)
+    assert (await it.write(TASK))[0] == 91
+
+
+async def test_a_recorded_document_of_an_earlier_epoch_is_replaced_where_an_edge_took_it(cloud: Cloud) -> None:
+    """One that starts with an empty state takes any that the coordinator has signed."""
+    it = Restored(cloud)
+    await it.write(TASK)
+    await it.writer.restore(["edge-1"])  # has not taken it yet: that is no replay
+    assert not it.writer.unpublished
+    await it.replay(2, 9)
+    it.observed["edge-1"] = Generation(epoch=2, n=9)
+    await it.writer.restore(["edge-1"])
+    assert it.writer.unpublished == {"edge-1"}
+    assert await it.write(TASK) == (3, 3)
+    it.observed["edge-1"] = Generation(epoch=3, n=3)
+    await it.writer.restore(["edge-1"])
+    assert not it.writer.unpublished
+
+
+async def test_a_coordinator_that_another_has_replaced_goes_above_nobody(cloud: Cloud) -> None:
+    it = Restored(cloud, newest=False)
+    await it.replay(4, 1)
+    await it.write(TASK)
+    assert it.writer.unpublished == {"edge-1"}
+    assert (await cloud.written("edge-1"))["generation"] == {"epoch": 4, "n": 1}
+
+
+async def test_an_edge_that_reports_the_last_epoch_steers_only_itself(cloud: Cloud) -> None:
+    it = Restored(cloud)
+    it.observed["edge-1"] = Generation(epoch=MAX_COUNT, n=MAX_COUNT)
+    await it.writer.write({"edge-1": ([TASK], {}), "edge-2": ([TASK], {})})
+    assert [(await cloud.written(edge))["generation"]["epoch"] for edge in ("edge-1", "edge-2")] == [3, 3]
+
+
+async def test_a_thousand_edges_of_a_lost_cloud_make_four_lines(cloud: Cloud) -> None:
+    it = Restored(cloud)
+    wanted: dict[str, Any] = {f"edge-{number}": ([], {}) for number in range(1000)}
+    it.observed |= dict.fromkeys(wanted, Generation(epoch=9, n=1))
+    await it.writer.write(wanted)
+    assert [line.partition(" edges so far")[0].rpartition("(")[2] for line in it.warned] == ["1", "10", "100", "1000"]

@@ -17,6 +17,7 @@ from heliograph.bus.contract.lanes import headers_of
 from heliograph.bus.contract.payloads import Aggregation, ModelUpdate, UncountedUpdate
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import dumps, origin
+from heliograph.simulations.faults import invariants
 from heliograph.simulations.faults.deterministic_training import Array, initial_model, train
 from heliograph.simulations.faults.evidence import Arrival, Evidence
 from heliograph.simulations.faults.invariants import check, drop_repeats
@@ -234,3 +235,12 @@ def test_a_planted_violation_is_reported(sound: Evidence, plant: Callable[[Evide
     plant(sound)
     violations = check(sound)
     assert any(text in line.text for line in violations), violations
+
+
+@pytest.mark.parametrize(("counted", "violations"), [(0, 2), (1, 1), (2, 0)])
+def test_acknowledged_events_may_be_lost_as_far_as_their_edge_counts_them(
+    sound: Evidence, counted: int, violations: int
+) -> None:
+    _lose(sound)  # one of each life
+    sound.dropped = {"edge-1": counted, "edge-2": 9}
+    assert len([*invariants.every_acknowledged_event_arrived_once(sound)]) == violations

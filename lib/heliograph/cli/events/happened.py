@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from heliograph.bus.contract.clock_offset import corrected
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.registry import declared, lookup
 from heliograph.bus.contract.topics import EDGE, Topic
@@ -55,7 +56,8 @@ class Happened:
     Attributes:
         topic: name of its topic, such as ``aggregation``.
         words: the parameters of its address.
-        time: seconds since 1970, by the sender's clock; by the broker's where the event has none.
+        time: seconds since 1970, by the sender's clock, with what its node has learned of that since; by the broker's
+            where the event has none.
         source: ``<edge>/<component>`` of the sender.
         trouble: why it could not be read; empty if it could.
     """
@@ -79,7 +81,8 @@ def read(stored: Stored) -> Happened:
     except Refused as error:
         return Happened(stored.topic, name, words, stored.time, trouble=str(error))
     source = "/".join(event.source.split("/")[:-1]) or event.source
-    return Happened(stored.topic, name, words, _seconds(event.time, stored.time), source, event.data)
+    time = _seconds(corrected(event.time, stored.headers), stored.time)
+    return Happened(stored.topic, name, words, time, source, event.data)
 
 
 def line_of(happened: Happened) -> str:

@@ -13,7 +13,9 @@ MAX_VALUES = 1 << 18
 MAX_TICKS = 1000
 """Rows that one old value may still be in."""
 DevicePattern = Annotated[str, StringConstraints(pattern=r"^[-a-z0-9*?]{1,63}$")]
-FieldPath = Annotated[str, StringConstraints(max_length=256, pattern=r"^([a-z0-9][-a-z0-9]{0,62}/)?[^/\x00-\x1f\x7f]+$")]
+FieldPath = Annotated[
+    str, StringConstraints(max_length=256, pattern=r"^([a-z0-9][-a-z0-9]{0,62}/)?[^/\x00-\x1f\x7f]+$")
+]
 """Keys and numbers of places, with dots between: ``vibration.x``, ``axes.0``. ``*`` stands for each element of a list,
 ``.`` for the whole message. ``thermometer/t`` is the field ``t`` of that device's messages."""
 
@@ -118,6 +120,9 @@ class TelemetrySource(Document):
         if self.window is not None and self.window.length * len(self.fields) > MAX_VALUES:
             raise ValueError(f"expected a window of at most {MAX_VALUES} numbers: length times fields")
         named = [each for each in self.fields if "/" in each]
+        row = (self.window.length if self.window is not None else 1) * len(self.fields) * 4 + 16
+        if row * 8 > self.keep.megabytes << 20:
+            raise ValueError(f"expected keep.megabytes of {(row * 8 >> 20) + 1} or more: room for eight rows")
         if self.join is None and named:
             raise ValueError(f"expected fields without a device, or join: {named[0]} names one")
         if self.join is not None and len(named) < len(self.fields):

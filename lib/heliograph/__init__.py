@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
-    from heliograph.arrays import arrays
     from heliograph.blocking_client import Client
     from heliograph.client import AsyncClient
+    from heliograph.dataset_arrays import arrays
     from heliograph.federated import FederatedLearning, dataset, parameters
     from heliograph.frameworks.loading import load
     from heliograph.incremental.learning import IncrementalLearning
@@ -40,7 +40,7 @@ _HOMES = {
     "IncrementalLearning": "heliograph.incremental.learning",
     "JointInference": "heliograph.inference.edge",
     "PairTraining": "heliograph.inference.pairs.training",
-    "arrays": "heliograph.arrays",
+    "arrays": "heliograph.dataset_arrays",
     "dataset": "heliograph.federated",
     "load": "heliograph.frameworks.loading",
     "parameters": "heliograph.federated",

@@ -49,6 +49,7 @@ from heliograph.edge_agent.model_store import ModelStore
 from heliograph.edge_agent.model_trust import MAX_REASON, ModelTrust
 from heliograph.edge_agent.node_log import NodeLog
 from heliograph.edge_agent.node_loops import NodeLoops
+from heliograph.edge_agent.node_recordings import NodeRecordings
 from heliograph.edge_agent.node_room import NodeRoom
 from heliograph.edge_agent.offload_relay import OffloadRelay
 from heliograph.edge_agent.package_allowance import AllowedPackages
@@ -68,6 +69,7 @@ from heliograph.edge_agent.worker_reports import refusals, worker_reports
 if TYPE_CHECKING:
     from heliograph.bus.contract.payloads import WorkerTask
     from heliograph.edge_agent.edge_loops import EdgeLoops
+    from heliograph.edge_agent.recording.recorder import Recorder
 
 
 class Agent:
@@ -149,11 +151,13 @@ class Agent:
             self._on_anomaly, self._hold_back,
         )  # fmt: skip
         self._loops = NodeLoops(self._journal, self._edge_loops)
+        self._recordings = NodeRecordings(config.state / "telemetry", self._recorder)
+        self._journal.kept_from = lambda: self._recordings.recorded_through
         self._uploads = Uploads(launcher, self._held, self._cloud, self._edge, world, self._failures)
         self._upload_sender = UploadSender(self._cloud, self._edge, self._held.find, self._failures)
         self._forwarder = Forwarder(
             self._journal, self._cloud.bus, self._edge, world, self._uploads.may_name_weights,
-            self._uploads.upload, self._on_dropped_event, self._log.warn,
+            self._uploads.upload, self._on_dropped_event, self._log.warn, self._recordings.stays,
         )  # fmt: skip
         self._room = NodeRoom(
             config.state, lambda: self._journal.size, config.quota, lambda: self._forwarder.no_room, world,
@@ -192,6 +196,7 @@ class Agent:
         self._desired.load()
         self._pods.prepare(self.config.state)
         self._labelling.follow(self._desired.newest, self._desired.is_present)
+        self._recordings.follow(self._desired.newest, self._desired.is_present)
         self._launcher.sweep({task.worker for task in self._desired.newest.tasks})
         self._watch_links()
         await self._cloud.bus.open()
@@ -214,6 +219,7 @@ class Agent:
                     self._inventory.watch,
                     partial(self._allowed.watch, self._wake),
                     self._loops.run,
+                    self._recordings.run,
                     self._room.run,
                     self._prefetcher.run,
                     self._uploads.run,
@@ -263,6 +269,7 @@ class Agent:
             desired = self._served.applied(self._desired.newest)
             self._labelling.follow(desired, self._desired.is_present)
             self._loops.follow(desired, self._desired.is_present)
+            self._recordings.follow(desired, self._desired.is_present)
             self._held.follow([task.job_uid for task in desired.tasks] + [loop.uid for loop in desired.loops.values()])
             with self._failures.contain(f"desired document {desired.generation}"):
                 self._reconciler.reconcile(self._trust.applied(self._loops.applied(desired)))
@@ -277,6 +284,13 @@ class Agent:
         files = LoopFiles(self.config.state / "models", self._launcher, self._world)
         return EdgeLoops(self._journal, self._labelling, files, self._world, self._worker_reports, self._wake,
                          self._failures)  # fmt: skip
+
+    def _recorder(self) -> Recorder:
+        from heliograph.edge_agent.recording.recorder import Recorder
+
+        state = self.config.state
+        return Recorder(state / "telemetry", state / "journal.db", self._edge, self._journal, self._inventory,
+                        self._world, self._log.warn)  # fmt: skip
 
     def _resynced(self) -> bool:
         if self._node.bus.durable:  # NATS delivers at most once: a worker may have missed its task

@@ -33,6 +33,7 @@ class Forwarder:
         needs_upload: whether an event names a blob that must be in the cloud before it.
         upload: called with such an event before it is published.
         refused: called with an event that the cloud will never take; the journal drops it.
+        stays: whether events of an address stay on this node.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Forwarder:
         upload: Callable[[KeptEvent], Awaitable[None]],
         refused: Callable[[KeptEvent, Refused], None],
         warn: Callable[[str], None],
+        stays: Callable[[str], bool] = lambda topic: False,
     ) -> None:
         self._journal = journal
+        self._stays = stays
         self._bus = bus
         self._edge = edge
         self._world = world
@@ -142,7 +145,8 @@ class Forwarder:
         """Send the next events behind number ``done``. Return the number up to which the cloud has the lane, and
         whether the lane ends there."""
         window = self._journal.read(lane, done, WINDOW, WINDOW_BYTES)
-        batches, through = _batches(window.events, window.through, self._needs_upload)
+        goes = [each for each in window.events if not self._stays(each.topic)]
+        batches, through = _batches(goes, window.through, self._needs_upload)
         for batch in batches:
             if not unsure:
                 await self._send(lane, batch)
@@ -153,7 +157,7 @@ class Forwarder:
             except Conflict:  # an address without the edge does not tell which are stored: the stream drops these
                 for kept in left:
                     await self._send(lane, [kept])
-        self._journal.count_stored(sum(len(batch) for batch in batches))
+        self._journal.count_stored(sum(each.n <= through for each in window.events))
         return through, window.last and through == window.through
 
     async def _pause(self) -> None:

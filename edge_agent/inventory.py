@@ -25,11 +25,13 @@ from heliograph.edge_agent.datasets.stamp import Stamp, stamp_of
 from heliograph.edge_agent.datasets.unusable import Interrupted, failed
 from heliograph.edge_agent.datasets.urls import resolve
 from heliograph.edge_agent.launcher import Launcher, LaunchFailed
+from heliograph.edge_agent.recorded_versions import RecordedVersions
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.payloads import WorkerTask
     from heliograph.bus.contract.resources import DatasetIndex, DatasetSpec
     from heliograph.bus.contract.resources.dataset import DatasetContent
+    from heliograph.bus.contract.resources.telemetry_source import RecordedRows
     from heliograph.edge_agent.datasets.csv_look import Header
     from heliograph.edge_agent.datasets.reading import Advance
 
@@ -103,6 +105,7 @@ class Inventory:
         """Set to interrupt the pass over a data set's files."""
         self._fetching: dict[str, str] = {}
         """Data set name to the digest of the content that is on its way."""
+        self._recorded = RecordedVersions()
         self._some = Flag()
 
     async def index_own(self) -> None:
@@ -118,7 +121,9 @@ class Inventory:
         last: dict[str, Stamp] = {}
         while True:
             await self._some.wait()
-            soon = any(each.error for each in self.datasets.values()) or last != self._indexed
+            others = self._indexed.keys() - self._recorded.counts.keys()
+            missing = any(each.error for name, each in self.datasets.items() if name not in self._recorded.counts)
+            soon = missing or last != {name: self._indexed[name] for name in others}
             await self._world.sleep(LOOK_SOON if soon else LOOK)
             present = await self._world.in_thread(self._look)
             for name, (path, stamp) in present.items():
@@ -142,17 +147,52 @@ class Inventory:
             self._background.spawn(self._index(self._wanted, before))
 
     def files_of(self, task: WorkerTask) -> tuple[Path, ...]:
-        """Return the files and directories of a task's data sets, as far as they are here."""
+        """Return the files and directories of a task's data sets, as far as they are here. Its worker is being started:
+        of a data set that this node records it reads the version of now as long as it runs."""
         names = [task.dataset or ""] if isinstance(task, payloads.DatasetTask) else []
         names += task.further_datasets.values() if isinstance(task, payloads.PairTask) else ()
+        for name in names:
+            if name in self.files and name in self.datasets:
+                self._recorded.read(task.worker, name, self.files[name], self.datasets[name].samples)
         return tuple(self.files[name] for name in names if name in self.files)
 
-    def release(self, used: Collection[str]) -> None:
+    def read_by(self, worker: str, name: str) -> tuple[Path | None, int]:
+        """Return the file or directory of a data set that a worker reads, and the number of its samples."""
+        if (found := self._recorded.read_by(worker, name)) is not None:
+            return found
+        return self.files.get(name), self.datasets[name].samples if name in self.datasets else 0
+
+    def versions_read(self, name: str) -> set[Path]:
+        """Return the directories of a recorded data set that workers read, or will read when they are started."""
+        found = self._recorded.read_of(name)
+        return found | {self.files[name]} if name in self.files else found
+
+    async def take_recorded(self, name: str, version: Path | None, counts: RecordedRows, why: str) -> None:
+        """Index a version of a data set that this node records.
+
+        Args:
+            version: its directory; None where there is no row yet, and ``why`` says what is waited for.
+        """
+        spec = self._wanted.get(name)
+        if spec is None or spec.telemetry is None or name in self._own.files:
+            return
+        self._recorded.counts[name] = counts
+        if version is None:
+            self.files.pop(name, None)
+            self._show(failed(name, why))
+        elif version == self.files.get(name) and name in self.datasets:
+            self._show(self.datasets[name])
+        else:
+            await self._index_file(name, version, spec, (version,))
+
+    def release(self, used: Collection[str], workers: Collection[str] = ()) -> None:
         """Delete uploaded samples that no data set names any more.
 
         Args:
             used: data sets that a worker uses: what is to be deleted may be read still.
+            workers: the workers that there are: the others read nothing any more.
         """
+        self._recorded.keep_only(workers)
         wanted = {name: spec.content.digest for name, spec in self._wanted.items() if spec.content is not None}
         for place in self._contents.take_away(wanted, used):
             self._background.spawn(self._delete(place))
@@ -189,7 +229,7 @@ class Inventory:
             if name not in found and spec.url is not None:
                 with contextlib.suppress(Refused):
                     found[name] = resolve(spec.url, self._roots)
-            elif name not in found and name in self.files:  # uploaded samples
+            elif name not in found and name in self.files and spec.telemetry is None:  # uploaded samples
                 found[name] = self.files[name]
         return {name: (path, stamp_of(path)) for name, path in found.items()}
 
@@ -203,12 +243,16 @@ class Inventory:
     async def _index(self, wanted: Mapping[str, DatasetSpec], before: Mapping[str, DatasetSpec]) -> None:
         for name in sorted(self.datasets.keys() - wanted.keys() - self._own.files.keys()):
             del self.datasets[name]
+            if self._recorded.forget(name):
+                self.files.pop(name, None)
             await self._world.in_thread(self._known.forget, name)
         for name, spec in sorted(wanted.items()):
             if name in self._own.files or (name in self.datasets and spec == before.get(name)):
                 continue
             if self._wanted.get(name) != spec:
                 continue  # a later document says something else of it
+            if spec.telemetry is None:
+                self._recorded.forget(name)
             if spec.content is not None:
                 self._background.spawn(self._fetch(name, spec.content))
             elif spec.url is not None:
@@ -256,7 +300,7 @@ class Inventory:
         try:
             found: DatasetIndex = await self._world.in_thread(
                 index_file, name, path, spec.format, spec.header, roots, self._progress_of(name, path, stop),
-                spec.label, self._tells_labels, self._known, stop.is_set,
+                spec.label, self._tells_labels, self._known, stop.is_set, spec.telemetry is not None,
             )  # fmt: skip
         except Interrupted:
             return
@@ -296,6 +340,8 @@ class Inventory:
 
     def _show(self, found: DatasetIndex) -> None:
         if found.name in self._own.files or found.name in self._wanted:
+            if (counts := self._recorded.counts.get(found.name)) is not None:
+                found = found.model_copy(update={"recording": counts})
             self.datasets[found.name] = found
             self._changed()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from heliograph.bus.contract.topics import LANES
+from heliograph.bus.contract.topics import BULK, LANES
 from heliograph.core.errors import HeliographError
 from heliograph.core.tasks import Flag
 from heliograph.core.telemetry import JOURNAL_COMMITS, JOURNAL_EVENTS
@@ -121,6 +121,12 @@ class Journal:
         self._room = Flag()
         self._committing: asyncio.Task[None] | None = None
         self._grown = {lane: Flag() for lane in LANES}
+        self.heard: Callable[[], None] = lambda: None
+        """Called after each commit of events of the bulk lane."""
+        self.kept_from: Callable[[], int | None] = lambda: None
+        """Returns the number up to which the bulk lane's events may be deleted, None for any: the ones behind it are
+        still to be recorded on this node."""
+        self._stored = 0
 
     @property
     def size(self) -> int:
@@ -228,8 +234,18 @@ class Journal:
         self.waiting -= count
 
     async def forget(self, lane: int, through: int) -> None:
-        """Delete the events of a lane up to a number: the cloud has stored them."""
+        """Delete the events of a lane up to a number: the cloud has stored them. Those that are still to be recorded on
+        this node go later, with ``forget_recorded``."""
+        if lane == BULK:
+            self._stored = max(self._stored, through)
+            if (recorded := self.kept_from()) is not None:
+                through = min(through, recorded)
         await self._on_thread(self._writer.forget, lane, through)
+
+    async def forget_recorded(self) -> None:
+        """Delete the bulk events that the cloud had stored before they were recorded on this node."""
+        if self._stored:
+            await self.forget(BULK, self._stored)
 
     async def wait_for_events(self, lane: int) -> None:
         """Return once an event has been added to the lane since the last call."""
@@ -301,6 +317,8 @@ class Journal:
             group.done.set_result(None)
             for lane in {each.lane: None for each in group.entries}:
                 self._grown[lane].set()
+                if lane == BULK:
+                    self.heard()
             for each in group.entries:
                 if each.on_commit is not None:
                     each.on_commit()

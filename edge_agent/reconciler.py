@@ -116,7 +116,7 @@ class Reconciler:
         self._packages.keep_only(
             {task.package.digest for task in used if isinstance(task, payloads.ScriptTask) and task.package is not None}
         )
-        self._inventory.release({name for task in used for name in task.datasets})
+        self._inventory.release({name for task in used for name in task.datasets}, {task.worker for task in used})
 
     def _carry_out(self, action: _Effect) -> None:
         if isinstance(action, Fetch):
@@ -147,17 +147,18 @@ class Reconciler:
 
         dataset = (task.dataset or "") if isinstance(task, payloads.DatasetTask) else ""
         further = task.further_datasets if isinstance(task, payloads.PairTask) else {}
+        (data, samples), reads = datasets.read_by(task.worker, dataset), partial(datasets.read_by, task.worker)
         assignment = payloads.Assignment(
             number=next(self._assignments),
             task=task,
             edge=self._edge,
             model_file=place(task.loaded),
             down_file=place(task.down) if isinstance(task, payloads.TrainTask) and task.down is not None else None,
-            dataset_file=path_for(datasets.files[dataset]) if dataset in datasets.files else "",
-            dataset_files={role: path_for(datasets.files[name]) for role, name in further.items()
-                           if name in datasets.files},
+            dataset_file=path_for(data) if data is not None else "",
+            dataset_files={role: path_for(path) for role, name in further.items()
+                           if (path := reads(name)[0]) is not None},
             files={each.digest: place(each) for each in task.besides if each is not None and each.digest in places},
-            dataset_samples=datasets.datasets[dataset].samples if dataset in datasets.datasets else 0,
+            dataset_samples=samples,
             ended=ended,
         )  # fmt: skip
         self._background.spawn(self._send(worker, assignment))

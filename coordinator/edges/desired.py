@@ -239,6 +239,9 @@ def datasets_of(edge: str, datasets: Iterable[Dataset]) -> dict[str, DatasetSpec
 
 
 def is_indexed(dataset: Dataset) -> bool:
-    """Return whether edges index a data set: its document names a file, or uploaded samples that lie in a bucket."""
+    """Return whether edges index a data set: its document names a file, uploaded samples that lie in a bucket, or
+    telemetry."""
     content = dataset.spec.content
-    return dataset.spec.url is not None or (content is not None and content.inline is None)
+    if dataset.spec.url is not None or dataset.spec.telemetry is not None:
+        return True
+    return content is not None and content.inline is None

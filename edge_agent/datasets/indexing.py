@@ -12,7 +12,7 @@ from heliograph.edge_agent.datasets.csv_look import Header
 from heliograph.edge_agent.datasets.file_forms import reason
 from heliograph.edge_agent.datasets.found_data import FoundData, read_directory, read_file
 from heliograph.edge_agent.datasets.known_files import KnownFiles, KnownVersion
-from heliograph.edge_agent.datasets.manifest import growth, version_of
+from heliograph.edge_agent.datasets.manifest import Growth, growth, numbered_growth, version_of
 from heliograph.edge_agent.datasets.reading import Advance, ReadAs, Reading
 from heliograph.edge_agent.datasets.source import FORMATS
 from heliograph.edge_agent.datasets.unusable import Unusable, failed
@@ -32,6 +32,7 @@ def index(
     counts_labels: bool = False,
     known: KnownFiles | None = None,
     interrupted: Callable[[], bool] | None = None,
+    recorded: bool = False,
 ) -> DatasetIndex:
     """Return samples, columns, version and size of a file or directory. It may read all of it: call it in a thread.
 
@@ -46,6 +47,7 @@ def index(
         counts_labels: whether the index tells how often each label occurs.
         known: what is known of unchanged files and of the data set's versions.
         interrupted: returns whether nobody waits for the index any more.
+        recorded: whether the files' names tell which rows are in them, and the oldest rows may go.
 
     Never raise for an unusable file: the index then has only ``error``. Columns are dtype and shape of one sample,
     ``float32[64]``; in a csv ``number`` or ``text``, as its first 10,000 rows tell. Raise Interrupted; what has been
@@ -69,7 +71,7 @@ def index(
             return failed(name, f"{path} does not exist on this node any more, which held version "
                                 f"{gone.version[:12]} of this data set; put it back, or correct spec.url")  # fmt: skip
         return failed(name, f"{path} {reason(error)}")
-    newest = _newest(reading, found, version)
+    newest = _newest(reading, found, version, recorded)
     return DatasetIndex(
         name=name, samples=found.samples, columns=_told(found.columns), digest=found.digest, format=found.form,
         size=found.size, version=version, parent=newest.parent, files=len(found.entries),
@@ -78,7 +80,7 @@ def index(
     )  # fmt: skip
 
 
-def _newest(reading: Reading, found: FoundData, version: str) -> KnownVersion:
+def _newest(reading: Reading, found: FoundData, version: str, recorded: bool) -> KnownVersion:
     """Return the version with what it holds more than the one before, and note it."""
     known = reading.known
     before = known.newest(reading.dataset) if known is not None else None
@@ -87,14 +89,21 @@ def _newest(reading: Reading, found: FoundData, version: str) -> KnownVersion:
     else:
         newest, entries = KnownVersion(version, new_samples=found.samples), found.entries
         if before is not None:
-            grown = growth(reading.before, reading.count_before, found.entries,
-                           found.rewritten) if found.grows_by_rows else None  # fmt: skip
+            grown = _grown(reading, found, recorded)
             more = [each.model_dump() for each in grown.files] if grown is not None else []
             newest = KnownVersion(version, before.version, grown.samples if grown is not None else found.samples,
                                   tuple(more))  # fmt: skip
     if known is not None:
         known.keep(reading.dataset, newest, entries, reading.seen)
     return newest
+
+
+def _grown(reading: Reading, found: FoundData, recorded: bool) -> Growth | None:
+    if recorded:
+        return numbered_growth(reading.known.paths(reading.dataset) if reading.known is not None else (), found.entries)
+    if not found.grows_by_rows:
+        return None
+    return growth(reading.before, reading.count_before, found.entries, found.rewritten)
 
 
 def _told(columns: Mapping[str, str]) -> dict[str, str]:

@@ -120,6 +120,12 @@ class KnownFiles:
             row = self._row("SELECT COUNT(*) FROM manifests WHERE dataset = ?", dataset)
         return row[0] if row is not None else 0
 
+    def paths(self, dataset: str) -> list[str]:
+        """Return the paths of the files of the newest version."""
+        with self._lock:
+            found = self._rows("SELECT path FROM manifests WHERE dataset = ?", dataset)
+        return [row[0].encode("latin-1", "replace").decode("utf-8", "surrogateescape") for row in found]
+
     def newest(self, dataset: str) -> KnownVersion | None:
         with self._lock:
             row = self._row("SELECT version, parent, new_samples, grown FROM versions WHERE dataset = ?", dataset)

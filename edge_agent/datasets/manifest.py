@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,6 +12,8 @@ from heliograph.bus.contract.resources.dataset import NAMED_FILES, GrownFile
 from heliograph.core.errors import shorten
 from heliograph.core.text import encodable
 from heliograph.edge_agent.datasets.unusable import Unusable
+
+_ROWS = re.compile(r"rows-([0-9]{1,15})-([0-9]{1,15})\.npz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,32 @@ def growth(
         if each.samples > first and each.path != rewritten and len(grown) < NAMED_FILES:
             grown.append(GrownFile(path=encodable(each.path), prefix=prefix, first=first, end=each.samples))
     return Growth(samples, tuple(grown)) if kept == count else None
+
+
+def numbered_growth(before: Iterable[str], after: Sequence[FileEntry]) -> Growth | None:
+    """Return what files hold more than those before, where their names tell the rows in them: ``rows-FIRST-END.npz``,
+    as those of recorded rows do, of which the oldest may be gone. None where nothing of it is known.
+
+    Args:
+        before: paths of the files before.
+    """
+    known = max((_rows_of(each)[1] for each in before), default=0)
+    if not 0 < known <= max((_rows_of(each.path)[1] for each in after), default=0):
+        return None
+    samples, grown = 0, list[GrownFile]()
+    for each in after:
+        first, end = _rows_of(each.path)
+        if end > known:
+            new = min(end - first, end - known)
+            samples += new
+            if len(grown) < NAMED_FILES:
+                grown.append(GrownFile(path=each.path, first=end - first - new, end=end - first))
+    return Growth(samples, tuple(grown))
+
+
+def _rows_of(path: str) -> tuple[int, int]:
+    found = _ROWS.fullmatch(path)
+    return (int(found[1]), int(found[2])) if found is not None else (0, 0)
 
 
 def _encoded_path(entry: FileEntry) -> bytes:

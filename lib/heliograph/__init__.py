@@ -9,6 +9,7 @@ __version__ = "0.2.0.dev0"
 if TYPE_CHECKING:
     from heliograph.blocking_client import Client
     from heliograph.client import AsyncClient
+    from heliograph.dataset_arrays import arrays
     from heliograph.federated import FederatedLearning, dataset, parameters
     from heliograph.frameworks.loading import load
     from heliograph.incremental.learning import IncrementalLearning
@@ -25,6 +26,7 @@ __all__ = [
     "JointInference",
     "PairTraining",
     "__version__",
+    "arrays",
     "dataset",
     "load",
     "parameters",
@@ -38,6 +40,7 @@ _HOMES = {
     "IncrementalLearning": "heliograph.incremental.learning",
     "JointInference": "heliograph.inference.edge",
     "PairTraining": "heliograph.inference.pairs.training",
+    "arrays": "heliograph.dataset_arrays",
     "dataset": "heliograph.federated",
     "load": "heliograph.frameworks.loading",
     "parameters": "heliograph.federated",

@@ -56,7 +56,11 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "expected either algorithm or a script on the node (trainScript...)",
         ),
     ),
-    "DatasetSpec": (Rule("!has(self.url) || !has(self.content)", "expected either url or content"),),
+    "DatasetSpec": (
+        Rule("!has(self.url) || !has(self.content)", "expected either url or content"),
+        Rule("!has(self.telemetry) || !(has(self.url) || has(self.content))",
+             "expected telemetry without url and content"),
+    ),
     "DatasetContent": (Rule("!(self.file in ['.', '..'])", "expected the name of a file"),),
     "LearnedModel": (
         Rule(_has_code("self.workerSpec", "trainScriptBootFile"),

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from heliograph.bus.contract.resources.base import Binary, Condition, Document, Resource
+from heliograph.bus.contract.resources.telemetry_source import RecordedRows, TelemetrySource
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import Digest, Label
 
@@ -55,7 +56,7 @@ class DatasetContent(Document):
 
 
 class DatasetSpec(Document):
-    """A file or a directory on an edge, or uploaded samples that edges fetch.
+    """A file or a directory on an edge, uploaded samples that edges fetch, or rows that edges record of their devices.
 
     An edge also offers the data sets that its agent was started with (``--dataset NAME=FILE``), without a document.
 
@@ -68,6 +69,7 @@ class DatasetSpec(Document):
         header: whether the first line of a csv names its columns; without it the cells decide.
         label: the column or array that holds the labels. Edges that allow it tell how often each label occurs.
         content: uploaded samples instead of ``url``; other content is another version.
+        telemetry: rows that edges record of their devices' messages, instead of ``url``; they never leave the edge.
     """
 
     node_name: Label | None = None
@@ -76,11 +78,16 @@ class DatasetSpec(Document):
     header: Literal["yes", "no"] | None = added("0.2")
     label: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = added("0.2")
     content: DatasetContent | None = added("0.2")
+    telemetry: TelemetrySource | None = added("0.2")
 
     @model_validator(mode="after")
     def _one_source(self) -> "DatasetSpec":
         if self.url is not None and self.content is not None:
             raise ValueError("expected either url or content")
+        if self.telemetry is not None and (self.url is not None or self.content is not None):
+            raise ValueError("expected telemetry without url and content")
+        if self.telemetry is not None and (self.format or self.header or self.label) is not None:
+            raise ValueError("expected telemetry without format, header and label; its label is telemetry.label")
         return self
 
 
@@ -118,6 +125,7 @@ class DatasetIndex(Document):
             the first 64.
         new_samples: number of samples that the parent lacks, where nothing of it was changed or taken away; else all.
         labels: number of samples of each label; only where the edge's agent allows it.
+        recording: counts of a data set that the edge records by itself.
     """
 
     name: Label
@@ -134,6 +142,7 @@ class DatasetIndex(Document):
     grown: list[GrownFile] = added("0.2", [])
     new_samples: int = added("0.2", 0)
     labels: dict[str, int] = added("0.2", {})
+    recording: RecordedRows | None = added("0.2")
 
 
 class DatasetVersion(Document):

@@ -38,7 +38,9 @@ async def test_each_topic_is_shown_once_with_what_becomes_of_it(
     assert last == "5 topics in 0.5 s: 2 taken, 1 passed over, 2 without a rule"
 
 
-async def test_a_login_that_may_not_read_all_topics_is_told_so(alone: Any, broker: Callable[..., Awaitable[Any]]) -> None:
+async def test_a_login_that_may_not_read_all_topics_is_told_so(
+    alone: Any, broker: Callable[..., Awaitable[Any]]
+) -> None:
     node: Broker = await broker("node", (User("agent", "", "agent"),))
     ran = await alone("device", "topics", "--broker", node.url(scheme="mqtt"), "--seconds", "0.5")
     assert ran.code != 0

@@ -4,25 +4,17 @@ addresses. What no rule takes is counted and said once. What a broker does not l
 from __future__ import annotations
 
 import asyncio
-import json
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from heliograph.bus.contract.event import Event, decode
-from heliograph.bus.contract.topics import TELEMETRY
-from heliograph.client import AsyncClient
+from heliograph.bus.contract.topics import STATUS
 from heliograph.edge_agent.devices.mapping import DeviceMapping
 from heliograph.edge_agent.devices.mapping_file import read_mapping
-from heliograph.edge_agent.devices.presets import PRESETS
-from heliograph.local.cluster import LocalCluster
-from heliograph.local.mosquitto import Mosquitto
-from tests.conftest import need_mosquitto
-from tests.field.plain_mqtt import PlainMqtt
+from heliograph.edge_agent.devices.topic_filters import takes
+from tests.field.house import House, described, presets, without_hash
 from tests.patience import HANGS
 
 LINES = (Path(__file__).parents[1] / "data" / "field" / "devices" / "topics.txt").read_text().splitlines()
@@ -77,19 +69,10 @@ def test_every_line_of_the_file_has_its_fate_here() -> None:
     assert {*LINES} == FATES.keys()
 
 
-@pytest.fixture(scope="module")
-def presets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("devices") / "devices.toml"
-    file.write_text("\n".join(f'[[devices]]\npreset = "{name}"' for name in PRESETS))
-    return file
-
-
 @pytest.mark.parametrize("topic", sorted({*LINES}))
-def test_what_becomes_of_each_topic(topic: str, presets: Path) -> None:
-    for mapping, expected in zip(
-        (DeviceMapping("heliograph", EDGE), read_mapping(presets, EDGE)), FATES[topic], strict=True
-    ):
-        assert fate(mapping, topic) == expected
+def test_what_becomes_of_each_topic(topic: str, tmp_path: Path) -> None:
+    mappings = (DeviceMapping("heliograph", EDGE), read_mapping(presets(tmp_path), EDGE))
+    assert tuple(fate(each, topic) for each in mappings) == FATES[topic]
 
 
 def fate(mapping: DeviceMapping, topic: str) -> str:
@@ -100,91 +83,48 @@ def fate(mapping: DeviceMapping, topic: str) -> str:
         if not topic.startswith("heliograph/"):
             return "passed over"
         return NOT_ITS if "telemetry" in topic else OURS
-    from heliograph.edge_agent.devices.topic_filters import takes
-
     return COUNTED if any(takes(each, topic) for each in mapping.filters) else NOT_HEARD
 
 
-def without_hash(device: str) -> str:
-    return re.sub("-[0-9a-f]{12}$", "-#", device)
-
-
-# with brokers and an agent
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory, presets: Path) -> AsyncIterator[Any]:
-    """A cluster with the presets. The devices of ``edge-1`` have a mosquitto, those of ``edge-2`` the embedded one."""
-    need_mosquitto()
-    directory = tmp_path_factory.mktemp("house")
-    broker = Mosquitto(directory / "mosquitto", ("set_tcp_nodelay true",))
-    await broker.start()
-    try:
-        async with (
-            LocalCluster(directory / "cluster", [EDGE, "edge-2"], edge_brokers={EDGE: broker.url()},
-                         devices_map=presets) as cluster,
-            AsyncClient(cluster.server, timeout=HANGS) as client,
-        ):  # fmt: skip
-            embedded = cluster.nodes["edge-2"].broker
-            assert embedded is not None
-            yield cluster, client, {EDGE: broker.port, "edge-2": embedded.mqtt_port}
-    finally:
-        await broker.kill()
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    async with House(tmp_path_factory.mktemp("house")) as house:
+        yield house
 
 
-async def publish(port: int, topics: list[str], device: str = "gateway", qos: int = 1) -> None:
-    """Publish a numbered message to each topic."""
-    async with asyncio.timeout(HANGS):
-        client = await PlainMqtt.by_tcp(port, 4096)
-        await client.connect(device)
-        for number, topic in enumerate(topics):
-            await client.publish(topic, json.dumps({"n": number, "by": device}).encode(), qos)
-        client.close()
-
-
-async def stored(house: Any, edge: str, by: str) -> list[tuple[str, Event]]:
-    """Return the device and the event of each of a gateway's messages that the cloud has, up to its last."""
-    _, client, ports = house
-    await publish(ports[edge], [f"heliograph/event/telemetry/{edge}/end"], f"end-of-{by}")
-    found = []
-    async with asyncio.timeout(HANGS), client.bus.consume(TELEMETRY.filter(edge=edge)) as messages:
-        async for message in messages:
-            event = decode(message.body, message.topic)
-            if event.data["by"] == f"end-of-{by}":
-                return found
-            if event.data["by"] == by:
-                found.append((message.topic.rpartition("/")[2], event))
-    raise AssertionError
-
-
+@pytest.mark.process
 @pytest.mark.mosquitto
 @pytest.mark.asyncio(loop_scope="module")
-async def test_each_topic_is_stored_once_or_counted_at_a_mosquitto(house: Any) -> None:
-    cluster, client, ports = house
-    before = await unplaced(client)
+async def test_an_agent_at_a_mosquitto_stores_each_topic_once_or_counts_it(house: House) -> None:
+    before = await unplaced(house)
     topics = [topic for topic in LINES if not topic.startswith(("$SYS", "heliograph/event/task", "heliograph/status"))]
-    await publish(ports[EDGE], topics)
-    found = await stored(house, EDGE, "gateway")
-    expected = [(number, topic, FATES[topic][1]) for number, topic in enumerate(topics)]
-    assert [(event.data["n"], described(device, event)) for device, event in found] == [
-        (number, fate) for number, _, fate in expected if fate not in (COUNTED, NOT_ITS, NOT_HEARD, OURS, "passed over")
+    found = await house.stored_of(EDGE, topics)
+    kept = [topic for topic in topics if FATES[topic][1] not in (COUNTED, NOT_ITS, NOT_HEARD, OURS, "passed over")]
+    assert [event.subject for _, event in found] == [topic.removeprefix("heliograph/") for topic in kept]
+    assert [described(device, event) for device, event in found] == [FATES[topic][1] for topic in kept]
+    counted = [topic for topic in topics if FATES[topic][1] == COUNTED]
+    async with asyncio.timeout(HANGS), house.client.bus.subscribe(STATUS.at(resource="edges", name=EDGE)) as changes:
+        while (now := await unplaced(house)) < before + len(counted):
+            await anext(changes)
+    assert now == before + len(counted)
+    said = [line for line in house.cluster.lines(EDGE) if "no rule takes what devices publish on" in line]
+    assert len(said) == len(counted)  # they begin differently
+    await house.stored_of(EDGE, counted)
+    assert [line for line in house.cluster.lines(EDGE) if "no rule takes what devices publish on" in line] == said
+
+
+@pytest.mark.process
+@pytest.mark.mosquitto
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_agent_at_the_embedded_broker_stores_what_its_broker_takes(house: House) -> None:
+    topics = [topic for topic in LINES if FATES[topic][1] not in (COUNTED, NOT_ITS, NOT_HEARD, OURS, "passed over")]
+    mine = [topic.replace("/edge-1/", "/edge-2/") for topic in topics if " " not in topic]
+    found = await house.stored_of("edge-2", mine)
+    assert [event.subject for _, event in found] == [topic.removeprefix("heliograph/") for topic in mine]
+    assert [described(device, event) for device, event in found] == [
+        FATES[topic][1] for topic in topics if " " not in topic
     ]
-    assert [event.subject for _, event in found] == [
-        topics[event.data["n"]].removeprefix("heliograph/") for _, event in found
-    ]
-    counted = sum(fate == COUNTED for _, _, fate in expected)
-    async with asyncio.timeout(HANGS):
-        while (now := await unplaced(client)) - before < counted:
-            await cluster.world.sleep(0.05)
-    assert now - before == counted
-    said = [line for line in cluster.lines(f"agent {EDGE}"[6:]) if "no rule takes what devices publish" in line]
-    assert len(said) == 5  # one for each beginning
 
 
-def described(device: str, event: Event) -> str:
-    kind = event.type.removeprefix(TELEMETRY.type).removeprefix(".")
-    return f"{without_hash(device)} {kind}".strip()
-
-
-async def unplaced(client: AsyncClient) -> int:
-    return int((await client.edges.get(EDGE))["status"].get("unplacedEvents", 0))
+async def unplaced(house: House) -> int:
+    return int((await house.client.edges.get(EDGE))["status"].get("unplacedEvents", 0))

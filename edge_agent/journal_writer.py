@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from heliograph.bus.contract.topics import BULK, LANES
 from heliograph.core.errors import HeliographError
@@ -23,6 +24,20 @@ DROPPED = "dropped"
 """Key of the number of events that were dropped because of the quota."""
 
 
+class Delivery(NamedTuple):
+    """A broker's message, by which it is known again when the broker sends it once more after a crash.
+
+    Attributes:
+        id: of the message in the broker's session.
+        digest: of its topic and payload.
+        serial: rises with each message: a session uses an id again.
+    """
+
+    id: int
+    digest: int
+    serial: int
+
+
 @dataclass(frozen=True, slots=True)
 class NewEvent:
     """An event to append.
@@ -30,6 +45,7 @@ class NewEvent:
     Attributes:
         producer, incarnation, sequence: whose it is (``producers.key_of``) and its number, if it is acknowledged.
         documents: documents, by key, that are saved together with it.
+        delivery: by which message of a broker it came, if that broker would send it again.
         on_commit: called once all of it is on the disk.
     """
 
@@ -41,6 +57,7 @@ class NewEvent:
     sequence: int = 0
     documents: Mapping[str, bytes] = field(default_factory=dict)
     on_commit: Callable[[], None] | None = None
+    delivery: Delivery | None = None
 
     @property
     def size(self) -> int:
@@ -107,9 +124,12 @@ class JournalWriter:
             if dropped:
                 self.save(DROPPED, str(dropped_before + dropped))
             write.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
-            documents = [(f"{DOCUMENT}{key}", value) for each in entries for key, value in each.documents.items()]
+            documents = {f"{DOCUMENT}{key}": value for each in entries for key, value in each.documents.items()}
             if documents:
-                write.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", documents)
+                write.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", documents.items())
+            deliveries = {each.delivery.id: each.delivery for each in entries if each.delivery is not None}
+            if deliveries:
+                write.executemany("INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?)", deliveries.values())
             if heads:
                 write.executemany(
                     "INSERT OR REPLACE INTO producers VALUES (?, ?, ?)",
@@ -138,6 +158,10 @@ class JournalWriter:
     def delete(self, key: str) -> None:
         """Delete a property or a document, synced."""
         self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def forget_deliveries(self) -> None:
+        """Forget the messages of a broker's session that has ended."""
+        self._connection.execute("DELETE FROM deliveries")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

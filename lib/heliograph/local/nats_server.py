@@ -280,8 +280,9 @@ class Broker:
 
     @property
     def mqtt_options(self) -> Mapping[str, Any]:
-        """Further options of the MQTT listener."""
-        return {}
+        """Further options of the MQTT listener. A node's agent acknowledges within a commit: what it has not is sent
+        again soon after it was killed."""
+        return {"ack_wait": "5s"} if isinstance(self._authority, NodeAuthority) else {}
 
     def server_options(self) -> Mapping[str, Any]:
         """Return the options about logins. A node's broker lets clients of its own machine in without one; the cloud's

@@ -36,6 +36,7 @@ from heliograph.edge_agent.dataset_contents import DatasetContents
 from heliograph.edge_agent.datasets.known_files import KnownFiles
 from heliograph.edge_agent.desired_document import DesiredDocument
 from heliograph.edge_agent.device_bridge import DeviceBridge
+from heliograph.edge_agent.devices.mapping import DeviceMapping
 from heliograph.edge_agent.devices.node_devices import NodeDevices
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway, launched
@@ -153,7 +154,7 @@ class Agent:
         )  # fmt: skip
         self._from_devices = NodeDevices(
             self._devices or self._node.bus, self._edge, source, self._journal, self._watch, world, self._background,
-            self._on_refused_event, self._log.warn,
+            self._on_refused_event, self._on_anomaly, DeviceMapping(config.root, self._edge, config.device_rules),
         )  # fmt: skip
         self._loops = NodeLoops(self._journal, self._edge_loops)
         self._uploads = Uploads(launcher, self._held, self._cloud, self._edge, world, self._failures)
@@ -314,6 +315,7 @@ class Agent:
             dropped_events=self._journal.dropped + self._node.bus.dropped,
             refused_events=self._gateway.refusals + self._from_devices.intake.refusals,
             anomalous_events=self._watch.count,
+            unplaced_events=self._from_devices.unplaced.count,
             packages=self._packages.unpacked,
             capacity=_reported(self.config.capacity),
             full=self._room.full,

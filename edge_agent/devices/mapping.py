@@ -14,12 +14,15 @@ from functools import cached_property
 
 from heliograph.core.errors import Refused
 from heliograph.core.names import LABEL_RULE, hashed_label, is_label
-from heliograph.edge_agent.devices.topic_filters import ONE, REST, apart
+from heliograph.edge_agent.devices.topic_filters import ONE, REST, fewer
 
 TELEMETRY = "telemetry"
 """The event of a message whose rule names none."""
 LONGEST = 512
 """Characters of a topic that is taken, at most: it is kept as the subject of the event."""
+MOST_FILTERS = 6
+"""Filters from which on those of one first level become one: nats-server gives all of a client's subscriptions together
+65,535 messages without an acknowledgement, each has 4,096 of them, and one that ends in ``#`` twice as many."""
 _REMEMBERED = 1024
 _NAME = "[a-z][a-z0-9-]*"
 _CAPTURE = re.compile(rf"\{{({_NAME})(\.\.\.)?\}}")
@@ -163,21 +166,22 @@ class DeviceMapping:
 
     Attributes:
         rules: the node's own.
+        address: beginning of the topics that need no rule, with a closing ``/``.
         filters: what to subscribe to at the devices' broker. No two of them take one topic.
     """
 
     def __init__(self, root: str, edge: str, rules: Sequence[Rule] = ()) -> None:
         own = f"{root}/event/telemetry/{edge}"
         self._system = f"{root}/"
-        self._own = f"{own}/"
+        self.address = f"{own}/"
         for rule in rules:
             if self._is_system(rule.topic):
-                raise Refused("invalid", field="topic", expected=f"topics outside {self._system}, or below {self._own}",
-                              got=rule.topic)  # fmt: skip
+                raise Refused("invalid", field="topic", got=rule.topic,
+                              expected=f"topics outside {self._system}, or below {self.address}")  # fmt: skip
         self.rules = tuple(rules)
         self._rules = (*rules, Rule(f"{own}/{{device}}", "{device}"))
         # what is below its own address and fits no rule is counted: somebody meant this node
-        self.filters = apart([*(rule.filter for rule in self._rules if not rule.skips), f"{own}/{REST}"])
+        self.filters = fewer((*(rule.filter for rule in self._rules if not rule.skips), f"{own}/{REST}"), MOST_FILTERS)
         self._placed: dict[str, Placed | None] = {}
 
     def place(self, topic: str) -> Placed | None:
@@ -207,7 +211,7 @@ class DeviceMapping:
         return None
 
     def _is_system(self, topic: str) -> bool:
-        return topic.startswith(self._system) and not topic.startswith(self._own)
+        return topic.startswith(self._system) and not topic.startswith(self.address)
 
 
 def _label(template: str, captured: Mapping[str, str], otherwise: str) -> str:

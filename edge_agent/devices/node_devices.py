@@ -10,10 +10,11 @@ from heliograph.bus.transport import Bus
 from heliograph.core.tasks import Background
 from heliograph.core.world import World
 from heliograph.edge_agent.devices.intake import DeviceIntake
+from heliograph.edge_agent.devices.mapping import DeviceMapping
 from heliograph.edge_agent.devices.own_events import OwnEvents
-from heliograph.edge_agent.devices.own_telemetry import OwnTelemetry
-from heliograph.edge_agent.devices.reading import DeviceReading, Mapping
+from heliograph.edge_agent.devices.reading import DeviceReading
 from heliograph.edge_agent.devices.subscription import DeviceSubscription
+from heliograph.edge_agent.devices.unplaced import UnplacedTopics
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.producers import DEVICE, ProducerWatch, key_of
 
@@ -30,26 +31,31 @@ class NodeDevices:
         watch: takes note of what a producer must not do with its numbers.
         refused: called with (topic, error) for each message that is refused.
         say: called with a line.
-        mapping: what topics stand for; None for those of ``OwnTelemetry`` alone.
+        mapping: what topics stand for.
+
+    Attributes:
+        unplaced: what no rule of the mapping takes.
     """
 
     def __init__(
         self, bus: Bus, edge: str, source: str, journal: Journal, watch: ProducerWatch, world: World,
         background: Background, refused: Callable[[str, Exception], None], say: Callable[[str], None],
-        mapping: Mapping | None = None,
+        mapping: DeviceMapping,
     ) -> None:  # fmt: skip
-        mapping = mapping or OwnTelemetry(bus.root, edge)
+        self.unplaced = UnplacedTopics(mapping, say)
         self.own = OwnEvents(bus, source, journal, watch, world, background, lambda entry: self.intake.keep(entry))
         reading = DeviceReading(
-            bus.root, edge, mapping, world, self.own.take, lambda topic: None,
+            bus.root, edge, mapping, world, self.own.take, self.unplaced.add,
             lambda device: watch.note("unreadable", key_of(DEVICE, device), "", 0),
         )  # fmt: skip
         self.intake = DeviceIntake(reading, journal, world, background, refused)
         self.source: DeviceSession | DeviceSubscription
         if bus.url.partition(":")[0] in MQTT:
+            from heliograph.edge_agent.devices.kept_filters import KeptFilters
             from heliograph.edge_agent.devices.session import DeviceSession
 
-            self.source = DeviceSession(bus.url, edge, mapping.filters, world, self.intake, refused, say)
+            self.source = DeviceSession(bus.url, edge, KeptFilters(journal, mapping.filters), world, self.intake,
+                                        refused, say)  # fmt: skip
         else:
             self.source = DeviceSubscription(bus, mapping.filters, self.intake)
         self.intake.source = self.source

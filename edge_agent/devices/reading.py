@@ -7,7 +7,7 @@ kept as it was written. Any other event is data.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from heliograph.bus.contract.event import Event, encode, from_tree, is_event
 from heliograph.bus.contract.topics import TELEMETRY
@@ -15,37 +15,11 @@ from heliograph.core.errors import Refused
 from heliograph.core.names import is_label
 from heliograph.core.world import World
 from heliograph.edge_agent.devices.content import Content, content_of
+from heliograph.edge_agent.devices.mapping import TELEMETRY as PLAIN
+from heliograph.edge_agent.devices.mapping import DeviceMapping, Placed
 from heliograph.edge_agent.devices.message import DeviceMessage
 from heliograph.edge_agent.devices.own_events import OwnEvent
 from heliograph.edge_agent.journal_writer import NewEvent
-
-
-class Placed(Protocol):
-    """What a topic stands for: labels, and the content type where a rule says it."""
-
-    @property
-    def device(self) -> str: ...
-
-    @property
-    def event(self) -> str: ...
-
-    @property
-    def content_type(self) -> str | None: ...
-
-
-class Mapping(Protocol):
-    """What topics stand for.
-
-    Attributes:
-        filters: what to subscribe to, with the root.
-    """
-
-    @property
-    def filters(self) -> tuple[str, ...]: ...
-
-    def place(self, topic: str) -> Placed | None:
-        """Return what a topic stands for; None where it stands for no device."""
-        ...
 
 
 class DeviceReading:
@@ -58,7 +32,7 @@ class DeviceReading:
     """
 
     def __init__(
-        self, root: str, edge: str, mapping: Mapping, world: World, own: Callable[[OwnEvent], NewEvent | None],
+        self, root: str, edge: str, mapping: DeviceMapping, world: World, own: Callable[[OwnEvent], NewEvent | None],
         unplaced: Callable[[str], None], unreadable: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._root = f"{root}/"
@@ -106,7 +80,7 @@ class DeviceReading:
         event = Event(
             id=self._world.new_id(),
             source=f"{self._edge}/{placed.device}/mqtt",
-            type=TELEMETRY.type,
+            type=TELEMETRY.type if placed.event == PLAIN else f"{TELEMETRY.type}.{placed.event}",
             data=content.data,
             time=self._world.timestamp(),
             subject=topic.removeprefix(self._root),

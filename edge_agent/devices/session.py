@@ -15,6 +15,7 @@ from heliograph.bus.mqtt.connection import FAILURE, MqttConnection, PersistentSe
 from heliograph.bus.mqtt.library_client import Arrived
 from heliograph.core.errors import Refused
 from heliograph.core.world import World
+from heliograph.edge_agent.devices.kept_filters import KeptFilters
 from heliograph.edge_agent.devices.message import DeviceMessage, Taking
 
 WINDOW = 16_384
@@ -35,13 +36,13 @@ class DeviceSession:
     """The connection to an MQTT broker.
 
     Args:
-        filters: what to subscribe to, with the root.
+        filters: what to subscribe to, and what to take back.
         refused: called with (filter, error) where the broker refuses a subscription.
         say: called with a line about a session that another client takes.
     """
 
     def __init__(
-        self, url: str, edge: str, filters: Sequence[str], world: World, taking: Taking,
+        self, url: str, edge: str, filters: KeptFilters, world: World, taking: Taking,
         refused: Callable[[str, Exception], None], say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.link = Link()
@@ -78,11 +79,14 @@ class DeviceSession:
 
     async def _subscribe(self) -> None:
         self._taking.settle()
-        for each in self._filters:
+        for each in await self._filters.begin():
+            await self._connection.unsubscribe(each)
+        for each in self._filters.wanted:
             code = await self._connection.subscribe(each)
             if code >= FAILURE:
                 self._refused(each, Refused("forbidden", topic=each, expected="permission to subscribe",
                                             got=f"SUBACK {code}"))  # fmt: skip
+        await self._filters.end()
         self.listening.set()
 
     def _arrived(self, arrived: Arrived) -> None:

@@ -6,6 +6,7 @@ must not overlap.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 ONE, REST = "+", "#"
@@ -35,6 +36,18 @@ def apart(patterns: Iterable[str]) -> tuple[str, ...]:
             wide = _wider(wide, other)
         found.append(wide)
     return tuple(found)
+
+
+def fewer(patterns: Iterable[str], most: int) -> tuple[str, ...]:
+    """Return filters that are ``apart``. If there are more than ``most``, those of one first level become one, which
+    takes more."""
+    found = apart(patterns)
+    if len(found) <= most:
+        return found
+    firsts = Counter(each.split("/")[0] for each in found)
+    merged = (f"{first}/{REST}" if firsts[first] > 1 and first not in (ONE, REST) else each
+              for each in found for first in (each.split("/")[0],))  # fmt: skip
+    return apart(merged)
 
 
 def _overlap(first: str, second: str) -> bool:

@@ -1,12 +1,13 @@
-"""Messages of devices that no rule takes: counted, and said once for the first levels of their topics."""
+"""Messages of devices that no rule takes: counted, and said once for the first levels of their topics; the 10th, 100th,
+… of all is said too."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from heliograph.core.errors import shorten
+from heliograph.core.failures import is_milestone
 from heliograph.edge_agent.devices.mapping import DeviceMapping
-from heliograph.edge_agent.devices.presets import preset_of
 
 SAID = 64
 """Lines since the agent's start, at most."""
@@ -24,9 +25,8 @@ class UnplacedTopics:
         count: such messages since the agent's start.
     """
 
-    def __init__(self, mapping: DeviceMapping, own: str, say: Callable[[str], None]) -> None:
+    def __init__(self, mapping: DeviceMapping, say: Callable[[str], None]) -> None:
         self._mapping = mapping
-        self._own = own
         self._say = say
         self._said: set[str] = set()
         self.count = 0
@@ -36,13 +36,17 @@ class UnplacedTopics:
         if self._mapping.passes_over(topic):
             return
         self.count += 1
-        first = _beginning(topic, self._own)
+        if self.count > 1 and is_milestone(self.count):
+            self._say(f"{self.count} messages of devices came on topics that no rule takes")
+        first = _beginning(topic, self._mapping.address)
         if first in self._said or len(self._said) > SAID:
             return
         self._said.add(first)
         if len(self._said) > SAID:
             self._say("further topics of devices that no rule takes are only counted")
             return
+        from heliograph.edge_agent.devices.presets import preset_of
+
         preset = preset_of(topic)
         how = f'preset = "{preset}"' if preset else "a rule for it"
         self._say(f"no rule takes what devices publish on {shorten(topic)}: it is not journalled. Write {how} into the "

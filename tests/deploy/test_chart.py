@@ -114,7 +114,7 @@ def test_agents_read_the_mapping_of_devices_that_the_values_have(tmp_path: Path)
     manifests = rendered(CASES["agents with names of devices"])
     content = named(manifests, "ConfigMap", "heliograph-agents")["data"]
     (tmp_path / "devices.toml").write_text(content["devices.toml"])
-    assert read_mapping(tmp_path / "devices.toml", "edge-1").filters[0] == "tele/#"
+    assert read_mapping(tmp_path / "devices.toml", "edge-1").filters[0] == "tele/+/#"
     (pod,) = [each["spec"]["template"]["spec"] for each in manifests if each["kind"] == "DaemonSet"]
     variables = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
     assert variables["HELIOGRAPH_DEVICES_MAP"] == "/config/devices.toml"

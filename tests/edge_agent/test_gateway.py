@@ -17,6 +17,7 @@ from heliograph.bus.contract.event import Event, decode, encode, is_signed
 from heliograph.bus.contract.payloads import HardSample, InferenceSpec, InferTask, TrainTask, WorkerTask
 from heliograph.bus.contract.topics import BULK, RESULTS
 from heliograph.core.errors import Refused
+from heliograph.edge_agent.devices.mapping import DeviceMapping
 from heliograph.edge_agent.devices.node_devices import NodeDevices
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.journal import Journal
@@ -43,7 +44,7 @@ class Gated:
                                lambda topic, error: self.refused.append((topic, error)), self.watch)  # fmt: skip
         self.devices = NodeDevices(node.node.bus, EDGE, f"{EDGE}/agent/life", self.journal, self.watch, node.world,
                                    node.background, lambda topic, error: self.refused.append((topic, error)),
-                                   node.logged.append)  # fmt: skip
+                                   node.logged.append, DeviceMapping("heliograph", EDGE))  # fmt: skip
         self.on_disk: list[tuple[int, int]] = []
         """Each acknowledgement's number, with the number of the producer's events on disk at that time."""
         node.broker.receivers.add("ack/#", "", self._acknowledged)

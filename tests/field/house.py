@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from heliograph.bus.contract.event import Event, decode
 from heliograph.bus.contract.topics import TELEMETRY
-from heliograph.bus.transport import Subscription
+from heliograph.bus.transport import Message
 from heliograph.client import AsyncClient
 from heliograph.edge_agent.devices.presets import PRESETS
 from heliograph.local.cluster import LocalCluster
@@ -78,33 +78,41 @@ class House:
         self._open.push_async_callback(one.kill)
         return one
 
-    def _from_now(self, edge: str) -> Subscription:
-        return self.client.bus.consume(TELEMETRY.filter(edge=edge), start=self._seen + 1)
-
     async def stored_of(
-        self, edge: str, topics: Sequence[str], through: int = 0, bodies: Mapping[str, bytes] | None = None
-    ) -> list[tuple[str, Event]]:
+        self, edge: str, topics: Sequence[str], *, kept: int, through: int = 0,
+        bodies: Mapping[str, bytes] | None = None,
+    ) -> list[tuple[str, Event]]:  # fmt: skip
         """Publish a message to each topic; return device and event of each that the cloud then has, in its order.
 
         Args:
+            kept: how many the cloud gets; one more, or one twice, is returned too.
             through: port of another broker than the node's, which has a bridge to it.
             bodies: what is published to some topics; the others get a number.
         """
         self._gateways += 1
-        end = f"end-{self._gateways}"
-        device = f"heliograph/event/telemetry/{edge}/{end}" if not through else f"tele/{end}/SENSOR"
-        async with asyncio.timeout(HANGS), self._from_now(edge) as messages:
-            client = await PlainMqtt.by_tcp(through or self.ports[edge], 4096)
-            await client.connect(f"gateway-{self._gateways}")
-            for number, topic in enumerate(topics):
-                body = (bodies or {}).get(topic) or json.dumps({"n": number, "by": self._gateways}).encode()
-                await client.publish(topic, body, qos=1)
-            await client.publish(device, b'{"end": true}', qos=1)
-            client.close()
+        bodies = bodies or {}
+        messages = [(topic, bodies.get(topic) or json.dumps({"n": number}).encode())
+                    for number, topic in enumerate(topics)]  # fmt: skip
+        pattern = TELEMETRY.filter(edge=edge)
+        async with asyncio.timeout(HANGS), self.client.bus.consume(pattern, start=self._seen + 1) as stored:
+            await self._publish(through or self.ports[edge], messages)
             found: list[tuple[str, Event]] = []
-            async for message in messages:
-                name, self._seen = message.topic.rpartition("/")[2], message.sequence
-                if name == end:
-                    return found
-                found.append((name, decode(message.body, message.topic)))
-        raise AssertionError
+            while len(found) < kept:
+                found.append(await self._next(stored))
+            end = f"end-{self._gateways}"
+            await self._publish(self.ports[edge], [(f"heliograph/event/telemetry/{edge}/{end}", b"1")])
+            while (each := await self._next(stored))[0] != end:
+                found.append(each)
+        return found
+
+    async def _publish(self, port: int, messages: Sequence[tuple[str, bytes]]) -> None:
+        client = await PlainMqtt.by_tcp(port, 4096)
+        await client.connect(f"gateway-{self._gateways}")
+        for topic, body in messages:
+            await client.publish(topic, body, qos=1)
+        client.close()
+
+    async def _next(self, stored: AsyncIterator[Message]) -> tuple[str, Event]:
+        message = await anext(stored)
+        self._seen = message.sequence
+        return message.topic.rpartition("/")[2], decode(message.body, message.topic)

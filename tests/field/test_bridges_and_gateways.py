@@ -34,7 +34,7 @@ def bridge(port: int, *more: str) -> tuple[str, ...]:
 async def test_behind_a_mosquittos_bridge_as_packaged_nothing_is_cut(house: House) -> None:
     hall = await house.mosquitto("hall", *bridge(house.ports[AT_MOSQUITTO]))
     topics = ["zigbee2mqtt/lamp", "zigbee2mqtt/Living Room", "zigbee2mqtt/küche.temp"] * EVENTS
-    found = await house.stored_of(AT_MOSQUITTO, topics, through=hall.port)
+    found = await house.stored_of(AT_MOSQUITTO, topics, kept=len(topics), through=hall.port)
     numbers = [event.data["n"] for _, event in found]
     assert numbers == [*range(len(topics))]  # none lost, none twice, in order
     assert Counter(described(device, event) for device, event in found) == {
@@ -47,12 +47,14 @@ async def test_three_lines_let_a_bridge_to_the_embedded_broker_through(house: Ho
     assert all(f"`{line.split()[0]}" in PAGE for line in lines)
     hall = await house.mosquitto("hall-2", *bridge(house.ports[AT_EMBEDDED], *lines))
     topics = ["zigbee2mqtt/lamp", "tele/tasmota_1A2B/SENSOR"] * EVENTS
-    found = await house.stored_of(AT_EMBEDDED, topics, through=hall.port)
-    assert [event.data["n"] for _, event in found] == [*range(len(topics))]
-    assert {described(device, event) for device, event in found} == {"lamp", "tasmota-1a2b-# sensor"}
+    found = await house.stored_of(AT_EMBEDDED, topics, kept=len(topics), through=hall.port)
+    assert sorted(event.data["n"] for _, event in found) == [*range(len(topics))]  # none lost, none twice
+    for first, device in enumerate(("lamp", "tasmota-1a2b-# sensor")):  # in order, within one filter
+        numbers = [event.data["n"] for name, event in found if described(name, event) == device]
+        assert numbers == [*range(first, len(topics), 2)]
 
 
-@pytest.mark.parametrize("name", ["host.hall", "my gateway", "a*", "a>", "a\tb"])
+@pytest.mark.parametrize("name", ["host.hall", "my gateway", "a*", "a>"])
 async def test_the_embedded_broker_refuses_a_client_id_that_mosquitto_takes(house: House, name: str) -> None:
     async with asyncio.timeout(HANGS):
         client = await PlainMqtt.by_tcp(house.ports[AT_MOSQUITTO])
@@ -79,7 +81,7 @@ async def test_a_sparkplug_gateways_messages_are_kept_as_they_come(house: House)
     births = {f"spBv1.0/Plant/{kind}": bytes([8, *range(128, 256), len(kind)]) for kind in (
         "NBIRTH/gw", "DBIRTH/gw/press", "DDATA/gw/press", "NDATA/gw", "DDEATH/gw/press", "NDEATH/gw")}  # fmt: skip
     commands = {"spBv1.0/Plant/NCMD/gw": b"\x08\x01", "spBv1.0/Plant/DCMD/gw/press": b"\x08\x02"}
-    found = await house.stored_of(AT_MOSQUITTO, [*births, *commands], bodies=births | commands)
+    found = await house.stored_of(AT_MOSQUITTO, [*births, *commands], kept=len(births), bodies=births | commands)
     assert [event.data for _, event in found] == [*births.values()]
     assert {event.content_type for _, event in found} == {"application/x-protobuf"}
     assert [described(device, event) for device, event in found] == [

@@ -151,3 +151,8 @@ def test_what_was_looked_up_is_bounded() -> None:
 def test_a_rule_that_cannot_be_is_refused_by_its_field(topic: str, device: str, event: str, told: str) -> None:
     with pytest.raises(Refused, match=told):
         Rule(topic, device, event)
+
+
+def test_all_presets_together_fit_into_what_the_embedded_broker_gives_a_client() -> None:
+    filters = mapping(*(rule for name in PRESETS for rule in rules_of(name))).filters
+    assert sum(4096 * (1 + each.endswith("#")) for each in filters) < 65_536

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from heliograph.bus.contract.permissions import ANONYMOUS, carries
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST
+from heliograph.core.errors import Refused
 from heliograph.core.names import require_label
 
 _NAMES = ("device", "producer", "client")
@@ -40,18 +41,32 @@ def device_topics(name: str, root: str = DEFAULT_ROOT) -> tuple[tuple[str, ...],
     return tuple(publish), tuple(subscribe)
 
 
+def is_foreign(pattern: str, root: str = DEFAULT_ROOT) -> bool:
+    """Return whether an MQTT filter is about no topic of Heliograph and none of the broker's own."""
+    first = pattern.split("/")[0]
+    return first not in ("+", "#", root.split("/")[0]) and not first.startswith("$")
+
+
+def require_foreign(pattern: str, root: str = DEFAULT_ROOT) -> str:
+    """Return the filter. Raise Refused where ``is_foreign`` is false: it would widen what a device may do."""
+    if not pattern or not is_foreign(pattern, root):
+        raise Refused("invalid", field="topic", expected=f"a filter whose first level is a word, and not {root}",
+                      got=pattern)  # fmt: skip
+    return pattern
+
+
 def foreign_subjects(patterns: Iterable[str], root: str = DEFAULT_ROOT) -> tuple[str, ...]:
     """Return the NATS subjects by which devices publish to MQTT filters beside Heliograph's own topics.
 
-    None is returned for a filter that begins with a wildcard, with the root or with ``$``, since it would widen what
-    devices may say to Heliograph and to the broker; nor for one that nats-server has no subject for.
+    None is returned for a filter that is not ``is_foreign``, since it would widen what devices may say to Heliograph
+    and to the broker; nor for one that nats-server has no subject for.
     """
     found: list[str] = []
     for pattern in patterns:
         words = pattern.split("/")
-        if words[0] in ("+", "#", root.split("/")[0]) or words[0].startswith("$"):
+        if not is_foreign(pattern, root) or not all(words):
             continue
-        if not all(words) or any(set(word) & _NO_SUBJECT or not word.isprintable() for word in words):
+        if any(set(word) & _NO_SUBJECT or not word.isprintable() for word in words):
             continue
         # nats-server writes a dot within a level as two slashes
         subject = [{"+": "*", "#": ">"}.get(word, word.replace(".", "//")) for word in words]

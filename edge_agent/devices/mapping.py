@@ -8,7 +8,7 @@ label becomes one: readable, with a hash, so that no two names give the same lab
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -181,7 +181,7 @@ class DeviceMapping:
         self.rules = tuple(rules)
         self._rules = (*rules, Rule(f"{own}/{{device}}", "{device}"))
         # what is below its own address and fits no rule is counted: somebody meant this node
-        self.filters = fewer((*(rule.filter for rule in self._rules if not rule.skips), f"{own}/{REST}"), MOST_FILTERS)
+        self.filters = filters_of(self._rules, f"{own}/{REST}")
         self._placed: dict[str, Placed | None] = {}
 
     def place(self, topic: str) -> Placed | None:
@@ -212,6 +212,11 @@ class DeviceMapping:
 
     def _is_system(self, topic: str) -> bool:
         return topic.startswith(self._system) and not topic.startswith(self.address)
+
+
+def filters_of(rules: Iterable[Rule], own: str) -> tuple[str, ...]:
+    """Return what to subscribe to for these rules, and for what is a node's own."""
+    return fewer((*(rule.filter for rule in rules if not rule.skips), own), MOST_FILTERS)
 
 
 def _label(template: str, captured: Mapping[str, str], otherwise: str) -> str:

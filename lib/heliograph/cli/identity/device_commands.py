@@ -43,14 +43,22 @@ def register(main: typer.Typer) -> None:
     main.add_typer(app, name="device")
 
 
-def add(name: NameArgument, broker: BrokerOption = None) -> None:
+def add(
+    name: NameArgument,
+    broker: BrokerOption = None,
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILTER", help="Further topics, which it may publish and read, as zigbee2mqtt/#;"
+                     " repeatable."),
+    ] = None,
+) -> None:  # fmt: skip
     import asyncio
 
     from heliograph.cli.printing.output import say
     from heliograph.core.world import World
     from heliograph.devices import add as make
 
-    file = asyncio.run(make(broker_url(broker, _VARIABLE), name, _directory(), World()))
+    file = asyncio.run(make(broker_url(broker, _VARIABLE), name, _directory(), World(), foreign=topic or ()))
     say(f"device/{name} added; its URL with its login lies in {file}")
 
 
@@ -84,18 +92,26 @@ def setup(
     plugin: Annotated[
         str | None, typer.Option(metavar="FILE", help="The plugin. Default: the one of mosquitto's package.")
     ] = None,
+    devices_map: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The agent's mapping of devices, whose topics it reads. Default: none."),
+    ] = None,
 ) -> None:  # fmt: skip
     import sys
 
     from heliograph.bus.connection_url import MQTT
+    from heliograph.bus.contract.topics import DEFAULT_ROOT
     from heliograph.core.world import World
     from heliograph.devices import find_plugin, write_settings
+    from heliograph.edge_agent.devices.mapping import filters_of
+    from heliograph.edge_agent.devices.mapping_file import read_rules
     from heliograph.server import check_url
 
     if (directory / "dynamic-security.json").exists():
         raise misused("DIR", expected="a directory without dynamic-security.json", got=str(directory))
     url = check_url(broker, "--broker", *MQTT)
-    sys.stdout.write(write_settings(directory, url, plugin or str(find_plugin()), World()))
+    foreign = filters_of(read_rules(devices_map), f"{DEFAULT_ROOT}/#") if devices_map is not None else ()
+    sys.stdout.write(write_settings(directory, url, plugin or str(find_plugin()), World(), foreign=foreign))
 
 
 def broker_url(given: str | None, variable: str) -> str:

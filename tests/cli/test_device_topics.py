@@ -49,6 +49,20 @@ async def test_a_login_that_may_not_read_all_topics_is_told_so(
     assert (ran.code, ran.err) == (0, "")
 
 
+async def test_an_agent_whose_mapping_cannot_be_names_the_field(alone: Any, tmp_path: Path) -> None:
+    file = tmp_path / "devices.toml"
+    for text, told in (
+        ('[[devices]]\ntopic = "a/{b}"\ndevice = "{c}"', f"{file} field devices 1, device: expected a-z"),
+        ('[[devices]]\ntopic = "heliograph/ack/{b}"\ndevice = "{b}"', f"{file} field topic: expected topics outside"),
+    ):
+        file.write_text(text)
+        ran = await alone("agent", "--name", "edge-1", "--cloud", "nats://127.0.0.1:1", "--node", "mqtt://127.0.0.1:1",
+                          "--state", str(tmp_path / "state"), "--devices-map", str(file))  # fmt: skip
+        assert ran.code not in (0, None)
+        assert told in ran.err, ran.err
+        assert "Traceback" not in ran.err
+
+
 async def test_what_cannot_be_is_refused_at_once(alone: Any, tmp_path: Path) -> None:
     (tmp_path / "devices.toml").write_text('[[devices]]\npreset = "zigbee"')
     broker = ("--broker", "mqtt://127.0.0.1:1")

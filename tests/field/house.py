@@ -80,7 +80,7 @@ class House:
 
     async def stored_of(
         self, edge: str, topics: Sequence[str], *, kept: int, through: int = 0,
-        bodies: Mapping[str, bytes] | None = None,
+        bodies: Mapping[str, bytes] | None = None, retain: bool = False,
     ) -> list[tuple[str, Event]]:  # fmt: skip
         """Publish a message to each topic; return device and event of each that the cloud then has, in its order.
 
@@ -95,7 +95,7 @@ class House:
                     for number, topic in enumerate(topics)]  # fmt: skip
         pattern = TELEMETRY.filter(edge=edge)
         async with asyncio.timeout(HANGS), self.client.bus.consume(pattern, start=self._seen + 1) as stored:
-            await self._publish(through or self.ports[edge], messages)
+            await self._publish(through or self.ports[edge], messages, retain)
             found: list[tuple[str, Event]] = []
             while len(found) < kept:
                 found.append(await self._next(stored))
@@ -105,11 +105,11 @@ class House:
                 found.append(each)
         return found
 
-    async def _publish(self, port: int, messages: Sequence[tuple[str, bytes]]) -> None:
+    async def _publish(self, port: int, messages: Sequence[tuple[str, bytes]], retain: bool = False) -> None:
         client = await PlainMqtt.by_tcp(port, 4096)
         await client.connect(f"gateway-{self._gateways}")
         for topic, body in messages:
-            await client.publish(topic, body, qos=1)
+            await client.publish(topic, body, qos=1, retain=retain)
         client.close()
 
     async def _next(self, stored: AsyncIterator[Message]) -> tuple[str, Event]:

@@ -73,13 +73,13 @@ class PlainMqtt:
         kind, body = await self._packet()
         assert (kind, body) == (0x20, b"\0\0"), f"CONNACK {body!r}"
 
-    async def publish(self, topic: str, payload: bytes, qos: int = 0) -> None:
+    async def publish(self, topic: str, payload: bytes, qos: int = 0, retain: bool = False) -> None:
         """Publish; at QoS 1 return once the broker has acknowledged it."""
         number = b""
         if qos:
             self._sent = self._sent % 65_535 + 1
             number = struct.pack(">H", self._sent)
-        self._send(PUBLISH | qos << 1, _text(topic) + number + payload)
+        self._send(PUBLISH | qos << 1 | retain, _text(topic) + number + payload)
         while number:
             kind, body = await self._packet()
             if kind == PUBACK and body == number:

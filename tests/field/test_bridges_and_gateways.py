@@ -4,6 +4,7 @@ let through stands in docs/devices.md with the line of configuration; a version 
 from __future__ import annotations
 
 import asyncio
+import getpass
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -31,8 +32,9 @@ def bridge(port: int, *more: str) -> tuple[str, ...]:
     return "connection hall", f"address 127.0.0.1:{port}", "topic # out 1", *more
 
 
-async def test_behind_a_mosquittos_bridge_as_packaged_nothing_is_cut(house: House) -> None:
-    hall = await house.mosquitto("hall", *bridge(house.ports[AT_MOSQUITTO]))
+@pytest.mark.parametrize("more", [(), ("bridge_protocol_version mqttv50",), ("cleansession true", "try_private false")])
+async def test_behind_a_mosquittos_bridge_as_packaged_nothing_is_cut(house: House, more: tuple[str, ...]) -> None:
+    hall = await house.mosquitto(f"hall-{len(more)}-{len(''.join(more))}", *bridge(house.ports[AT_MOSQUITTO], *more))
     topics = ["zigbee2mqtt/lamp", "zigbee2mqtt/Living Room", "zigbee2mqtt/küche.temp"] * EVENTS
     found = await house.stored_of(AT_MOSQUITTO, topics, kept=len(topics), through=hall.port)
     numbers = [event.data["n"] for _, event in found]
@@ -40,6 +42,25 @@ async def test_behind_a_mosquittos_bridge_as_packaged_nothing_is_cut(house: Hous
     assert Counter(described(device, event) for device, event in found) == {
         "lamp": EVENTS, "living-room-#": EVENTS, "k-che-temp-#": EVENTS,
     }  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("more", "again"), [((), 10), (("cleansession true",), 5)])
+async def test_a_bridge_brings_what_is_retained_again(house: House, more: tuple[str, ...], again: int) -> None:
+    """The node's broker passes it on as new: no agent can tell. The page says what to do."""
+    assert "`cleansession true` halves it" in PAGE
+    place = house.directory / f"retained-{again}"
+    place.mkdir()
+    kept = ("persistence true", f"persistence_location {place}/", f"user {getpass.getuser()}", "restart_timeout 1")
+    hall = await house.mosquitto(f"retaining-{again}", *bridge(house.ports[AT_MOSQUITTO], *more), *kept)
+    states = [f"zigbee2mqtt/{again}-{number}/availability" for number in range(5)]
+    assert len(await house.stored_of(AT_MOSQUITTO, states, kept=5, through=hall.port, retain=True)) == 5
+    assert hall.process is not None
+    hall.process.terminate()
+    await hall.process.wait()
+    await hall.start()
+    found = await house.stored_of(AT_MOSQUITTO, [], kept=again)
+    assert len(found) == again
 
 
 async def test_three_lines_let_a_bridge_to_the_embedded_broker_through(house: House) -> None:

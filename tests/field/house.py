@@ -21,6 +21,7 @@ from tests.conftest import need_mosquitto
 from tests.field.plain_mqtt import PlainMqtt
 from tests.patience import HANGS
 
+PROBE = "probe"
 AT_MOSQUITTO, AT_EMBEDDED = "edge-1", "edge-2"
 
 
@@ -105,6 +106,23 @@ class House:
                 found.append(each)
         return found
 
+    async def await_way(self, edge: str, through: int) -> None:
+        """Return once what is published at another broker is stored: its bridge is up. What comes before may be lost
+        there, where its session is a clean one."""
+        arrived = asyncio.Event()
+
+        async def probe() -> None:
+            while not arrived.is_set():
+                await self._publish(through, [(f"tele/{PROBE}/SENSOR", b"1")])
+                await self.cluster.world.sleep(0.1)
+
+        pattern = TELEMETRY.at(edge=edge, device=PROBE)
+        async with asyncio.timeout(HANGS), self.client.bus.consume(pattern, start=self._seen + 1) as stored:
+            probing = asyncio.create_task(probe())
+            self._seen = (await anext(stored)).sequence
+            arrived.set()
+            await probing
+
     async def _publish(self, port: int, messages: Sequence[tuple[str, bytes]], retain: bool = False) -> None:
         client = await PlainMqtt.by_tcp(port, 4096)
         await client.connect(f"gateway-{self._gateways}")
@@ -113,6 +131,8 @@ class House:
         client.close()
 
     async def _next(self, stored: AsyncIterator[Message]) -> tuple[str, Event]:
-        message = await anext(stored)
-        self._seen = message.sequence
-        return message.topic.rpartition("/")[2], decode(message.body, message.topic)
+        while True:
+            message = await anext(stored)
+            self._seen = message.sequence
+            if (device := message.topic.rpartition("/")[2]) != PROBE:
+                return device, decode(message.body, message.topic)

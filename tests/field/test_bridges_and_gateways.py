@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from heliograph.local.mosquitto import Mosquitto
 from tests.field.house import AT_EMBEDDED, AT_MOSQUITTO, House, described
 from tests.field.plain_mqtt import PlainMqtt
 from tests.patience import HANGS
@@ -27,14 +28,18 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
         yield house
 
 
-def bridge(port: int, *more: str) -> tuple[str, ...]:
-    """Return the lines of mosquitto.conf of a bridge, as its manual has them."""
-    return "connection hall", f"address 127.0.0.1:{port}", "topic # out 1", *more
+async def bridged(house: House, name: str, edge: str, *more: str) -> Mosquitto:
+    """Start a mosquitto with a bridge to a node's broker, in the lines of its manual; return it once the bridge is up:
+    what is published while it connects comes in another order."""
+    lines = (f"connection {name}", f"address 127.0.0.1:{house.ports[edge]}", "topic # out 1", *more)
+    hall = await house.mosquitto(name, *lines)
+    await house.await_way(edge, hall.port)
+    return hall
 
 
 @pytest.mark.parametrize("more", [(), ("bridge_protocol_version mqttv50",), ("cleansession true", "try_private false")])
 async def test_behind_a_mosquittos_bridge_as_packaged_nothing_is_cut(house: House, more: tuple[str, ...]) -> None:
-    hall = await house.mosquitto(f"hall-{len(more)}-{len(''.join(more))}", *bridge(house.ports[AT_MOSQUITTO], *more))
+    hall = await bridged(house, f"hall-{len(''.join(more))}", AT_MOSQUITTO, *more)
     topics = ["zigbee2mqtt/lamp", "zigbee2mqtt/Living Room", "zigbee2mqtt/küche.temp"] * EVENTS
     found = await house.stored_of(AT_MOSQUITTO, topics, kept=len(topics), through=hall.port)
     numbers = [event.data["n"] for _, event in found]
@@ -52,7 +57,7 @@ async def test_a_bridge_brings_what_is_retained_again(house: House, more: tuple[
     place = house.directory / f"retained-{again}"
     place.mkdir()
     kept = ("persistence true", f"persistence_location {place}/", f"user {getpass.getuser()}", "restart_timeout 1")
-    hall = await house.mosquitto(f"retaining-{again}", *bridge(house.ports[AT_MOSQUITTO], *more), *kept)
+    hall = await bridged(house, f"retaining-{again}", AT_MOSQUITTO, *more, *kept)
     states = [f"zigbee2mqtt/{again}-{number}/availability" for number in range(5)]
     assert len(await house.stored_of(AT_MOSQUITTO, states, kept=5, through=hall.port, retain=True)) == 5
     assert hall.process is not None
@@ -66,7 +71,7 @@ async def test_a_bridge_brings_what_is_retained_again(house: House, more: tuple[
 async def test_three_lines_let_a_bridge_to_the_embedded_broker_through(house: House) -> None:
     lines = ("remote_clientid hall", "try_private false", "notifications false")
     assert all(f"`{line.split()[0]}" in PAGE for line in lines)
-    hall = await house.mosquitto("hall-2", *bridge(house.ports[AT_EMBEDDED], *lines))
+    hall = await bridged(house, "hall", AT_EMBEDDED, *lines)
     topics = ["zigbee2mqtt/lamp", "tele/tasmota_1A2B/SENSOR"] * EVENTS
     found = await house.stored_of(AT_EMBEDDED, topics, kept=len(topics), through=hall.port)
     assert sorted(event.data["n"] for _, event in found) == [*range(len(topics))]  # none lost, none twice

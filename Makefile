@@ -16,7 +16,7 @@ EDGES ?= 20 50 100
 # integration often do, each process would compile ours again: a quarter of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: traces demo demo-incremental test test-fast test-long test-mixed test-frameworks proofs quality split-mnist check bench many-edges chaos fuzz fuzz-input topics crds kustomize exit-codes locks advisories format clean
+.PHONY: traces demo demo-incremental test test-fast test-long test-mixed test-clients test-frameworks proofs quality split-mnist check bench many-edges chaos fuzz fuzz-input topics crds kustomize exit-codes locks advisories format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
@@ -38,7 +38,7 @@ test-fast: .venv/.dev  ## the unit tests, in less than a minute: no brokers, no 
 	$(BIN)/python -m pytest -n 2 --hypothesis-profile=fast -m "not process and not framework and not long and not quality and not mixed" $(UNIT) $(ARGS)
 
 test: .venv/.dev  ## set up and pass the tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long and not quality and not mixed" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long and not quality and not mixed and not clients" $(ARGS)
 
 test-long: .venv/.dev  ## pass the tests that take long: kills at every step, takeovers, floods, attacks, whole demos
 	$(BIN)/python -m pytest -n 3 --dist load -m long $(call marked,long) $(ARGS)
@@ -52,6 +52,9 @@ split-mnist: .venv/.dev  ## learn Split-MNIST with each strategy, 2,000 steps a 
 test-mixed: .venv/.dev  ## test the previous release and this one in one cluster; needs this repository's whole history
 	$(BIN)/python -m pytest -m mixed tests/mixed_versions $(ARGS)
 
+test-clients: .venv/.dev build/clients/.installed  ## run the tests of clients in JavaScript: in Node, and on a page in Chromium where that is installed
+	$(BIN)/python -m pytest -m clients $(call marked,clients) $(ARGS)
+
 test-frameworks: .venv/.frameworks  ## run the tests that need PyTorch and TensorFlow, none skipped
 	HELIOGRAPH_REQUIRE_FRAMEWORKS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "framework and not quality" tests/lib tests/frameworks \
 	    tests/workers/test_served_files.py tests/end_to_end/test_served_files.py tests/test_examples.py \
@@ -60,12 +63,13 @@ test-frameworks: .venv/.frameworks  ## run the tests that need PyTorch and Tenso
 
 # Fuzzing and test-mixed need one core each. PyTorch and TensorFlow come last: no other proof is to find them installed.
 proofs: export HELIOGRAPH_REQUIRE_MOSQUITTO := 1
-proofs: .venv/.dev  ## pass what takes longer than .ci/run has time for: test-long, test-mixed, fuzz, chaos, test-frameworks; needs the whole history
+proofs: .venv/.dev  ## pass what takes longer than .ci/run has time for: test-long, test-mixed, test-clients, fuzz, chaos, test-frameworks; needs the whole history
 	$(MAKE) test-long
 	fuzzed=$$(mktemp); nice $(MAKE) fuzz SEEDS=120 >"$$fuzzed" 2>&1 & fuzz=$$!; trap 'kill "$$fuzz" 2>/dev/null || true' EXIT; \
 	    $(MAKE) test-mixed || exit 1; \
 	    passed=0; wait "$$fuzz" || passed=$$?; cat "$$fuzzed"; trap - EXIT; exit "$$passed"
 	$(MAKE) chaos SEED=1 MINUTES=1
+	$(MAKE) test-clients
 	$(MAKE) test-frameworks
 
 check: .venv/.dev  ## check lint, types and the imports between packages
@@ -138,6 +142,13 @@ clean:
 	$(INSTALL) --require-hashes -r locks/dev.txt
 	$(EDITABLE)
 	@touch $@ .venv/.demo
+
+# where there is no npm the tests report what is missing
+build/clients/.installed: tests/data/field/clients/package-lock.json
+	@mkdir -p build/clients
+	cp tests/data/field/clients/package.json tests/data/field/clients/package-lock.json build/clients
+	@if command -v npm >/dev/null; then npm ci --prefix build/clients --ignore-scripts --no-audit --no-fund && touch $@; \
+	    else echo "npm is not installed: clients in JavaScript are not tested"; fi
 
 .venv/.frameworks: pyproject.toml constraints.txt | .venv/.dev
 	@echo "installing PyTorch and TensorFlow: about 2 GB, and several more if pip finds no CPU build of PyTorch"

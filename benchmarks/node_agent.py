@@ -15,6 +15,7 @@ from heliograph.core.tasks import Background
 from heliograph.core.world import World
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.producers import ProducerWatch
 from heliograph.edge_agent.supervised_worker import Worker
 
 EDGE = "edge-1"
@@ -28,7 +29,7 @@ async def serve(directory: str, url: str) -> None:
     workers = {"w": Worker(task, bytes(32))}
     async with connect(url, world=world, name="agent") as bus:
         gateway = Gateway(Port(bus, world, f"{EDGE}/agent/life"), EDGE, journal, workers, background,
-                          lambda topic, error: print(error, file=sys.stderr), print)  # fmt: skip
+                          lambda topic, error: print(error, file=sys.stderr), ProducerWatch(print))  # fmt: skip
         running = asyncio.create_task(gateway.run())
         await gateway.listening.wait()
         print("listening", flush=True)

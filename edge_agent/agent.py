@@ -35,6 +35,8 @@ from heliograph.edge_agent.dataset_contents import DatasetContents
 from heliograph.edge_agent.datasets.known_files import KnownFiles
 from heliograph.edge_agent.desired_document import DesiredDocument
 from heliograph.edge_agent.device_bridge import DeviceBridge
+from heliograph.edge_agent.devices.mapping import DeviceMapping
+from heliograph.edge_agent.devices.node_devices import NodeDevices
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway, launched
 from heliograph.edge_agent.held_uploads import HeldUploads
@@ -55,6 +57,7 @@ from heliograph.edge_agent.offload_relay import OffloadRelay
 from heliograph.edge_agent.package_allowance import AllowedPackages
 from heliograph.edge_agent.package_store import PackageStore
 from heliograph.edge_agent.pod_support import PodSupport
+from heliograph.edge_agent.producers import ProducerWatch
 from heliograph.edge_agent.reconciler import Reconciler
 from heliograph.edge_agent.reporter import Reporter
 from heliograph.edge_agent.served_projects import ServedProjects
@@ -146,9 +149,14 @@ class Agent:
         self._labelling = EdgeLabelling(
             self._node, self._edge, self._journal, self._on_refused_event, self._failures
         )
+        self._watch = ProducerWatch(self._on_anomaly)
         self._gateway = Gateway(
             self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event,
-            self._on_anomaly, self._hold_back,
+            self._watch, self._hold_back,
+        )  # fmt: skip
+        self._from_devices = NodeDevices(
+            self._devices or self._node.bus, self._edge, source, self._journal, self._watch, world, self._background,
+            self._on_refused_event, self._on_anomaly, DeviceMapping(config.root, self._edge, config.device_rules),
         )  # fmt: skip
         self._loops = NodeLoops(self._journal, self._edge_loops)
         self._recordings = NodeRecordings(config.state / "telemetry", self._recorder)
@@ -231,8 +239,8 @@ class Agent:
                 if not self._node.bus.durable:
                     relay = self._offload
                     labelling = self._labelling
-                    for part in (self._gateway.run, relay.carry_up, relay.carry_down, self._unserved.run,
-                                 labelling.run, labelling.keep):  # fmt: skip
+                    for part in (self._gateway.run, self._from_devices.run, relay.carry_up, relay.carry_down,
+                                 self._unserved.run, labelling.run, labelling.keep):  # fmt: skip
                         group.create_task(keep_running(part, self._world, self._log.warn))
                 if self._bridge is not None:
                     group.create_task(keep_running(self._bridge.run, self._world, self._log.warn))
@@ -311,6 +319,8 @@ class Agent:
         """Print that the agent is ready: the cloud knows this node, and the gateway takes its events."""
         if not self._node.bus.durable:
             await self._gateway.listening.wait()
+            if self._devices is None:  # else the devices have a broker of their own, which may be away
+                await self._from_devices.source.listening.wait()
         self._out(f"agent {self._edge} is ready")
         await self._inventory.learn_offers()  # last: this starts a process, which would slow the agent's start
 
@@ -327,8 +337,9 @@ class Agent:
             labels=dict(self.config.labels),
             waiting_events=self._journal.waiting,
             dropped_events=self._journal.dropped + self._node.bus.dropped,
-            refused_events=self._gateway.refusals,
-            anomalous_events=self._gateway.anomalies,
+            refused_events=self._gateway.refusals + self._from_devices.intake.refusals,
+            anomalous_events=self._watch.count,
+            unplaced_events=self._from_devices.unplaced.count,
             packages=self._packages.unpacked,
             capacity=_reported(self.config.capacity),
             full=self._room.full,

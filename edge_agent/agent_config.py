@@ -15,6 +15,7 @@ from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import Refused
 from heliograph.edge_agent.admission import UNKNOWN, Capacity
 from heliograph.edge_agent.code_roots import CodeRoot
+from heliograph.edge_agent.devices.mapping import Rule
 from heliograph.edge_agent.journal import QUOTA
 from heliograph.edge_agent.pinned_keys import PinnedKeys
 
@@ -52,6 +53,7 @@ class AgentConfig:
         tells_labels: whether the edge tells how often each label occurs in its data sets.
         projects: those whose jobs and services may run here; empty for all.
         pods: the directory that the node shares with the pods of its workers; None where its workers are processes.
+        device_rules: what further topics of devices stand for, see ``devices.mapping``.
         unenforced: what the site policy asks for and this machine cannot enforce, a sentence each.
     """
 
@@ -81,6 +83,7 @@ class AgentConfig:
     worker_issuer: WorkerIssuer | None = None
     pods: Path | None = None
     devices: str = ""
+    device_rules: tuple[Rule, ...] = ()
 
 
 def require_signatures(config: AgentConfig, environment: Mapping[str, str] = os.environ) -> None:

@@ -1,5 +1,5 @@
 """Between the broker of the node's devices, which lets everybody in, and the agent's own one for workers: what devices
-may say comes in, and what is meant for them goes out. Nothing else crosses.
+may ask comes in, and the answers go out. Nothing else crosses: what devices tell goes straight into the journal.
 
 It keeps no message: what a broker that is away would have got is dropped, and the sender repeats it or gets no answer,
 as at a broker that restarts.
@@ -14,10 +14,8 @@ from collections.abc import Awaitable, Callable
 
 import msgpack
 
-from heliograph.bus.contract import registry
 from heliograph.bus.contract.event import parse
-from heliograph.bus.contract.permissions import ANONYMOUS
-from heliograph.bus.contract.topics import ACK, ANSWER, INFERENCE_REQUEST, OFFLOAD, REPLY, REQUEST
+from heliograph.bus.contract.topics import ANSWER, INFERENCE_REQUEST, OFFLOAD, REPLY, REQUEST
 from heliograph.bus.reply import reply_of
 from heliograph.bus.transport import Bus, Message, require_live
 from heliograph.core.errors import Refused
@@ -48,19 +46,12 @@ class DeviceBridge:
         """Where the answer to an address goes on the devices' broker, and its correlation data."""
 
     async def run(self) -> None:
-        """Relay until cancelled. Telemetry and inference do not wait for each other."""
-        events = [
-            topic.filter(**({"edge": self._edge} if "edge" in topic.params else {}))
-            for topic in registry.declared().topics
-            if topic.delivery == "event" and topic.bridged == "up" and ANONYMOUS in topic.publishers
-        ]
+        """Relay until cancelled."""
         async with asyncio.TaskGroup() as group:
             for bus, pattern, carry in (
-                *((self._devices, each, self._carry_event) for each in events),
                 (self._devices, INFERENCE_REQUEST.filter(), self._carry_request),
                 (self._devices, REQUEST.filter(resource="labels"), self._carry_request),
                 (self._devices, OFFLOAD.filter(), self._carry_offload),
-                (self._workers, ACK.filter(), self._carry_ack),
                 (self._workers, REPLY.filter(), self._carry_reply),
                 (self._workers, ANSWER.filter(), self._carry_answer),
             ):
@@ -74,9 +65,6 @@ class DeviceBridge:
                     await carry(message)
                 del message  # free its memory while the next one is awaited
 
-    async def _carry_event(self, message: Message) -> None:
-        await self._workers.publish(message.topic, message.body)
-
     async def _carry_request(self, message: Message) -> None:
         body = message.body
         if message.reply_to is not None:
@@ -88,9 +76,6 @@ class DeviceBridge:
             address = ANSWER.at(edge=self._edge, **params)
             self._await_answer(address, address, None)
             await self._workers.publish(message.topic, message.body, sure=False)
-
-    async def _carry_ack(self, message: Message) -> None:
-        await self._devices.publish(message.topic, message.body, sure=False)
 
     async def _carry_reply(self, message: Message) -> None:
         address, correlation = self._asked.pop(message.topic, (message.topic, None))

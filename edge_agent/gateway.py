@@ -1,5 +1,5 @@
-"""The agent's gateway on the node: append the events of workers and devices to the journal, each once and in order, and
-acknowledge them when they are on disk."""
+"""The agent's gateway on the node: append the events of its workers to the journal, each once and in order, and
+acknowledge them when they are on disk. ``devices`` does so for the node's devices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from heliograph.bus.contract import payloads, registry, topics
-from heliograph.bus.contract.event import Event, decode, encode, from_tree, is_event, parse
+from heliograph.bus.contract.event import Event, decode
 from heliograph.bus.contract.payloads import Ack
 from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port, check_signed
@@ -20,22 +20,20 @@ from heliograph.core.names import is_label
 from heliograph.core.tasks import Background
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
-from heliograph.edge_agent.producers import DEVICE, WORKER, ProducerWatch, key_of, split_key
+from heliograph.edge_agent.producers import WORKER, ProducerWatch, key_of, split_key
 from heliograph.edge_agent.supervised_worker import Worker
 
-_FROM_NODE = frozenset(("worker", "anonymous"))
-"""Roles whose events the agent takes on its node; its own go straight into the journal."""
 ACK_EVERY = 0.005
 """Seconds between two acknowledgements: each is a message, and a producer with room in its window waits for none."""
 
 
 class Gateway:
-    """Takes the node's events.
+    """Takes the workers' events.
 
     Args:
         workers: the workers that the agent launched, by name; only they may publish results.
         refused: called with (topic, error) for each refused message.
-        say: called with a line about an anomaly of a producer.
+        watch: takes note of what a producer must not do with its numbers.
         hold_back: returns what is journalled for a worker's event.
     """
 
@@ -47,7 +45,7 @@ class Gateway:
         workers: Mapping[str, Worker],
         background: Background,
         refused: Callable[[str, Exception], None],
-        say: Callable[[str], None],
+        watch: ProducerWatch,
         hold_back: Callable[[Topic[Any], Event, NewEvent], NewEvent] = lambda topic, event, entry: entry,
     ) -> None:
         self._hold_back = hold_back
@@ -60,21 +58,16 @@ class Gateway:
         self.listening = asyncio.Event()
         """Set once the gateway has subscribed on the node's broker."""
         self.refusals = 0
-        self._watch = ProducerWatch(say)
+        self._watch = watch
         self._heads: dict[asyncio.Future[None], dict[str, tuple[str, int]]] = {}
         self._to_acknowledge: dict[str, Ack] = {}
-
-    @property
-    def anomalies(self) -> int:
-        """Events since the agent's start by which a producer broke its numbering, or used another's incarnation."""
-        return self._watch.count
 
     async def run(self) -> None:
         """Take events until cancelled."""
         patterns = [
             topic.filter(**({"edge": self._edge} if "edge" in topic.params else {}))
             for topic in registry.declared().topics
-            if topic.delivery == "event" and topic.bridged == "up" and not _FROM_NODE.isdisjoint(topic.publishers)
+            if topic.delivery == "event" and topic.bridged == "up" and WORKER in topic.publishers
         ]
         async with self._port.bus.subscribe(*patterns) as messages:
             self.listening.set()
@@ -93,17 +86,13 @@ class Gateway:
         if len(message.body) > topic.max_size:
             raise Refused("too-large", topic=message.topic, expected=f"at most {topic.max_size} bytes",
                           got=f"{len(message.body)} bytes")  # fmt: skip
-        kind = DEVICE if "anonymous" in topic.publishers else WORKER
-        if kind == DEVICE:
-            event, body = self._from_device(topic, params, message)
-        else:
-            event, body = self._from_worker(topic, params, message), message.body
+        event = self._from_worker(topic, params, message)
         if event.sequence is None:
-            entry = NewEvent(message.topic, body, topic.lane)
+            entry = NewEvent(message.topic, message.body, topic.lane)
         else:
             _, name, incarnation = _source(event, message.topic)
-            producer = key_of(kind, name)
-            entry = NewEvent(message.topic, body, topic.lane, producer, incarnation, event.sequence)
+            producer = key_of(WORKER, name)
+            entry = NewEvent(message.topic, message.body, topic.lane, producer, incarnation, event.sequence)
             if not self._is_next(entry, event):  # a repeated event, or one behind a gap: acknowledge what is on disk
                 self._acknowledge(producer, incarnation, self._journal.committed(producer, incarnation))
                 return
@@ -147,12 +136,10 @@ class Gateway:
         acks, self._to_acknowledge = self._to_acknowledge, {}
         for producer, ack in acks.items():
             with contextlib.suppress(HeliographError):  # the producer sends again, and gets another acknowledgement
-                await self._publish_ack(*split_key(producer), ack)
+                await self._publish_ack(split_key(producer)[1], ack)
 
-    async def _publish_ack(self, kind: str, name: str, ack: Ack) -> None:
-        if kind == DEVICE:
-            await self._port.publish(topics.ACK, ack, sure=False, producer=name)
-        elif (worker := self._workers.get(name)) is not None:
+    async def _publish_ack(self, name: str, ack: Ack) -> None:
+        if (worker := self._workers.get(name)) is not None:
             await self._port.publish(topics.WORKER_ACK, ack, sure=False, key=worker.secret, worker=name)
 
     def _from_worker(self, topic: Topic[Any], params: dict[str, str], message: Message) -> Event:
@@ -168,29 +155,6 @@ class Gateway:
                 raise Refused(f"wrong-{field}", topic=message.topic, field=field, expected=str(own[0]),
                               got=params[field])  # fmt: skip
         return event
-
-    def _from_device(self, topic: Topic[Any], params: dict[str, str], message: Message) -> tuple[Event, bytes]:
-        """Return an application's event and its bytes; wrap a bare document into an event."""
-        tree = parse(message.body, message.topic)
-        if is_event(tree):
-            event = from_tree(tree, message.topic)
-            topic.validate(event.data, message.topic)
-            device = params.get("device", "device")
-            if event.sequence is not None and _source(event, message.topic)[:2] != (self._edge, device):
-                raise Refused("invalid", topic=message.topic, field="source",
-                              expected=f"{self._edge}/{device}/<incarnation>", got=event.source)  # fmt: skip
-            return event, message.body
-        topic.validate(tree, message.topic)
-        world = self._port.world
-        event = Event(
-            id=world.new_id(),
-            source=f"{self._edge}/{params.get('device', 'device')}/mqtt",
-            type=topic.type,
-            data=tree,
-            time=world.timestamp(),
-            subject=message.topic,
-        )
-        return event, encode(event)
 
 
 def launched(workers: Mapping[str, Worker], name: str, topic: str, source: str = "") -> Worker:

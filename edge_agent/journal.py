@@ -23,7 +23,7 @@ from heliograph.core.world import World
 from heliograph.edge_agent.disk_reserve import LEAST, is_full
 from heliograph.edge_agent.event_checksum import checksum
 from heliograph.edge_agent.journal_file import event_id, first_number, open_file, parts_of_id
-from heliograph.edge_agent.journal_writer import DOCUMENT, DROPPED, JournalWriter, NewEvent
+from heliograph.edge_agent.journal_writer import DOCUMENT, DROPPED, Delivery, JournalWriter, NewEvent
 from heliograph.edge_agent.node_clock import STEP, NodeClock
 from heliograph.edge_agent.producers import DEVICE, split_key
 
@@ -176,9 +176,27 @@ class Journal:
 
     async def wait_for_room(self) -> None:
         """Return once few enough events wait for their commit that more may be appended."""
-        while self._in_memory[0] > ROOM or self._in_memory[1] > ROOM_BYTES:
+        while not self.has_room:
             self._room.clear()
             await self._room.wait()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether few enough events wait for their commit that more may be appended."""
+        return self._in_memory[0] <= ROOM and self._in_memory[1] <= ROOM_BYTES
+
+    def delivery(self, id: int) -> Delivery | None:
+        """Return the newest journalled message of that id in the session of the devices' broker."""
+        row = self._read.execute("SELECT id, digest, serial FROM deliveries WHERE id = ?", (id,)).fetchone()
+        return Delivery(*row) if row is not None else None
+
+    def last_serial(self) -> int:
+        """Return the highest serial number of such messages; 0 where there is none."""
+        return int(self._read.execute("SELECT ifnull(max(serial), 0) FROM deliveries").fetchone()[0])
+
+    async def forget_deliveries(self) -> None:
+        """Forget these messages: their session has ended."""
+        await self._on_thread(self._writer.forget_deliveries)
 
     def read(self, lane: int, after: int, most: int, most_bytes: int) -> Window:
         """Return a lane's next events behind number ``after``. Raise HeliographError where the file is unreadable."""
@@ -273,6 +291,13 @@ class Journal:
         for key, value in rows.fetchall():
             if isinstance(key, str) and isinstance(value, bytes):
                 yield key.removeprefix(DOCUMENT), value
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys of the saved documents that begin so, sorted."""
+        first = f"{DOCUMENT}{prefix}"
+        rows = self._read.execute("SELECT key FROM meta WHERE key >= ? AND key < ? ORDER BY key",
+                                  (first, f"{first}\U0010ffff"))  # fmt: skip
+        return [key.removeprefix(DOCUMENT) for (key,) in rows if isinstance(key, str)]
 
     async def _on_thread(self, function: Callable[..., T], *args: object) -> T:
         try:

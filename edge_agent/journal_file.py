@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE TABLE IF NOT EXISTS producers (
     producer TEXT PRIMARY KEY, incarnation TEXT NOT NULL, sequence INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS deliveries (id INTEGER PRIMARY KEY, digest INTEGER NOT NULL, serial INTEGER NOT NULL);
 """
 """An event's id is made of its lane and its number: a lane's events are stored in order."""
 OPENING = "opening"

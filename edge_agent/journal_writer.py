@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from heliograph.bus.contract.topics import BULK, LANES
 from heliograph.core.errors import HeliographError
@@ -25,6 +26,20 @@ DROPPED = "dropped"
 """Key of the number of events that were dropped because of the quota."""
 
 
+class Delivery(NamedTuple):
+    """A broker's message, by which it is known again when the broker sends it once more after a crash.
+
+    Attributes:
+        id: of the message in the broker's session.
+        digest: of its topic and payload.
+        serial: rises with each message: a session uses an id again.
+    """
+
+    id: int
+    digest: int
+    serial: int
+
+
 @dataclass(frozen=True, slots=True)
 class NewEvent:
     """An event to append.
@@ -32,6 +47,7 @@ class NewEvent:
     Attributes:
         producer, incarnation, sequence: whose it is (``producers.key_of``) and its number, if it is acknowledged.
         documents: documents, by key, that are saved together with it.
+        delivery: by which message of a broker it came, if that broker would send it again.
         on_commit: called once all of it is on the disk.
     """
 
@@ -43,6 +59,7 @@ class NewEvent:
     sequence: int = 0
     documents: Mapping[str, bytes] = field(default_factory=dict)
     on_commit: Callable[[], None] | None = None
+    delivery: Delivery | None = None
 
     @property
     def size(self) -> int:
@@ -144,9 +161,12 @@ class JournalWriter:
                 self.save(DROPPED, str(dropped_before + dropped))
             write.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
             kept = (more, *(each.documents for each in entries))
-            documents = [(f"{DOCUMENT}{key}", value) for each in kept for key, value in each.items()]
+            documents = {f"{DOCUMENT}{key}": value for each in kept for key, value in each.items()}
             if documents:
-                write.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", documents)
+                write.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", documents.items())
+            deliveries = {each.delivery.id: each.delivery for each in entries if each.delivery is not None}
+            if deliveries:
+                write.executemany("INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?)", deliveries.values())
             if heads:
                 write.executemany(
                     "INSERT OR REPLACE INTO producers VALUES (?, ?, ?)",
@@ -202,6 +222,10 @@ class JournalWriter:
     def delete(self, key: str) -> None:
         """Delete a property or a document, synced."""
         self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def forget_deliveries(self) -> None:
+        """Forget the messages of a broker's session that has ended."""
+        self._connection.execute("DELETE FROM deliveries")
 
     def _with_disk_room(self, work: Callable[[], object]) -> None:
         try:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["worker", "device"]
-Anomaly = Literal["gap", "began-again", "alternates", "borrowed"]
+Anomaly = Literal["gap", "began-again", "alternates", "borrowed", "begins-late", "skips", "late", "reused", "replaced",
+                  "unreadable"]  # fmt: skip
 WORKER: Kind = "worker"
 DEVICE: Kind = "device"
 WATCHED = 1024
@@ -25,6 +26,16 @@ _MEANING: dict[Anomaly, str] = {
     "alternates": "incarnation {incarnation} sends after another one has replaced it: two processes use one name, and "
     "the newer one is taken",
     "borrowed": "it uses incarnation {incarnation} of {other}",
+    "begins-late": "its numbers begin at {sequence}, not at 1; its events are taken, the first marked as behind a gap",
+    "skips": "event {sequence} came, and not all before it; it is taken, and marked as behind a gap",
+    "late": "event {sequence} came after later ones; it is taken, and marked",
+    "reused": "number {sequence} of incarnation {incarnation} stands for several events: it counts again from a number "
+    "that it has used, or two devices have one name; they are taken, and marked. It has to begin a new incarnation at "
+    "its start",
+    "replaced": "incarnation {incarnation} sends after another one has replaced it: two devices have one name; the "
+    "events of both are taken, and marked",
+    "unreadable": "it sends events whose number or other attributes cannot be read; they are taken as data, and not "
+    "acknowledged",
 }
 
 
@@ -80,7 +91,7 @@ class ProducerWatch:
         """
         watched = self._watch(producer, known or incarnation)
         if incarnation in watched.retired:
-            self._note("alternates", producer, incarnation, 1)
+            self.note("alternates", producer, incarnation, 1)
             return False
         if incarnation != watched.incarnation:
             self._disown(producer, watched.incarnation)
@@ -88,8 +99,17 @@ class ProducerWatch:
             watched.incarnation = incarnation
         watched.first = event
         if self._owners.setdefault(incarnation, producer) != producer:
-            self._note("borrowed", producer, incarnation, 1)
+            self.note("borrowed", producer, incarnation, 1)
         return True
+
+    def began(self, producer: str, incarnation: str) -> None:
+        """Take note of a device's new incarnation, which is taken wherever its numbers begin."""
+        watched = self._watch(producer, incarnation)
+        if incarnation != watched.incarnation:
+            self._disown(producer, watched.incarnation)
+            watched.incarnation = incarnation
+        if self._owners.setdefault(incarnation, producer) != producer:
+            self.note("borrowed", producer, incarnation, 1)
 
     def out_of_order(self, producer: str, incarnation: str, sequence: int, known: tuple[str, int], event: str) -> None:
         """Take note of an event that is not the producer's next one; a repeated one is no anomaly.
@@ -101,13 +121,13 @@ class ProducerWatch:
         watched = self._watched.get(producer)
         if incarnation == known[0]:
             if sequence > known[1]:
-                self._note("gap", producer, incarnation, sequence)
+                self.note("gap", producer, incarnation, sequence)
             elif sequence == 1 and watched is not None and watched.first not in ("", event):
-                self._note("began-again", producer, incarnation, sequence)
+                self.note("began-again", producer, incarnation, sequence)
         elif watched is not None and incarnation in watched.retired:
-            self._note("alternates", producer, incarnation, sequence)
+            self.note("alternates", producer, incarnation, sequence)
         else:
-            self._note("gap", producer, incarnation, sequence)
+            self.note("gap", producer, incarnation, sequence)
 
     def _watch(self, producer: str, incarnation: str) -> _Watched:
         watched = self._watched.get(producer)
@@ -122,7 +142,8 @@ class ProducerWatch:
         if self._owners.get(incarnation) == producer:
             del self._owners[incarnation]
 
-    def _note(self, anomaly: Anomaly, producer: str, incarnation: str, sequence: int) -> None:
+    def note(self, anomaly: Anomaly, producer: str, incarnation: str, sequence: int) -> None:
+        """Count an anomaly, and say the first of its kind."""
         self.count += 1
         if self._lines > SAID:
             return

@@ -81,7 +81,7 @@ def test_each_command_takes_the_options_that_a_page_gives_it(
     words = line.split()
     options = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
     verbs = words[0].split("|")
-    group = verbs if verbs in (["algorithms"], ["models"], ["trace"], ["edge"], ["user"]) else []
+    group = verbs if verbs in (["algorithms"], ["models"], ["trace"], ["edge"], ["user"], ["device"]) else []
     for verb in words[1].split("|") if group else verbs:
         monkeypatch.setattr("sys.argv", ["heliograph", *group, verb, "--help"])
         with pytest.raises(SystemExit) as ended:

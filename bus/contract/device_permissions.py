@@ -1,17 +1,22 @@
-"""Permissions of one device on its node's broker, where each device has a login: what a device may do under its name.
+"""Permissions of devices on their node's broker.
 
-They are those of an anonymous client there, with the device's name in every address that has one.
+Where each device has a login, it may do what an anonymous client may there, with the device's name in every address
+that has one. What a mapping takes beside Heliograph's own topics, anonymous clients may publish.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from heliograph.bus.contract.permissions import ANONYMOUS, carries
 from heliograph.bus.contract.registry import declared
 from heliograph.bus.contract.topics import DEFAULT_ROOT, REQUEST
+from heliograph.core.errors import Refused
 from heliograph.core.names import require_label
 
 _NAMES = ("device", "producer", "client")
 """Parameters of addresses that name a device."""
+_NO_SUBJECT = frozenset(" *>")
 
 
 def device_topics(name: str, root: str = DEFAULT_ROOT) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -34,3 +39,38 @@ def device_topics(name: str, root: str = DEFAULT_ROOT) -> tuple[tuple[str, ...],
             subscribe.append(full(topic.filter(**own)))
     publish.append(full(REQUEST.filter(resource="labels")))  # the agent takes labellers' requests alone
     return tuple(publish), tuple(subscribe)
+
+
+def is_foreign(pattern: str, root: str = DEFAULT_ROOT) -> bool:
+    """Return whether an MQTT filter is about no topic of Heliograph and none of the broker's own."""
+    first = pattern.split("/")[0]
+    return first not in ("+", "#", root.split("/")[0]) and not first.startswith("$")
+
+
+def require_foreign(pattern: str, root: str = DEFAULT_ROOT) -> str:
+    """Return the filter. Raise Refused where ``is_foreign`` is false: it would widen what a device may do."""
+    if not pattern or not is_foreign(pattern, root):
+        raise Refused("invalid", field="topic", expected=f"a filter whose first level is a word, and not {root}",
+                      got=pattern)  # fmt: skip
+    return pattern
+
+
+def foreign_subjects(patterns: Iterable[str], root: str = DEFAULT_ROOT) -> tuple[str, ...]:
+    """Return the NATS subjects by which devices publish to MQTT filters beside Heliograph's own topics.
+
+    None is returned for a filter that is not ``is_foreign``, since it would widen what devices may say to Heliograph
+    and to the broker; nor for one that nats-server has no subject for.
+    """
+    found: list[str] = []
+    for pattern in patterns:
+        words = pattern.split("/")
+        if not is_foreign(pattern, root) or not all(words):
+            continue
+        if any(set(word) & _NO_SUBJECT or not word.isprintable() for word in words):
+            continue
+        # nats-server writes a dot within a level as two slashes
+        subject = [{"+": "*", "#": ">"}.get(word, word.replace(".", "//")) for word in words]
+        found.append(".".join(subject))
+        if words[-1] == "#":
+            found.append(".".join(subject[:-1]))
+    return tuple(dict.fromkeys(found))

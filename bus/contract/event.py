@@ -33,7 +33,9 @@ _MAC_SIZE = 32
 SIGNATURE_FIELD = b"\xa9signature\xc4\x40"
 """The name of the last attribute of a signed event, and the beginning of its value."""
 _STRING = frozenset((str,))
-_NUMBER = re.compile("[0-9]{1,18}")
+_NUMBER = re.compile("0{0,45}[0-9]{1,18}")
+JSON_TYPE = "application/json"
+_MAX_CONTENT_TYPE = 128
 _TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
@@ -57,6 +59,8 @@ class Event:
         traceparent: W3C Trace Context.
         replayed: True where the event was replayed from a trace.
         signed_by: the public key of whoever has signed the event, as it says; ``event_signature`` checks it.
+        content_type: media type of ``data``; empty for a tree, which is ``application/json`` in CloudEvents' words.
+        anomaly: what was wrong with ``sequence`` when a node's agent took the event; empty where nothing was.
     """
 
     id: str
@@ -69,6 +73,8 @@ class Event:
     traceparent: str = ""
     replayed: bool = False
     signed_by: str = ""
+    content_type: str = ""
+    anomaly: str = ""
 
 
 def encode(
@@ -84,11 +90,15 @@ def encode(
         fields["sequence"] = event.sequence
     if event.replayed:
         fields["replayed"] = True
+    if event.anomaly:
+        fields["anomaly"] = event.anomaly
+    if event.content_type:
+        fields["datacontenttype"] = event.content_type
     if form == "json":
         if isinstance(event.data, bytes):
             fields["data_base64"] = base64.b64encode(event.data).decode()
         else:
-            fields["datacontenttype"] = "application/json"
+            fields.setdefault("datacontenttype", JSON_TYPE)
             fields["data"] = event.data
         return json.dumps(fields, separators=(",", ":"), default=_json_bytes, allow_nan=False).encode()
     fields["data"] = event.data
@@ -214,7 +224,7 @@ def from_tree(tree: Mapping[str, Any], topic: str = "") -> Event:
             raise Refused("invalid", topic=topic, field=name, expected="a string", got=value)
     sequence = tree.get("sequence")
     if isinstance(sequence, str) and _NUMBER.fullmatch(sequence):
-        sequence = int(sequence)  # the CloudEvents sequence extension is a string
+        sequence = int(sequence)  # the CloudEvents sequence extension is a string, padded by zeros where it sorts
     if sequence is not None and (type(sequence) is not int or not 0 < sequence < 1 << 63):
         raise Refused("invalid", topic=topic, field="sequence", expected="a whole number from 1", got=sequence)
     replayed = tree.get("replayed", False)
@@ -237,7 +247,17 @@ def from_tree(tree: Mapping[str, Any], topic: str = "") -> Event:
         traceparent=tree.get("traceparent", ""),
         replayed=replayed,
         signed_by=tree.get("signedby", ""),
+        content_type=_content_type(tree.get("datacontenttype")),
+        anomaly=tree["anomaly"] if isinstance(tree.get("anomaly"), str) else "",
     )
+
+
+def _content_type(given: object) -> str:
+    """Return a media type; empty for JSON's, and for what is none: it says how data may be shown, not whether they
+    are."""
+    if not isinstance(given, str) or given == JSON_TYPE or len(given) > _MAX_CONTENT_TYPE:
+        return ""
+    return given
 
 
 def _json_bytes(value: object) -> str:

@@ -9,7 +9,7 @@ import textwrap
 from functools import cache
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic.json_schema import models_json_schema
 
 from heliograph.bus.contract.models import models_of
@@ -62,10 +62,20 @@ def cloud_event() -> dict[str, Any]:
             "specversion": {"const": "1.0"},
             **{name: {"type": "string", "description": text} for name, text in attributes.items()},
             "sequence": {
-                "type": "integer",
+                "type": ["integer", "string"],
                 "minimum": 1,
+                "pattern": "^0*[0-9]{1,18}$",
                 "description": "The producer's own number, from 1 without a gap; set where the producer wants an "
-                "acknowledgement.",
+                "acknowledgement. CloudEvents' sequence extension writes it as a string.",
+            },
+            "datacontenttype": {
+                "type": "string",
+                "description": "Media type of `data`; `application/json` where it is missing.",
+            },
+            "anomaly": {
+                "type": "string",
+                "description": "What was wrong with `sequence` when a node's agent took the event: `gap`, `late`, "
+                "`reused`, `replaced` or `unreadable`.",
             },
             "replayed": {
                 "type": "boolean",
@@ -80,7 +90,7 @@ def _documentation(model: type[BaseModel]) -> tuple[str, dict[str, str]]:
     text, _, attributes = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")
     fields: dict[str, str] = {}
     for base in reversed(model.__mro__):
-        if issubclass(base, BaseModel) and base is not BaseModel:
+        if issubclass(base, BaseModel) and base.__qualname__.isidentifier() and base not in (BaseModel, RootModel):
             fields |= _strings_after_fields(base)
     for entry in re.split(r"\n(?=\S)", textwrap.dedent(attributes).strip()):
         names, colon, doc = entry.partition(": ")

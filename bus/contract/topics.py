@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from heliograph.bus.contract.resources import refusal_of
 from heliograph.bus.contract.resources.base import MAX_SAMPLE
@@ -193,6 +193,8 @@ class Topic(Declaration, Generic[P]):
 
         The payload's rule for unknown fields holds at every depth, also in a part that is strict in a resource.
         """
+        if issubclass(self.payload, RootModel):  # data of any form
+            return self.payload.model_validate(data)
         if not isinstance(data, dict):
             raise Refused("invalid", topic=address, expected=f"a {self.payload.__name__} mapping", got=data)
         try:
@@ -295,7 +297,7 @@ LABEL = Topic(
     bridged="up", max_size=256 * KIB, stream=Stream("LABELS", max_age=30 * DAY, max_messages=131_072),
 )  # fmt: skip
 TELEMETRY = Topic(
-    "event/telemetry/{edge}/{device}", payloads.Anything, "event", ("anonymous", "agent"), ("operator",),
+    "event/telemetry/{edge}/{device}", payloads.AnyData, "event", ("anonymous", "agent"), ("operator",),
     "An application's own event. The agent journals and forwards it. On a node's broker any device may publish it.",
     bridged="up", quota="drop-oldest", max_size=256 * KIB,
     stream=Stream("TELEMETRY", max_age=7 * DAY, max_bytes=4096 * MIB),

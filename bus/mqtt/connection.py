@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import aiomqtt
 from paho.mqtt.client import MQTT_ERR_SUCCESS, error_string
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from heliograph.bus.connection_url import ConnectionUrl
@@ -36,13 +38,32 @@ _NOT_AUTHORIZED = (134, 135)
 """Bad user name or password, and not authorized. The client library translates MQTT 3.1.1's codes to these."""
 
 
+@dataclass(frozen=True, slots=True)
+class PersistentSession:
+    """A session that the broker keeps while its client is away, with the messages at QoS 1 that come meanwhile. The
+    client acknowledges each by ``MqttConnection.acknowledge``, and by nothing else.
+
+    Attributes:
+        client: its id at the broker. Of two clients with one id the broker ends the earlier one's connection.
+        window: messages that may be under way, where broker and client speak MQTT 5.
+        kept: seconds for which the broker keeps it, where they do; else the broker decides.
+        begins: called at each connect before any message comes, with whether the broker had kept the session.
+    """
+
+    client: str
+    window: int
+    kept: int
+    begins: Callable[[bool], None]
+
+
 class MqttConnection:
-    """The connection of one bus.
+    """A connection to one broker.
 
     Args:
         link: set up and down with the connection.
         on_message: called with each arriving message of the client library.
         on_connect: subscribes again; awaited at each connect before the link counts as up.
+        session: a session that outlives the connection; None for one that ends with it.
     """
 
     def __init__(
@@ -52,14 +73,16 @@ class MqttConnection:
         link: Link,
         on_message: Callable[[Any], None],
         on_connect: Callable[[], Awaitable[None]],
+        session: PersistentSession | None = None,
     ) -> None:
+        self._session = session
         self.url = url
         self.link = link
         self._world = world
         self._on_message = on_message
         self._on_connect = on_connect
         self._tls = TlsContext(url.tls)
-        self._client: aiomqtt.Client | None = None
+        self._client: HeliographClient | None = None
         self._version: int | None = None
         self._tried = 0
         """Number of attempts to connect that have failed, and of connections that have ended: each is followed by an
@@ -84,7 +107,24 @@ class MqttConnection:
     def speaks_mqtt5(self) -> bool:
         return self._version == 5
 
-    def client(self, version: int, on_message: Callable[[Any], None], **more: Any) -> aiomqtt.Client:
+    def acknowledge(self, ids: Iterable[int]) -> bool:
+        """Acknowledge messages of a persistent session, in this order. Return False while there is no connection."""
+        if self._client is None:
+            return False
+        self._client.acknowledge(ids)
+        return True
+
+    def pause(self) -> None:
+        """Read nothing more until ``resume``. A pause of more than two ``KEEPALIVE`` ends the connection: no answer to
+        a ping is read. The next one reads."""
+        if self._client is not None:
+            self._client.pause()
+
+    def resume(self) -> None:
+        if self._client is not None:
+            self._client.resume()
+
+    def client(self, version: int, on_message: Callable[[Any], None], **more: Any) -> HeliographClient:
         """Return a client that passes on each message as it arrives, without a queue and a task. Raise Refused if the
         URL names a file of credentials that has none."""
         user, password = self.url.credentials.of_mqtt()
@@ -156,7 +196,7 @@ class MqttConnection:
             finally:
                 self._unsubscribing.discard(waiting)
 
-    def _connected(self) -> aiomqtt.Client:
+    def _connected(self) -> HeliographClient:
         if self._client is None:
             if self.link.refused:
                 raise Forbidden(f"{self.url.shown} refuses this login: {self.link.refused}")
@@ -200,10 +240,13 @@ class MqttConnection:
                     await client.__aexit__(None, None, None)
             await self._world.sleep(RECONNECT_WAIT)
 
-    async def _connect_newest(self) -> aiomqtt.Client:
+    async def _connect_newest(self) -> HeliographClient:
         """Return a connected client of the newest version that the broker speaks."""
         for version in (self._version,) if self._version else (5, 4):
-            client = self.client(version, self._on_message)
+            client = self.client(version, self._on_message, **self._kept_session(version))
+            if self._session is not None:
+                client._client.manual_ack_set(True)
+                client.on_session = self._session.begins
             try:
                 await client.__aenter__()
                 client._client.on_publish = None
@@ -214,6 +257,17 @@ class MqttConnection:
                 self._version = version
                 return client
         raise Unreachable(f"{self.url.shown} speaks neither MQTT 5 nor 3.1.1")
+
+    def _kept_session(self, version: int) -> dict[str, Any]:
+        """Return the options of a client with the persistent session, if there is one."""
+        if self._session is None:
+            return {}
+        if version != 5:
+            return {"identifier": self._session.client, "clean_session": False}
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = self._session.kept
+        properties.ReceiveMaximum = self._session.window
+        return {"identifier": self._session.client, "clean_start": False, "properties": properties}
 
     def _note(self, error: Exception) -> int:
         """Record the error that ended the connection; return its reason code if it is "not authorized", else 0."""

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
 import aiomqtt
+from paho.mqtt.enums import MessageType
+
+_PUBACK = b"\x40\x02"
+"""The beginning of an acknowledgement (MQTT 3.1.1, 3.4): its message's id follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A message as it came; ``topic`` has U+FFFD for bytes that are no UTF-8."""
+    """A message as it came.
+
+    Attributes:
+        topic: with U+FFFD for bytes that are no UTF-8.
+        mid: the message's id in this session; 0 at QoS 0.
+        again: whether the broker has sent it before, under the same id, and got no acknowledgement.
+    """
 
     topic: str
     payload: Any
     retain: bool
     mid: int
     properties: Any
+    qos: int = 0
+    again: bool = False
 
 
 class HeliographClient(aiomqtt.Client):
@@ -27,7 +39,13 @@ class HeliographClient(aiomqtt.Client):
 
     The library registers its sockets with the event loop later, by their number. A socket that has been closed by then
     leaves its number to another one.
+
+    Attributes:
+        on_session: called when the broker has let it in, before any message comes, with whether the broker had kept
+            its session from before.
     """
+
+    on_session: Callable[[bool], None] | None = None
 
     async def __aenter__(self) -> Self:
         """Connect. Raise MqttError also if the connection ended at once, which the library forgets."""
@@ -53,7 +71,30 @@ class HeliographClient(aiomqtt.Client):
         except UnicodeDecodeError:
             topic = message._topic.decode(errors="replace")
         properties = getattr(message, "properties", None)
-        self._queue.put_nowait(Arrived(topic, message.payload, message.retain, message.mid, properties))  # type: ignore[arg-type]
+        arrived = Arrived(topic, message.payload, message.retain, message.mid, properties, message.qos, message.dup)
+        self._queue.put_nowait(arrived)  # type: ignore[arg-type]
+
+    def acknowledge(self, ids: Iterable[int]) -> None:
+        """Acknowledge messages that came at QoS 1, in this order and by one write; the library makes a write of each.
+        For a client whose acknowledgements are left to it (``manual_ack_set``)."""
+        packets = b"".join(_PUBACK + id.to_bytes(2, "big") for id in ids)
+        self._client._packet_queue(MessageType.PUBACK, packets, 0, 1)
+
+    def pause(self) -> None:
+        """Read nothing more from the broker, which then keeps what it has."""
+        if (sock := self._client.socket()) is not None:
+            self._loop.remove_reader(sock.fileno())
+
+    def resume(self) -> None:
+        """Read again."""
+        if (sock := self._client.socket()) is not None:
+            self._loop.add_reader(sock.fileno(), self._run, self._read)
+            self._loop.call_soon(self._run, self._read)  # what TLS has decrypted already wakes no reader
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        if self.on_session is not None and not reason_code.is_failure:
+            self.on_session(bool(flags.session_present))
+        super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
         self._loop.call_soon_threadsafe(self._start, sock)

@@ -11,10 +11,12 @@ else decides about clients here, so that devices depend on no other process than
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from heliograph.bus.contract.accounts import EDGE_TAG, NODE, NODE_ROLES, SYSTEM, node_launch_template, node_template
+from heliograph.bus.contract.device_permissions import foreign_subjects
 from heliograph.bus.contract.permissions import ANONYMOUS
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.nats.authority_keys import FILE, AuthorityKeys
@@ -35,11 +37,17 @@ _LAUNCH = "launch"
 class NodeAuthority:
     """Issues the logins of one node's broker.
 
+    Args:
+        foreign: MQTT filters of further topics that anonymous clients may publish to, see ``foreign_subjects``.
+
     Raises:
         HeliographError: if the directory's file cannot be read: other keys would lock every client out.
     """
 
-    def __init__(self, directory: Path, world: World, root: str = DEFAULT_ROOT) -> None:
+    def __init__(
+        self, directory: Path, world: World, root: str = DEFAULT_ROOT, foreign: Iterable[str] = ()
+    ) -> None:
+        self._foreign = foreign_subjects(foreign, root)
         self._directory = make_private(directory)
         self._world = world
         self._root = root
@@ -99,6 +107,8 @@ class NodeAuthority:
 
     def _node(self) -> AccountClaims:
         templates = {str(role): node_template(role, self._root) for role in NODE_ROLES}
+        anonymous = templates[ANONYMOUS]
+        templates[ANONYMOUS] = replace(anonymous, publish=(*anonymous.publish, *self._foreign))
         templates[_LAUNCH] = node_launch_template(self._root)
         scopes = tuple(
             Scope(key=self._scope(name).public, role=name, allowed=allowed, bearer=True)

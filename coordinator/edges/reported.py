@@ -67,6 +67,7 @@ def edge_of(
             "dropped_events": report.dropped_events,
             "refused_events": report.refused_events,
             "anomalous_events": report.anomalous_events,
+            "unplaced_events": report.unplaced_events,
             "memory": report.capacity.memory or None if report.capacity is not None else None,
             "gpus": report.capacity.gpus if report.capacity is not None else None,
         }

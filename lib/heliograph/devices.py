@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from heliograph.bus.connection_url import without_login
-from heliograph.bus.contract.device_permissions import device_topics
+from heliograph.bus.contract.device_permissions import device_topics, require_foreign
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.mqtt.dynamic_security import dynamic_security
 from heliograph.core.errors import HeliographError
@@ -26,19 +27,24 @@ _ITERATIONS = 20_000
 """Of PBKDF2, for each password, which are 128 random bits."""
 
 
-async def add(broker: str, name: str, directory: Path, world: World, root: str = DEFAULT_ROOT) -> Path:
+async def add(
+    broker: str, name: str, directory: Path, world: World, root: str = DEFAULT_ROOT, foreign: Sequence[str] = ()
+) -> Path:
     """Make a device's login at the broker, and write its URL into a file; return the file.
 
     Args:
         broker: URL with a login that administers dynamic security.
         directory: where the file comes.
+        foreign: MQTT filters of further topics, which the device may publish and read, as a gateway does.
 
-    Raise Refused if the name is no DNS label, or somebody has it.
+    Raise Refused if the name is no DNS label, if somebody has it, or if a filter is about Heliograph's topics too.
     """
     publish, subscribe = device_topics(name, root)
+    for pattern in foreign:
+        require_foreign(pattern, root)
     password = world.new_secret().hex()[:32]
     async with dynamic_security(broker, world) as security:
-        await security.add(name, password, f"{_ROLE}{name}", publish, subscribe)
+        await security.add(name, password, f"{_ROLE}{name}", (*publish, *foreign), (*subscribe, *foreign))
     file = make_private(directory) / f"{name}.url"
     write_private(file, f"{_with_login(broker, name, password)}\n")
     return file
@@ -58,18 +64,22 @@ async def names(broker: str, world: World) -> list[str]:
         return [role.removeprefix(_ROLE) for role in await security.roles() if role.startswith(_ROLE)]
 
 
-def write_settings(directory: Path, broker: str, plugin: str, world: World, root: str = DEFAULT_ROOT) -> str:
+def write_settings(
+    directory: Path, broker: str, plugin: str, world: World, root: str = DEFAULT_ROOT, foreign: Sequence[str] = ()
+) -> str:
     """Write the plugin's file with logins for the administrator and the agent, and the URLs of both; return the lines
     of mosquitto.conf that load it.
 
     Args:
         broker: URL by which this node reaches its mosquitto, without a login.
+        foreign: MQTT filters of further topics, which the agent takes.
     """
     passwords = {name: world.new_secret().hex()[:32] for name in (ADMIN, AGENT)}
-    rights = {ADMIN: "$CONTROL/dynamic-security/#", AGENT: f"{root}/#"}
+    rights = {ADMIN: _all_of("$CONTROL/dynamic-security/#"), AGENT: _all_of(f"{root}/#")}
+    rights[AGENT] += [{"acltype": "subscribePattern", "topic": each, "allow": True} for each in foreign]
     tree = {
         "clients": [_client(name, password, world) for name, password in passwords.items()],
-        "roles": [{"rolename": name, "acls": _all_of(pattern)} for name, pattern in rights.items()],
+        "roles": [{"rolename": name, "acls": acls} for name, acls in rights.items()],
         "defaultACLAccess": {"publishClientSend": False, "publishClientReceive": True, "subscribe": False,
                              "unsubscribe": True},
     }  # fmt: skip

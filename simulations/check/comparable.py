@@ -35,8 +35,8 @@ _LEFT_OUT = _PLACES | _IDS | _LATER | _NOT_REPLAYED | _DURATIONS
 _GENERATION = {"epoch", "n"}
 _MOMENTARY = {
     topics.REPORT.pattern: frozenset(
-        ("version", "waiting_events", "dropped_events", "refused_events", "anomalous_events", "full",
-         "capacity", "refused_document", "signs_rounds")
+        ("version", "waiting_events", "dropped_events", "refused_events", "anomalous_events",
+         "unplaced_events", "full", "capacity", "refused_document", "signs_rounds")
     ),
 }
 """Counts that only the node's broker knows, or that were right only at the moment of the report, and what the machine

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 
 from heliograph.bus.connect import connect
-from heliograph.bus.contract.payloads import Anything
+from heliograph.bus.contract.payloads import AnyData
 from heliograph.bus.contract.topics import TELEMETRY
 from heliograph.bus.port import Port
 from heliograph.bus.transport import Bus
@@ -87,7 +87,7 @@ class Device:
 
     async def _send(self, outbox: Outbox) -> None:
         while True:
-            event = Anything.model_validate(reading(self._source, outbox.sent + 1))
+            event = AnyData.model_validate(reading(self._source, outbox.sent + 1))
             await outbox.send(TELEMETRY, event, edge=self._edge, device=NAME)
             await self._world.sleep(self._every)
 

@@ -23,6 +23,7 @@ CASES: dict[str, dict[str, Any]] = {
         "agents": {"nodeBroker": "external", "nodeBrokerUrl": "mqtt://10.0.0.9:1883", "prepareDirectory": False,
                    "pods": {"enabled": False}, "groups": [{**HALL, "args": ["--data", "/srv/data"], "mounts": [DATA]}]},
     },
+    "agents with names of devices": {"agents": {"devicesMap": '[[devices]]\npreset = "tasmota"\n', "groups": [HALL]}},
     "coordinators apart": {"coordinator": {"authority": {"accessMode": "ReadWriteMany", "className": "nfs"}}},
     "two namespaces": {"coordinator": {"kubernetes": {"namespaces": ["berlin", "oslo"]}}},
     "no Kubernetes": {"coordinator": {"kubernetes": {"enabled": False}}, "networkPolicy": {"enabled": False},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import helm_python
@@ -12,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from heliograph.edge_agent.devices.mapping_file import read_mapping
 from tests.deploy.rendered import CASES, CHART, HALL, ROOT, chart, named, notes, rendered
 
 CASE = pytest.mark.parametrize("values", CASES.values(), ids=CASES)
@@ -106,6 +108,17 @@ def test_another_content_gets_another_name() -> None:
     assert name("[workers]\nprocesses = 64\n") != name("[workers]\nprocesses = 65\n")
     assert name("[workers]\nprocesses = 64\n") == name("[workers]\nprocesses = 64\n")
     assert all(each["immutable"] for each in rendered(CASES["agents"]) if each["kind"] == "ConfigMap")
+
+
+def test_agents_read_the_mapping_of_devices_that_the_values_have(tmp_path: Path) -> None:
+    manifests = rendered(CASES["agents with names of devices"])
+    content = named(manifests, "ConfigMap", "heliograph-agents")["data"]
+    (tmp_path / "devices.toml").write_text(content["devices.toml"])
+    assert read_mapping(tmp_path / "devices.toml", "edge-1").filters[0] == "tele/+/#"
+    (pod,) = [each["spec"]["template"]["spec"] for each in manifests if each["kind"] == "DaemonSet"]
+    variables = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+    assert variables["HELIOGRAPH_DEVICES_MAP"] == "/config/devices.toml"
+    assert "devices.toml" not in named(rendered(CASES["agents"]), "ConfigMap", "heliograph-agents")["data"]
 
 
 @pytest.mark.parametrize(

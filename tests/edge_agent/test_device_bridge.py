@@ -18,7 +18,6 @@ from heliograph.edge_agent import device_bridge
 from heliograph.edge_agent.device_bridge import DeviceBridge
 from tests.virtual_node import EDGE, Node
 
-TELLS = f"event/telemetry/{EDGE}/meter"
 ASKS = "inference/line/request"
 
 
@@ -63,7 +62,7 @@ def test_all_that_anonymous_clients_of_a_node_may_say_is_carried() -> None:
     assert said == {TELEMETRY.pattern, INFERENCE_REQUEST.pattern, OFFLOAD.pattern}  # and labellers' requests
 
 
-@pytest.mark.parametrize("topic", [TELLS, ASKS, "request/labels/claim", "inference/line/offload/meter/1"])
+@pytest.mark.parametrize("topic", [ASKS, "request/labels/claim", "inference/line/offload/meter/1"])
 def test_what_devices_may_say_reaches_workers_as_it_was_said(crossing: Any, topic: str) -> None:
     async def test(crossing: Crossing) -> None:
         [message] = await crossing.from_devices(topic, b'{"a": 1, "reply_to": "heliograph/reply/meter/1"}')
@@ -74,7 +73,8 @@ def test_what_devices_may_say_reaches_workers_as_it_was_said(crossing: Any, topi
 
 @pytest.mark.parametrize(
     "topic", ["event/worker/job-worker", "event/assignment/job-worker", f"edge/{EDGE}/up/model-update/job",
-              "event/telemetry/other/meter", "ack/worker/job-worker", "reply/meter/1", "request/jobs/create"],
+              f"event/telemetry/{EDGE}/meter", "event/telemetry/other/meter", "ack/worker/job-worker", "reply/meter/1",
+              "request/jobs/create"],
 )  # fmt: skip
 def test_nothing_else_that_devices_say_reaches_workers(crossing: Any, topic: str) -> None:
     async def test(crossing: Crossing) -> None:
@@ -83,7 +83,7 @@ def test_nothing_else_that_devices_say_reaches_workers(crossing: Any, topic: str
     crossing(test)
 
 
-@pytest.mark.parametrize("topic", ["ack/meter", "reply/meter/1"])
+@pytest.mark.parametrize("topic", ["reply/meter/1"])
 def test_what_is_meant_for_devices_reaches_them(crossing: Any, topic: str) -> None:
     async def test(crossing: Crossing) -> None:
         [message] = await crossing.from_workers(topic, b"{}")
@@ -93,8 +93,9 @@ def test_what_is_meant_for_devices_reaches_them(crossing: Any, topic: str) -> No
 
 
 @pytest.mark.parametrize(
-    "topic", ["event/assignment/job-worker", "ack/worker/job-worker", f"inference/line/answer/{EDGE}/job-worker/1"]
-)
+    "topic", ["event/assignment/job-worker", "ack/meter", "ack/worker/job-worker",
+              f"inference/line/answer/{EDGE}/job-worker/1"],
+)  # fmt: skip
 def test_what_is_meant_for_workers_stays_among_them(crossing: Any, topic: str) -> None:
     async def test(crossing: Crossing) -> None:
         assert await crossing.from_workers(topic, b"{}") == []

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,15 +17,16 @@ from heliograph.bus.contract.event import Event, decode, encode, is_signed
 from heliograph.bus.contract.payloads import HardSample, InferenceSpec, InferTask, TrainTask, WorkerTask
 from heliograph.bus.contract.topics import BULK, RESULTS
 from heliograph.core.errors import Refused
+from heliograph.edge_agent.devices.mapping import DeviceMapping
+from heliograph.edge_agent.devices.node_devices import NodeDevices
 from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
-from heliograph.edge_agent.producers import SAID, WATCHED
+from heliograph.edge_agent.producers import ProducerWatch
 from heliograph.edge_agent.supervised_worker import Worker
 
 EDGE, WORKER, SECRET = "edge-1", "job-worker", b"s" * 32
 UPDATE = topics.MODEL_UPDATE.at(job="job", edge=EDGE)
-TELEMETRY = topics.TELEMETRY.at(edge=EDGE, device="meter")
 EVENTS = 6
 
 
@@ -40,19 +39,25 @@ class Gated:
         self.workers = {WORKER: Worker(_train(), SECRET)}
         self.refused: list[tuple[str, Refused]] = []
         self.said: list[str] = []
+        self.watch = ProducerWatch(self.said.append)
         self.gateway = Gateway(node.node, EDGE, self.journal, self.workers, node.background,
-                               lambda topic, error: self.refused.append((topic, error)), self.said.append)  # fmt: skip
+                               lambda topic, error: self.refused.append((topic, error)), self.watch)  # fmt: skip
+        self.devices = NodeDevices(node.node.bus, EDGE, f"{EDGE}/agent/life", self.journal, self.watch, node.world,
+                                   node.background, lambda topic, error: self.refused.append((topic, error)),
+                                   node.logged.append, DeviceMapping("heliograph", EDGE))  # fmt: skip
         self.on_disk: list[tuple[int, int]] = []
         """Each acknowledgement's number, with the number of the producer's events on disk at that time."""
         node.broker.receivers.add("ack/#", "", self._acknowledged)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        running = self.node.start(self.gateway.run())
+        running = [self.node.start(part.run()) for part in (self.gateway, self.devices)]
         await self.gateway.listening.wait()
+        await self.devices.source.listening.wait()
         yield
         await self.node.settled()
-        running.cancel()
+        for each in running:
+            each.cancel()
         self.journal.close()
 
     def say(self, sequence: int | None, *, incarnation: str = "life", key: bytes | None = SECRET, edge: str = EDGE,
@@ -222,33 +227,6 @@ def test_an_inference_worker_may_hand_hard_samples_to_the_job_that_its_service_n
     _gated(on_node, test)
 
 
-@pytest.mark.parametrize("pack", [lambda tree: json.dumps(tree).encode(), msgpack.packb], ids=["json", "msgpack"])
-def test_a_devices_bare_document_is_wrapped_once(on_node: Any, pack: Callable[[Any], bytes]) -> None:
-    async def test(gated: Gated) -> None:
-        gated.node.publish(TELEMETRY, pack({"celsius": 21.5}))
-        await gated.done()
-        (event,) = gated.kept(BULK)
-        assert (event.data, event.source, event.subject) == ({"celsius": 21.5}, f"{EDGE}/meter/mqtt", TELEMETRY)
-        assert (event.type, event.sequence, gated.on_disk) == (topics.TELEMETRY.type, None, [])
-
-    _gated(on_node, test)
-
-
-def test_a_devices_event_is_kept_as_it_was_written_and_acknowledged_where_it_is_numbered(on_node: Any) -> None:
-    async def test(gated: Gated) -> None:
-        source = f"{EDGE}/meter/life"
-        numbered = encode(Event("a", source, topics.TELEMETRY.type, {"n": 1}, "", TELEMETRY, sequence=1), "json")
-        plain = encode(Event("b", source, topics.TELEMETRY.type, {"n": 2}, "", TELEMETRY))
-        for body in (numbered, numbered, plain, plain):
-            gated.node.publish(TELEMETRY, body)
-        await gated.done()
-        kept = gated.journal.read(BULK, 0, 10, 10**6).events
-        assert [each.body for each in kept] == [numbered, plain, plain]
-        assert gated.on_disk[-1] == (1, 1)
-
-    _gated(on_node, test)
-
-
 def test_a_device_with_a_workers_name_and_incarnation_is_another_producer(on_node: Any) -> None:
     async def test(gated: Gated) -> None:
         acks = gated.node.heard(gated.node.broker, "ack/#")
@@ -269,82 +247,6 @@ def test_a_device_with_a_workers_name_and_incarnation_is_another_producer(on_nod
     _gated(on_node, test)
 
 
-def test_an_incarnation_that_was_replaced_does_not_take_over_again(on_node: Any) -> None:
-    async def test(gated: Gated) -> None:
-        for number in (1, 2):
-            gated.measure(number, incarnation="one")
-        gated.measure(1, incarnation="two")
-        await gated.done()
-        for number in (1, 2, 3):  # delivered late, or a second device of the same name
-            gated.measure(number, incarnation="one")
-        gated.measure(2, incarnation="two")
-        await gated.done()
-        kept = [(each.source.rpartition("/")[2], each.sequence) for each in gated.kept(BULK)]
-        assert kept == [("one", 1), ("one", 2), ("two", 1), ("two", 2)]
-        (line,) = gated.said
-        assert "device meter" in line and "two processes use one name" in line
-        assert gated.gateway.anomalies == 3
-
-    _gated(on_node, test)
-
-
-def test_a_device_that_counts_from_one_again_and_one_that_skips_numbers_are_named_once_each(on_node: Any) -> None:
-    async def test(gated: Gated) -> None:
-        for number in (1, 2):
-            gated.measure(number)
-        for number in (1, 2):
-            gated.measure(number)  # the same events once more: nothing wrong
-        await gated.done()
-        assert (gated.said, gated.gateway.anomalies) == ([], 0)
-        for again in range(3):
-            gated.measure(1, id=f"another-{again}")  # its program has started again and kept its incarnation
-            gated.measure(7)
-        await gated.done()
-        assert len(gated.said) == 2 and gated.gateway.anomalies == 6
-        assert any("numbers begin again at 1" in line for line in gated.said)
-        assert any("event 7 came, and not all before it" in line for line in gated.said)
-
-    _gated(on_node, test)
-
-
-def test_lines_about_producers_have_an_end(on_node: Any) -> None:
-    async def test(gated: Gated) -> None:
-        for number in range(2 * WATCHED):
-            gated.measure(5, device=f"meter-{number}")
-        await gated.done()
-        assert gated.gateway.anomalies == 2 * WATCHED
-        assert len(gated.said) == SAID + 1
-        assert gated.said[-1].endswith("only counted")
-
-    _gated(on_node, test)
-
-
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
-        (b"", "not-json"),
-        (b"{", "not-json"),
-        (b"\xc1", "not-json"),
-        (b"[" * 10_000, "not-json"),
-        (encode(Event("a", f"{EDGE}/other/life", topics.TELEMETRY.type, {}, "", TELEMETRY, sequence=1)), "invalid"),
-        (encode(Event("a", "meter", topics.TELEMETRY.type, {}, "", TELEMETRY, sequence=1)), "invalid"),
-        (b'"' + b"x" * topics.TELEMETRY.max_size + b'"', "too-large"),
-    ],
-)
-def test_a_bad_message_is_refused_and_the_next_one_is_taken(on_node: Any, body: bytes, code: str) -> None:
-    async def test(gated: Gated) -> None:
-        gated.node.publish(TELEMETRY, body)
-        gated.node.publish(TELEMETRY, b'{"after": 1}')
-        await gated.done()
-        assert [each.data for each in gated.kept(BULK)] == [{"after": 1}]
-        ((topic, error),) = gated.refused
-        assert topic == TELEMETRY
-        assert error.code == code
-        assert gated.gateway.refusals == 1
-
-    _gated(on_node, test)
-
-
 def test_events_without_room_are_refused_and_later_accepted(on_node: Any) -> None:
     async def test(gated: Gated) -> None:
         gated.say(1, data={"filling": "x" * 3000})
@@ -361,29 +263,6 @@ def test_events_without_room_are_refused_and_later_accepted(on_node: Any) -> Non
     _gated(on_node, test, quota=5000)
 
 
-HOSTILE = [
-    b'{"n":18446744073709551616}',
-    rb'{"s":"\ud83d"}',
-    b'{"a":' * 300 + b"1" + b"}" * 300,
-    b"\x81\xa1a" * 300 + b"\xc0",
-    b'{"n":1e999}',
-]
-
-
-@pytest.mark.parametrize("body", HOSTILE, ids=["integer", "surrogate", "levels", "levels-msgpack", "infinity"])
-def test_a_hostile_message_is_refused_and_the_next_one_kept(on_node: Any, body: bytes) -> None:
-    async def test(gated: Gated) -> None:
-        topic = topics.TELEMETRY.at(edge=EDGE, device="sensor")
-        gated.node.publish(topic, body)
-        gated.node.publish(topic, b'{"n":1}')
-        await gated.done()
-        assert [each.data for each in gated.kept(BULK)] == [{"n": 1}]
-        assert len(gated.refused) == 1
-        assert gated.gateway.refusals == 1
-
-    _gated(on_node, test)
-
-
 def test_a_defect_in_handling_one_message_costs_only_that_message(
     on_node: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,11 +276,10 @@ def test_a_defect_in_handling_one_message_costs_only_that_message(
     monkeypatch.setattr(Journal, "append", defective)
 
     async def test(gated: Gated) -> None:
-        topic = topics.TELEMETRY.at(edge=EDGE, device="sensor")
-        gated.node.publish(topic, b'{"n":"bad"}')
-        gated.node.publish(topic, b'{"n":1}')
+        gated.say(1, incarnation="one", data={"n": "bad"})
+        gated.say(1, incarnation="two", data={"n": "good"})
         await gated.done()
-        assert [each.data for each in gated.kept(BULK)] == [{"n": 1}]
+        assert [each.data for each in gated.kept()] == [{"n": "good"}]
         assert [type(error) for _, error in gated.refused] == [ZeroDivisionError]
 
     _gated(on_node, test)

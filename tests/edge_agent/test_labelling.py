@@ -28,6 +28,7 @@ from heliograph.edge_agent.gateway import Gateway
 from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.labelling import EdgeLabelling
 from heliograph.edge_agent.loop_store import LoopStore, StoredLoop
+from heliograph.edge_agent.producers import ProducerWatch
 from heliograph.edge_agent.supervised_worker import Worker
 
 EDGE, SECRET = "edge-1", b"s" * 32
@@ -62,7 +63,8 @@ class Labelled:
         self.labelling = EdgeLabelling(node.node, EDGE, self.journal, refused, Failures(node.logged.append))
         self.follow(self.queues, is_present=False)
         workers = {job: Worker(TrainTask(worker=job, job=job, job_uid="u", round=1), SECRET) for job in self._numbers}
-        gateway = Gateway(node.node, EDGE, self.journal, workers, node.background, refused, node.logged.append,
+        watch = ProducerWatch(node.logged.append)
+        gateway = Gateway(node.node, EDGE, self.journal, workers, node.background, refused, watch,
                           self.labelling.hold_back)  # fmt: skip
         self._running = [node.start(part()) for part in (gateway.run, self.labelling.run, self.labelling.keep)]
 

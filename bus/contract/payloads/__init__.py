@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from heliograph.bus.contract.payloads.audit import AuditRecord
     from heliograph.bus.contract.payloads.base import (
         MAX_COUNT,
+        AnyData,
         Anything,
         Bucket,
         Count,
@@ -103,6 +104,7 @@ __all__ = [
     "AggregateTask",
     "Aggregation",
     "Annotation",
+    "AnyData",
     "Anything",
     "Assignment",
     "AuditRecord",
@@ -173,7 +175,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "base": "MAX_COUNT Anything Bucket Count EdgeName Metrics Payload Text",
+    "base": "MAX_COUNT AnyData Anything Bucket Count EdgeName Metrics Payload Text",
     "blobs": "BlobAsk ModelReady UploadOffer UploadSettled",
     "edge_state": "Desired Generation NodeCapacity Offer Report WorkerReport",
     "inference": "DeepAnswer HardSample InferenceAnswer InferenceRequest InferenceStats VersionStats",

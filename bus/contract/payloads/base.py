@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StringConstraints
 
 from heliograph.core.names import Label
 
@@ -58,3 +58,8 @@ class Anything(BaseModel):
     """A mapping whose fields the application defines."""
 
     model_config = ConfigDict(extra="allow")
+
+
+class AnyData(RootModel[Any]):
+    """What a device says: a mapping, a list, a number, a text, bytes, or nothing. ``datacontenttype`` of its event says
+    what a text or bytes are."""

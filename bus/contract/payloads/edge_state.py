@@ -232,6 +232,8 @@ class Report(Payload):
     anomalous_events: int = added("0.2", 0)
     """Number of events since the agent's start by which a producer broke its numbering, or used another's
     incarnation."""
+    unplaced_events: int = added("0.2", 0)
+    """Number of messages of devices since the agent's start that no rule of the node's mapping takes."""
     packages: list[Digest] = added("0.2", [])
     capacity: NodeCapacity | None = added("0.2")
     full: list[Text] = added("0.2", [])

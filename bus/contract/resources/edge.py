@@ -26,6 +26,7 @@ class EdgeStatus(Document):
         dropped_events: number of events dropped by the journal's quota and by full queues.
         refused_events: number of messages on the node's broker that the agent refused.
         anomalous_events: number of events by which a producer broke its numbering, or used another's incarnation.
+        unplaced_events: number of messages of devices that no rule of the node's mapping takes.
         formats: formats of whole models that its workers serve without a script, each with its runtime's version.
         foreign: whether it is a participant that trains by itself, without an agent.
         invitation: name of the invitation by which it has enrolled; of a group it is the group's.
@@ -45,6 +46,7 @@ class EdgeStatus(Document):
     dropped_events: int = 0
     refused_events: int = 0
     anomalous_events: int = added("0.2", 0)
+    unplaced_events: int = added("0.2", 0)
     formats: list[str] = added("0.2", [])
     foreign: bool = added("0.2", False)
     invitation: ShortText = added("0.2", "")

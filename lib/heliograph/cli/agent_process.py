@@ -10,6 +10,7 @@ from heliograph.cli.process_options import CREDENTIALS, ProcessOptions
 from heliograph.cli.running import Component, run_until_signalled
 
 if TYPE_CHECKING:
+    from heliograph.edge_agent.devices.mapping import Rule
     from heliograph.enrolment import Enrolment
 
 
@@ -71,6 +72,10 @@ def main(words: Sequence[str]) -> int:
     parser.setting(
         "--site-policy", "HELIOGRAPH_SITE_POLICY", "FILE", "What workers may reach on this node, as TOML. Default:"
         " their own files, and the node's broker.", "",
+    )  # fmt: skip
+    parser.setting(
+        "--devices-map", "HELIOGRAPH_DEVICES_MAP", "FILE", "Which device and event the topics of this node's devices"
+        " stand for, as TOML. Default: event/telemetry/EDGE/DEVICE alone.", "",
     )  # fmt: skip
     parser.number("--worker-memory-mb", "MB", 1 << 24, "Private memory of one worker; 0 sets no limit.")
     parser.number("--worker-nice", "N", 19, "Niceness of workers.")
@@ -166,6 +171,7 @@ def main(words: Sequence[str]) -> int:
         unenforced=tuple(confiner.unenforced),
         worker_issuer=WorkerIssuer.read(Path(given.worker_issuer)) if given.worker_issuer else None,
         pods=Path(given.pods).resolve() if given.pods else None,
+        device_rules=_device_rules(given.devices_map, given.name),
     )
     require_signatures(config)
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"
@@ -196,6 +202,15 @@ def main(words: Sequence[str]) -> int:
 
     run_until_signalled(make, f"agent {given.name} connects to {where}")
     return 0
+
+
+def _device_rules(file: str, edge: str) -> tuple[Rule, ...]:
+    """Return the rules of the mapping of devices. Raise Refused where they cannot be those of this edge."""
+    if not file:
+        return ()
+    from heliograph.edge_agent.devices.mapping_file import read_mapping
+
+    return read_mapping(Path(file), edge).rules
 
 
 def _enrolled(identity: Path) -> Enrolment | None:

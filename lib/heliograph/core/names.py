@@ -67,10 +67,18 @@ def join_labels(*parts: str) -> str:
 def label_from(text: str) -> str:
     """Return a label made from a machine's name, which may hold dots and capitals: ``Edge-7.hall.example`` for example.
     A name that is a label is its own; another gets a hash, so that no two names give the same one."""
-    if is_label(text):
-        return text
-    words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    return f"{words[:50].rstrip('-') or 'node'}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return text if is_label(text) else hashed_label(text, text, "node")
+
+
+def hashed_label(readable: str, identity: str, otherwise: str) -> str:
+    """Return a label with what can be read of ``readable``, and a hash of ``identity``.
+
+    Args:
+        otherwise: the word where nothing of ``readable`` may stand in a label.
+    """
+    words = re.sub(r"[^a-z0-9]+", "-", readable.lower()).strip("-")
+    digest = hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:12]
+    return f"{words[:50].rstrip('-') or otherwise}-{digest}"
 
 
 def require_label(text: str, what: str) -> str:

@@ -69,6 +69,7 @@ class LocalCluster:
             runs full; without it such a process stays ended.
         node_memory, node_gpus: megabytes and GPUs that each edge has for workers that ask for some; by default each
             has all of this machine's.
+        devices_map: file that says what further topics of the edges' devices stand for.
         site_policy: what workers may reach on each node; the cluster's own directory is private in any case.
         servers: nats-servers of the cloud; 3 or 5 are a cluster, and each stream has as many replicas.
         login_seconds: how long the login of an edge is good, here and where one enrols; its agent renews it.
@@ -99,6 +100,7 @@ class LocalCluster:
         supervise: Callable[[str], None] | None = None,
         node_memory: int | None = None,
         node_gpus: int | None = None,
+        devices_map: Path | None = None,
         site_policy: SitePolicy = CONFINED,
         servers: int = 1,
         login_seconds: int = 86_400,
@@ -126,7 +128,7 @@ class LocalCluster:
         self._commands = ClusterCommands(
             self.broker, self.directory, program, patience, len(edges), tuple(resolved_root(root) for root in code),
             tuple(resolved_directory(Path(root), "data") for root in data), headers or {}, outputs, node_memory,
-            node_gpus, login_seconds, servers,
+            node_gpus, login_seconds, servers, devices_map.resolve() if devices_map is not None else None,
         )  # fmt: skip
         self._site_policy = site_policy
         self._files_made: asyncio.Future[None] | None = None
@@ -143,7 +145,7 @@ class LocalCluster:
                        datasets=offered.get(name, {})) for name in names
         }  # fmt: skip
         for node in self.nodes.values():
-            node.give_broker(self._secret, self.world, ping_interval)
+            node.give_broker(self._secret, self.world, ping_interval, devices_map)
         own = [node for node in self.nodes.values() if node.name != CLOUD]
         self._own_edges = OwnEdges(own, self.broker, self._commands.document_keys, login_seconds, self.world)
         self._coordinators: dict[str, Child] = {}

@@ -56,6 +56,7 @@ class ClusterCommands:
     node_gpus: int | None = None
     login_seconds: int = 86_400
     servers: int = 1
+    devices_map: Path | None = None
 
     @property
     def signing_key(self) -> Path:
@@ -134,6 +135,8 @@ class ClusterCommands:
         if node.name == CLOUD:
             return environment | {"HELIOGRAPH_NODE": cloud, "HELIOGRAPH_WORKER_NODE": self.cloud.url(),
                                   "HELIOGRAPH_WORKER_ISSUER": str(self.cloud.worker_issuer)}  # fmt: skip
+        if self.devices_map is not None:
+            environment["HELIOGRAPH_DEVICES_MAP"] = str(self.devices_map)
         if node.broker is None:
             return environment | {"HELIOGRAPH_NODE": node.external_broker}
         return environment | {

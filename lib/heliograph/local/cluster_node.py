@@ -9,6 +9,7 @@ from pathlib import Path
 from heliograph.bus.connect import connect
 from heliograph.core.names import CLOUD
 from heliograph.core.world import World
+from heliograph.edge_agent.devices.mapping_file import read_mapping
 from heliograph.local.broker_tls import connected_host
 from heliograph.local.child import Child
 from heliograph.local.nats_server import Broker, User
@@ -44,12 +45,16 @@ class Node:
         """Directory of an edge's login, as ``heliograph enroll`` writes it."""
         return identity_directory(self.name, self.state)
 
-    def give_broker(self, secret: Callable[[], str], world: World, ping_interval: str) -> None:
-        """Give the node a broker of its own, unless it is the cloud's or uses one that there is."""
+    def give_broker(
+        self, secret: Callable[[], str], world: World, ping_interval: str, devices_map: Path | None = None
+    ) -> None:
+        """Give the node a broker of its own, unless it is the cloud's or uses one that there is. Raise Refused where
+        the mapping of devices cannot be read."""
+        foreign = read_mapping(devices_map, self.name).filters if devices_map is not None else ()
         if self.name != CLOUD and not self.external_broker:
             users = (User("agent", secret(), "agent"),)  # each launch of a worker has a login of its own
             self.broker = Broker(self.directory / "broker", "node", users, name=self.name, world=world,
-                                 ping_interval=ping_interval)  # fmt: skip
+                                 ping_interval=ping_interval, foreign=foreign)  # fmt: skip
 
     def reaching(self, url: str, cloud: Broker) -> str:
         """Return the URL by which the node reaches the cloud: through its relay, if it has one."""

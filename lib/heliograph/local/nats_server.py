@@ -85,6 +85,7 @@ class Broker:
         tls: certificate of all its listeners; None for clear text.
         leaf_port: port at which servers of sites connect; 0 for none.
         anonymous: whether a node's broker lets clients of its own machine in without a login.
+        foreign: MQTT filters of the topics that these may publish to, beside Heliograph's own.
     """
 
     directory: Path
@@ -103,6 +104,7 @@ class Broker:
     store_bytes: int = 0
     tls: BrokerTls | None = None
     anonymous: bool = True
+    foreign: tuple[str, ...] = ()
     leaf_port: int = 0
     process: Process | None = None
 
@@ -120,7 +122,7 @@ class Broker:
     @cached_property
     def _authority(self) -> Authority | NodeAuthority:
         if self.place == "node":
-            return NodeAuthority(self.identity, self.world, self.root)
+            return NodeAuthority(self.identity, self.world, self.root, self.foreign)
         return Authority(self.identity, self.world, self.root, SYSTEM_USER)
 
     async def start(self) -> None:
@@ -283,8 +285,9 @@ class Broker:
 
     @property
     def mqtt_options(self) -> Mapping[str, Any]:
-        """Further options of the MQTT listener."""
-        return {}
+        """Further options of the MQTT listener. A node's agent acknowledges within a commit: what it has not is sent
+        again soon after it was killed."""
+        return {"ack_wait": "5s"} if isinstance(self._authority, NodeAuthority) else {}
 
     def server_options(self) -> Mapping[str, Any]:
         """Return the options about logins. A node's broker lets clients of its own machine in without one; the cloud's

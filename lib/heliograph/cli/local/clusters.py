@@ -125,6 +125,11 @@ def up(
         Path | None,
         typer.Option(metavar="FILE", help="What workers may reach. Default: their own files, and their broker."),
     ] = None,
+    devices_map: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What further topics of the edges' devices stand for, as TOML. Default: "
+                     "event/telemetry/EDGE/DEVICE alone."),
+    ] = None,
     bind: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where the cloud's broker listens; beyond loopback by TLS alone.")
     ] = "127.0.0.1",
@@ -152,7 +157,7 @@ def up(
         edges, seed, _brokers(edge_broker, edges), tuple(code or ()), tuple(data or ()), tuple(user or ()),
         tuple(participant or ()), websocket, _origins(websocket_origin, websocket), door == "mosquitto", port or 0,
         node_memory_mb, node_gpus, read_site_policy(site_policy) if site_policy is not None else CONFINED,
-        Listening(address(bind), tuple(tls_name or ()), client_certificates, new_authority),
+        Listening(address(bind), tuple(tls_name or ()), client_certificates, new_authority), devices_map,
     )  # fmt: skip
     with private_files(), scratch(state) as directory:
         until_signalled(lambda: serve(directory, options, World()))

@@ -41,7 +41,7 @@ class Options:
         websocket, websocket_origins: see ``Broker``.
         mosquitto: whether people's door is a mosquitto, which speaks MQTT 5.
         port: the first of the cluster's ports; 0 for those of the last start with the same state, or any.
-        node_memory, node_gpus, site_policy, listening: see ``LocalCluster``.
+        node_memory, node_gpus, site_policy, listening, devices_map: see ``LocalCluster``.
     """
 
     edges: int
@@ -59,6 +59,7 @@ class Options:
     node_gpus: int | None = None
     site_policy: SitePolicy = CONFINED
     listening: Listening = HERE
+    devices_map: Path | None = None
 
 
 async def serve(directory: Path, options: Options, world: World) -> None:
@@ -95,6 +96,7 @@ async def serve(directory: Path, options: Options, world: World) -> None:
         log=directory / "log.txt",
         supervise=lambda line: say(paint(line, "yellow")), node_memory=options.node_memory,
         node_gpus=options.node_gpus, site_policy=options.site_policy, listening=options.listening,
+        devices_map=options.devices_map,
         renewed=lambda: rewrite_files(),
     )  # fmt: skip
 

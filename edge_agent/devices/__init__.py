@@ -1,0 +1,1 @@
+"""What the node's devices say: from their broker into the journal."""

@@ -85,8 +85,9 @@ async def _until_equal(connection: NatsConnection, source: str, target: str) -> 
         if there["last_seq"] > newest:
             newest, until = there["last_seq"], world.monotonic() + _STUCK_AFTER
         if world.monotonic() >= until:
-            raise Unreachable(f"{connection.url.shown}: stream {target} waits for messages of {source}, of which it has"
-                              f" {there['last_seq']} of {wanted['last_seq']}; start the server that keeps them")  # fmt: skip
+            has = f"{there['last_seq']} of {wanted['last_seq']}"
+            raise Unreachable(f"{connection.url.shown}: stream {target} waits for messages of {source}, of which it"
+                              f" has {has}; start the server that keeps them")  # fmt: skip
         await world.sleep(_LOOK_EVERY)
 
 

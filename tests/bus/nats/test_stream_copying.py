@@ -1,4 +1,4 @@
-"""A stream that acknowledges before it stores gets replicas: nothing that it has is lost, wherever a coordinator ends."""
+"""A stream that acknowledges before it stores gets replicas: nothing of it is lost, wherever a coordinator ends."""
 
 from __future__ import annotations
 

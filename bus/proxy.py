@@ -67,13 +67,13 @@ class Proxy:
         """Raise ProxyFailed unless the proxy's answer says that the connection stands."""
         line = head.partition(b"\r\n")[0].decode("latin-1")
         words = line.split(" ", 2)
-        code = words[1] if len(words) > 1 and words[0].startswith("HTTP/1.") else ""
-        if code.startswith("2") and len(code) == 3:
+        status = words[1] if len(words) > 1 and words[0].startswith("HTTP/1.") else ""
+        if status.startswith("2") and len(status) == 3:
             return
         proxy = f"the proxy {self.shown}"
-        if code == "407":
+        if status == "407":
             raise ProxyFailed(f"{proxy} wants a login", "Write it into the proxy's URL: http://USER:PASSWORD@HOST:PORT.")
-        if code:
+        if status:
             said = "".join(each for each in line if each.isprintable())[:120]
             raise ProxyFailed(f"{proxy} does not lead to {address}: {said}",
                               "Let it allow CONNECT to this host and port; many allow 443 alone.")  # fmt: skip

@@ -38,10 +38,12 @@ UNINSTALLED = {
 NEEDS = {
     "bus/contract/bfloat16.py": "train",
     "bus/contract/weights_file.py": "train",
+    "bus/nats/web_socket.py": "websocket",
     "bus/traces": "trace",
     "coordinator/kubernetes": "kubernetes",
     "cli/local/curves.py": "train",
     "cli/label/drawing.py": "train",
+    "dataset_arrays.py": "train",
     "exports/mlflow.py": "mlflow",
     "frameworks": "train",
     "frameworks/sklearn.py": "sklearn",

@@ -227,6 +227,7 @@ REQUESTS: tuple[Example, ...] = (
                                     "signature": "A" * 86}, _error(code="bad-invitation", field="signature")),
     _example("invitations/renew", {"token": "a.b.c", "at": 1_800_000_000, "signature": "A" * 86},
              _error(code="bad-token")),
+    _example("invitations/revoke", {**_named("edge-7"), "dry_run": True}, _ok({"name": "edge-7", "edges": []})),
     _example("invitations/delete", _named("edge-7"), _ok({"kind": "Invitation"})),
     _example("users/create", {"kind": "User", "metadata": {"name": "alice"},
                               "spec": {"grants": [{"project": "default", "scope": "submitter"}]}},

@@ -47,6 +47,17 @@ class Numbered:
         return self.present
 
 
+def key_of_numbers(name: str) -> str:
+    """Return the key of the journal's document with a device's numbers."""
+    return f"{_PREFIX}{name}"
+
+
+def highest_of(kept: bytes, incarnation: str) -> int:
+    """Return the highest number under an incarnation, of the document with a device's numbers; 0 where it has none."""
+    found = filter(None, map(Numbers.unpacked, _parts(kept)))
+    return next((each.highest for each in found if each.incarnation == incarnation), 0)
+
+
 class NumberedDevices:
     """All of them. At ``MAX_PRODUCERS`` the ones silent longest are forgotten, since any client has any names."""
 
@@ -68,7 +79,7 @@ class NumberedDevices:
     def documents(self, name: str, device: Numbered) -> Mapping[str, bytes]:
         """Return what is to be kept together with the event that a device's numbers have changed by."""
         packed = (each.packed() for each in (device.present, *device.retired))
-        return {f"{_PREFIX}{name}": b"".join(part for each in packed for part in (_LENGTH.pack(len(each)), each))}
+        return {key_of_numbers(name): b"".join(part for each in packed for part in (_LENGTH.pack(len(each)), each))}
 
     def surplus(self, name: str) -> str:
         """Take note that a device's numbers are kept; return the key of a document to be deleted in its place, if
@@ -81,10 +92,10 @@ class NumberedDevices:
             return ""
         oldest, _ = self._kept.popitem(last=False)
         self._found.pop(oldest, None)
-        return f"{_PREFIX}{oldest}"
+        return key_of_numbers(oldest)
 
     def _load(self, name: str) -> Numbered | None:
-        kept = [found for part in _parts(self._journal.load(f"{_PREFIX}{name}"))
+        kept = [found for part in _parts(self._journal.load(key_of_numbers(name)))
                 if (found := Numbers.unpacked(part)) is not None]  # fmt: skip
         if not kept:  # an earlier version notes the highest number alone
             incarnation, highest = self._journal.newest(key_of(DEVICE, name))

@@ -12,12 +12,15 @@ from heliograph.bus.contract.topics import ACK, REPORT, TASK, WORKER_ACK, Topic
 from heliograph.bus.transport import Message
 from heliograph.core.failures import DEFECT
 from heliograph.core.names import CLOUD
+from heliograph.edge_agent.devices.numbered import highest_of, key_of_numbers
+from heliograph.edge_agent.journal_writer import DOCUMENT
 from heliograph.edge_agent.producers import DEVICE, WORKER, key_of
 from heliograph.simulations.faults.invariants import Violation
 from heliograph.simulations.fuzz.learning_truth import loop_workers
 from heliograph.simulations.virtual.virtual_cluster import VirtualCluster
 
 PRODUCER = "SELECT sequence FROM producers WHERE producer = ? AND incarnation = ?"
+NUMBERS = "SELECT value FROM meta WHERE key = ?"
 
 
 class Watcher:
@@ -53,12 +56,17 @@ class Watcher:
         if not ack.sequence:
             return
         of_worker = WORKER_ACK.match(message.topic)
-        producer = key_of(WORKER, of_worker["worker"]) if of_worker else key_of(
-            DEVICE, (ACK.match(message.topic) or {})["producer"]
-        )  # fmt: skip
+        name = (of_worker or ACK.match(message.topic) or {})["worker" if of_worker else "producer"]
+        producer = key_of(WORKER if of_worker else DEVICE, name)
         journal = self._cluster.journal(edge)
-        row = journal.execute(PRODUCER, (producer, ack.incarnation)).fetchone() if journal is not None else None
-        kept = row[0] if row is not None else 0
+        if journal is None:
+            kept = 0
+        elif of_worker:
+            row = journal.execute(PRODUCER, (producer, ack.incarnation)).fetchone()
+            kept = row[0] if row is not None else 0
+        else:
+            row = journal.execute(NUMBERS, (f"{DOCUMENT}{key_of_numbers(name)}",)).fetchone()
+            kept = highest_of(row[0], ack.incarnation) if row is not None else 0
         if kept < ack.sequence:
             self.violations.append(Violation(
                 "acknowledged_is_on_disk",

@@ -141,7 +141,7 @@ async def test_each_reason_why_a_broker_takes_nothing_has_its_exit_code(alone: A
     assert "replayed 0 of 10 messages" in ran.err and "this login may not publish there (10)" in ran.err
     ran = await alone.apart("trace", "replay", trace, "--to", "nats://127.0.0.1:1")
     assert ran.code == 5
-    assert ran.error.startswith("nats://127.0.0.1:1: unreachable")
+    assert ran.error.startswith("cannot reach nats://127.0.0.1:1: nothing listens")
 
 
 async def test_unknown_topics_need_raw(alone: Any, cloud: Broker, tmp_path: Path) -> None:

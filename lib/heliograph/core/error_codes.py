@@ -219,5 +219,11 @@ ELSEWHERE: dict[str, Code] = {
                        "Use FederatedLearning in a FederatedTask, IncrementalLearning in an IncrementalLearningJob."),
     "wrong-service": Code("A worker's event names another service than its own.", "Name its own."),
     "wrong-worker": Code("An event names another worker than the one that signed it.", "Name the signing worker."),
+    "no-arrays": Code("A data set's file or directory holds no arrays, or its files differ in theirs.",
+                      "Read `got`; mend the file, or name another one."),
+    "no-sample": Code("A device's message has no sample for a data set of telemetry: a field is missing, or no number.",
+                      "Mend `fields` or `label` of the data set, or the device; other messages are recorded."),
+    "too-many-devices": Code("More devices than an edge follows send what a data set of telemetry records.",
+                             "Name fewer devices in `spec.telemetry.devices`."),
 }  # fmt: skip
 """Codes of refusals in logs, in a job's status, in files, in Python and on the command line alone."""

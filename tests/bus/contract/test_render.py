@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import RootModel
 
 from heliograph.bus.contract.asyncapi import asyncapi
 from heliograph.bus.contract.registry import BUILT_IN
@@ -46,7 +47,7 @@ def test_every_payload_lists_its_fields() -> None:
     for topic in BUILT_IN.topics:
         section = text.partition(f"\n### {topic.payload.__name__}\n")[2].partition("\n### ")[0]
         listed = re.findall(r"^\| `(\w+)` \|[^|]+\| (yes|no)", section, re.MULTILINE)
-        expected = [
+        expected = [] if issubclass(topic.payload, RootModel) else [
             (field.alias or name, "yes" if field.is_required() else "no")
             for name, field in topic.payload.model_fields.items()
             if not field.exclude  # the field never travels

@@ -14,6 +14,7 @@ from heliograph.bus.contract.device_permissions import device_topics, require_fo
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.mqtt.dynamic_security import dynamic_security
 from heliograph.core.errors import HeliographError
+from heliograph.core.mosquitto_limits import LINES
 from heliograph.core.names import require_label
 from heliograph.core.private_files import make_private, write_private
 from heliograph.core.world import World
@@ -68,7 +69,7 @@ def write_settings(
     directory: Path, broker: str, plugin: str, world: World, root: str = DEFAULT_ROOT, foreign: Sequence[str] = ()
 ) -> str:
     """Write the plugin's file with logins for the administrator and the agent, and the URLs of both; return the lines
-    of mosquitto.conf that load it.
+    of mosquitto.conf that load it, and let wait in mosquitto what devices publish while the agent is away.
 
     Args:
         broker: URL by which this node reaches its mosquitto, without a login.
@@ -87,7 +88,8 @@ def write_settings(
     write_private(settings, json.dumps(tree, indent=1))
     for name, password in passwords.items():
         write_private(directory / f"{name}.url", f"{_with_login(broker, name, password)}\n")
-    return f"allow_anonymous false\nplugin {plugin}\nplugin_opt_config_file {settings.resolve()}\n"
+    lines = ("allow_anonymous false", f"plugin {plugin}", f"plugin_opt_config_file {settings.resolve()}", *LINES)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def find_plugin() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from heliograph.bus.connect import connect
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.link_trouble import trouble_of
+from heliograph.cli.doctor import mosquitto
 from heliograph.cli.doctor.check import Finding, Patient, good
 from heliograph.core.errors import HeliographError
 
@@ -13,7 +14,7 @@ PATIENCE = 3.0
 
 class NodeCheck:
     name = "node"
-    what = "the node's MQTT broker, where --node or HELIOGRAPH_NODE names one"
+    what = "the node's MQTT broker, where --node or HELIOGRAPH_NODE names one, and what a mosquitto has dropped"
     needs_cluster = False
 
     async def examine(self, patient: Patient) -> list[Finding]:
@@ -27,4 +28,5 @@ class NodeCheck:
             except HeliographError:
                 found = trouble_of(bus.link.failure, url)
                 return [Finding("problem", f"{shown} cannot be reached: {found.why}", found.mend)]
-        return [good(f"{shown} answers")]
+        lost = mosquitto.finding(shown, await mosquitto.counts(patient.node, patient.world))
+        return [good(f"{shown} answers"), *([lost] if lost is not None else [])]

@@ -52,7 +52,7 @@ def finding(shown: str, found: dict[str, str]) -> Finding | None:
     if dropped == "0":
         return Finding("good", f"{shown}: {version} has dropped nothing that devices published")
     return Finding(
-        "warning", f"{shown}: {version} has dropped {dropped} messages since it started: a queue was full, the agent's or"
-        " another client's",
+        "warning", f"{shown}: {version} has dropped {dropped} messages since it started: a queue was full, that of the"
+        " agent or of another client",
         f"Write into mosquitto.conf what lets them wait: {'; '.join(LINES[:3])}; 'heliograph device setup' has it all.",
     )  # fmt: skip

@@ -42,6 +42,7 @@ NEEDS = {
     "coordinator/kubernetes": "kubernetes",
     "cli/local/curves.py": "train",
     "cli/label/drawing.py": "train",
+    "dataset_arrays.py": "train",
     "exports/mlflow.py": "mlflow",
     "frameworks": "train",
     "frameworks/sklearn.py": "sklearn",

@@ -23,6 +23,7 @@ CASES: list[tuple[str, int, str, dict[str, Any], dict[str, Any]]] = [
     ("WorkerSpec", 0, "PairTrainingJob", _PAIR,
      {"workerSpec": {"trainScriptBootFile": "pair.py", "algorithm": {"name": "pair"}}}),
     ("DatasetSpec", 0, "Dataset", {}, {"url": "a.csv", "content": {"file": "a.csv", "digest": _DIGEST, "size": 1}}),
+    ("DatasetSpec", 1, "Dataset", {"telemetry": {"fields": ["x"]}}, {"url": "a.csv"}),
     ("DatasetContent", 0, "Dataset", {}, {"content": {"file": "..", "digest": _DIGEST, "size": 1}}),
     ("LearnedModel", 0, "IncrementalLearningJob", _LEARNING, {"models": [{"model": _MODEL, "workerSpec": {}}]}),
     ("IncrementalLearningJobSpec", 0, "IncrementalLearningJob", _LEARNING, {"models": _LEARNING["models"] * 2}),

@@ -1,4 +1,4 @@
-"""One data set's rows on the disk: each message once through restarts, versions that stay, the quota, and bad messages."""
+"""One data set's rows on the disk: each message once through restarts, versions that stay, the quota, bad messages."""
 
 from __future__ import annotations
 

@@ -121,6 +121,9 @@ async def test_a_job_runs_in_a_pod_and_in_a_process_together(kubernetes: Api, tm
         assert status["phase"] == "Succeeded", status
         assert [each["counted"] for each in status["rounds"]][1:] == [2, 2]
         await site.no_pod()
+        async with asyncio.timeout(HANGS):
+            while pod.phase == "Running":  # its process is still ending
+                await asyncio.sleep(0.01)
         assert (pod.starts, pod.phase) == (1, "Failed")  # by the signal of its deletion: it never counts as done
         assert not (site.pods / "job-edge-1" / SOCKET).exists()
 

@@ -12,7 +12,7 @@ import pytest
 
 from heliograph.bus.contract.weights_file import dumps
 from heliograph.core.errors import Refused
-from heliograph.frameworks import adapter_for
+from heliograph.frameworks import adapter_for, buffers_of
 from heliograph.frameworks.loading import load
 from tests.field.played_job import PlayedJob
 
@@ -178,3 +178,15 @@ def test_adapters_of_peft_travel_and_their_base_does_not(torch: Any, framework: 
     assert adapter_for(frozen).get().keys() == adapter_for(model(0)).get().keys()
     with pytest.raises(Refused, match=r"field base: .*another base under the adapter"):
         adapter_for(model(1)).set(adapter_for(model(0)).get())
+
+
+def test_buffers_of_a_layer_that_is_trained_beside_an_adapter_of_peft(torch: Any, framework: Framework) -> None:
+    peft = framework("peft")
+    base = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 2))
+    model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=["0"], modules_to_save=["1"]))
+    adapter = adapter_for(model)
+    found = buffers_of(adapter)
+    assert {name.rpartition("model.")[2] for name in found} == {
+        "1.running_mean", "1.running_var", "1.num_batches_tracked"
+    }  # fmt: skip
+    assert found < adapter.get().keys()

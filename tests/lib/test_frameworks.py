@@ -14,7 +14,7 @@ import pytest
 from heliograph.bus.contract import weights_file as tensors
 from heliograph.bus.contract.weights_file import CONSTANT, TensorFile
 from heliograph.core.errors import Refused
-from heliograph.frameworks import ModelAdapter, adapter_for
+from heliograph.frameworks import ModelAdapter, adapter_for, buffers_of
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 Framework = Callable[[str], ModuleType]
@@ -113,6 +113,33 @@ class TestChoice:
             adapter_for([np.zeros(1)])
 
 
+class TestBuffersOfOwnAdapters:
+    """An adapter of the user's may tell its buffers, and need not."""
+
+    class Own:
+        def get(self) -> Arrays:
+            return {"w": np.zeros(2), "seen": np.array(3)}
+
+        def set(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None: ...
+
+    def telling(self, told: Any) -> ModelAdapter:
+        own = self.Own()
+        own.buffers = lambda: told  # type: ignore[attr-defined]
+        return own
+
+    def test_none_unless_it_tells(self) -> None:
+        assert buffers_of(adapter_for(self.Own())) == frozenset()
+        assert buffers_of(adapter_for({"w": np.zeros(1), "n": np.array(1)})) == frozenset()
+        assert buffers_of(adapter_for(self.telling({"seen"}))) == frozenset({"seen"})
+
+    def test_what_are_no_names_of_weights_is_refused(self) -> None:
+        for told in (["seen"], {1}, "seen", None):
+            with pytest.raises(Refused, match=r"field model: buffers\(\): expected a set of names"):
+                buffers_of(self.telling(told))
+        with pytest.raises(Refused, match=r"field model: buffers\(\): .*got sene"):
+            buffers_of(self.telling({"sene"}))
+
+
 class TestSklearn:
     x = np.random.default_rng(0).normal(size=(60, 4))
     y = np.arange(60) % 3
@@ -159,6 +186,12 @@ class TestSklearn:
         model = LinearRegression(fit_intercept=False).fit(self.x, self.y)
         assert_sets_in_place_and_copies(adapter_for(model))
         assert model.intercept_ == 1.0
+
+    def test_no_buffers(self) -> None:
+        from sklearn.linear_model import SGDClassifier
+
+        model = SGDClassifier().partial_fit(self.x, self.y, classes=[0, 1, 2])
+        assert buffers_of(adapter_for(model)) == frozenset()
 
     def test_the_error_for_an_unfitted_estimator_names_the_call_to_make(self) -> None:
         from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
@@ -246,6 +279,34 @@ class TestTorch:
         model = torch.nn.Linear(3, 2)
         assert adapter_for(torch.compile(model)).get().keys() == {"weight", "bias"}
 
+    def test_buffers_are_what_no_optimizer_writes(self) -> None:
+        import torch
+
+        norm = {f"norm.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+        model = self.network()
+        assert buffers_of(adapter_for(model)) == norm | {"mask"}  # both names of the tied weight are of a parameter
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        assert buffers_of(adapter_for(model)) == norm | {"mask"}  # frozen ones are none
+        assert buffers_of(adapter_for(torch.compile(model))) == norm | {"mask"}
+        assert buffers_of(adapter_for(torch.nn.Linear(2, 2))) == frozenset()
+
+    def test_buffers_of_parts(self) -> None:
+        import torch
+
+        linear = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(2, 2))
+        untracked = torch.nn.BatchNorm1d(2, track_running_stats=False)
+        part = torch.nn.Sequential(linear, untracked, torch.nn.BatchNorm1d(2))
+        part[0].register_buffer("kept_here", torch.zeros(1), persistent=False)
+        assert buffers_of(adapter_for(part)) == {"2.running_mean", "2.running_var", "2.num_batches_tracked"}
+
+    def test_buffers_of_a_dict_of_tensors_have_no_gradient_where_others_have(self) -> None:
+        import torch
+
+        weight = torch.zeros(2, requires_grad=True)
+        assert buffers_of(adapter_for({"w": weight, "mean": torch.zeros(2)})) == {"mean"}
+        assert buffers_of(adapter_for({"w": weight.detach(), "mean": torch.zeros(2)})) == frozenset()
+
     def test_the_error_for_a_lazy_module_names_the_remedy(self) -> None:
         import torch
 
@@ -329,6 +390,29 @@ class TestKeras:
         adapter.set(wanted)
         assert_same(adapter.get(), wanted)
         assert model.weights[-1].dtype == "bfloat16"
+
+    def test_buffers_are_what_no_optimizer_writes(self) -> None:
+        moving = {f"sequential/batch_normalization/moving_{name}" for name in ("mean", "variance")}
+        model = self.network()
+        assert buffers_of(adapter_for(model)) == moving
+        model.layers[0].trainable = False
+        model.layers[1].trainable = False
+        assert len(model.non_trainable_weights) > 2
+        assert buffers_of(adapter_for(model)) == moving  # frozen kernels are none
+        model.trainable = False
+        assert buffers_of(adapter_for(model)) == moving
+
+    def test_buffers_within_nested_models(self) -> None:
+        import keras
+
+        inner = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(2)])
+        inner.layers[1].enable_lora(1)  # freezes the kernel
+        counted = keras.layers.Normalization()
+        counted.adapt(np.ones((3, 4), np.float32))
+        model = keras.Sequential([keras.Input((4,)), counted, inner, keras.layers.Dropout(0.5)])
+        names = buffers_of(adapter_for(model))
+        assert {name.rpartition("/")[2] for name in names} >= {"moving_mean", "moving_variance", "mean", "variance"}
+        assert not {name.rpartition("/")[2] for name in names} & {"kernel", "bias", "gamma", "lora_kernel_a"}
 
     def test_a_quantised_model_is_refused(self) -> None:
         model = self.network()

@@ -14,12 +14,15 @@ from heliograph.frameworks.not_averaged import refusal_of_package
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ModelAdapter", "adapter_for"]
+__all__ = ["ModelAdapter", "adapter_for", "buffers_of"]
 
 
 @runtime_checkable
 class ModelAdapter(Protocol):
-    """A model's weights as named NumPy arrays. The names are the same in every process that builds the same model."""
+    """A model's weights as named NumPy arrays. The names are the same in every process that builds the same model.
+
+    An adapter may also have ``buffers() -> frozenset[str]``, which ``buffers_of`` reads.
+    """
 
     def get(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return a copy of the weights: name to array, in the model's shapes.
@@ -80,6 +83,27 @@ def adapter_for(model: object) -> ModelAdapter:
         got=f"{type(model).__module__}.{type(model).__qualname__}",
         hint="For another framework pass an object with get() -> dict of arrays and set(arrays).",
     )
+
+
+def buffers_of(adapter: ModelAdapter) -> frozenset[str]:
+    """Return the names of an adapter's weights that training writes without a gradient, such as the moving mean of a
+    batch normalisation; none for an adapter that does not tell.
+
+    A frozen parameter is no buffer.
+
+    Raises:
+        Refused: if ``buffers()`` returns anything but names of ``get()``.
+    """
+    tell = getattr(adapter, "buffers", None)
+    if tell is None:
+        return frozenset()
+    found = tell()
+    if not isinstance(found, frozenset | set) or not all(isinstance(name, str) for name in found):
+        raise Refused("bad-model", field="model: buffers()", expected="a set of names of weights", got=found,
+                      hint="Leave buffers() out where the model has none.")  # fmt: skip
+    if unknown := sorted(found - adapter.get().keys()):
+        raise Refused("bad-model", field="model: buffers()", expected="names that get() returns", got=unknown[0])
+    return frozenset(found)
 
 
 def _family(value: object) -> set[tuple[str, str]]:

@@ -37,6 +37,16 @@ class KerasModel:
             # copy: a backend may keep a reference to the memory, and the mapped file behind it is closed soon
             variable.assign(np.array(arrays[name], _wire_dtype(variable)))
 
+    def buffers(self) -> frozenset[str]:
+        """Return the names of variables made with ``trainable=False``: not those of a layer that is frozen."""
+        made = {
+            id(variable)
+            for layer in self._model._flatten_layers()
+            # non_trainable_variables has frozen kernels, too
+            for variable in layer._non_trainable_variables
+        }
+        return frozenset(name for name, variable in self._variables().items() if id(variable) in made)
+
     def _variables(self) -> dict[str, Any]:
         if not self._model.built or not self._model.weights:
             raise Refused(

@@ -44,12 +44,20 @@ class TorchModel:
                 values = torch.from_numpy(np.array(array, order="C"))
                 tensor.copy_(torch.view_as_complex(values) if tensor.is_complex() else values)
 
+    def buffers(self) -> frozenset[str]:
+        """Return the names of the state dict's tensors that are no parameters, frozen ones included."""
+        # by identity: a tied parameter has several names, and peft shortens names
+        parameters = {id(parameter) for parameter in self._module.parameters()}
+        own = {name for name, value in self._named(keep_vars=True).items() if id(value) not in parameters}
+        return frozenset(own & self._tensors().keys())
+
     @property
     def _constants(self) -> dict[str, Constant]:
         return {}
 
-    def _named(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self._module.state_dict()
+    def _named(self, keep_vars: bool = False) -> Mapping[str, Any]:
+        """Return the state dict: with ``keep_vars`` the parameters themselves, else detached tensors."""
+        found: Mapping[str, Any] = self._module.state_dict(keep_vars=keep_vars)
         return found
 
     def _tensors(self) -> dict[str, Any]:
@@ -78,7 +86,12 @@ class TensorsModel(TorchModel):
                               got=type(name))  # fmt: skip
         self._given = tensors
 
-    def _named(self) -> Mapping[str, Any]:
+    def buffers(self) -> frozenset[str]:
+        """Return the names of tensors without a gradient where others have one; a dict without any does not tell."""
+        trained = {name for name, tensor in self._given.items() if tensor.requires_grad}
+        return frozenset(self._given.keys() - trained) if trained else frozenset()
+
+    def _named(self, keep_vars: bool = False) -> Mapping[str, Any]:
         return self._given
 
 
@@ -86,14 +99,14 @@ class PeftModel(TorchModel):
     """A model of ``peft``: only the adapter's weights (LoRA's, say) travel. The frozen base must be the same at every
     edge: its fingerprint travels as a constant."""
 
-    def _named(self) -> Mapping[str, Any]:
+    def _named(self, keep_vars: bool = False) -> Mapping[str, Any]:
         from peft import get_peft_model_state_dict
 
         active = self._module.active_adapter
         name = active if isinstance(active, str) else active[0]
         # no embedding layers: to find out whether they changed, peft would ask a server
         found: Mapping[str, Any] = get_peft_model_state_dict(
-            self._module, adapter_name=name, save_embedding_layers=False
+            self._module, self._module.state_dict(keep_vars=keep_vars), name, save_embedding_layers=False
         )
         return found
 

@@ -3,76 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import shlex
-import shutil
-import socket
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from heliograph.client import AsyncClient
-from heliograph.local.nats_server import free_ports
+from tests.end_to_end.init_cluster import MACHINES, made, ports_in_a_row, running
 from tests.local.started import Started, command_of, typed
 from tests.patience import HANGS
-
-MACHINES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
-"""Three addresses of loopback stand for three machines."""
-
-
-def ports_in_a_row(count: int) -> int:
-    """Return the first of so many free ports."""
-    while True:
-        first = free_ports(1)[0]
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            for port in range(first, first + count):
-                for host in MACHINES:
-                    stack.enter_context(socket.socket()).bind((host, port))
-            return first
-
-
-async def made(tmp_path: Path, machines: bool) -> tuple[Started, list[tuple[Started, str]]]:
-    """Make a cloud with three servers; return it, and where the unit of each server is."""
-    cloud = Started(tmp_path / "my cloud", tmp_path, {})
-    port = ports_in_a_row(9)
-    where = [word for host in MACHINES for word in ("--machine", host)] if machines else ["--tls-name", "localhost"]
-    code, said = await cloud.init("--servers", "3", "--port", str(port), "--mqtt-port", str(port + 3),
-                                  "--route-port", str(port + 6), *where)  # fmt: skip
-    assert code == 0, said
-    servers = [(cloud, "broker")]
-    if not machines:
-        return cloud, [*servers, (cloud, "broker-2"), (cloud, "broker-3")]
-    for host in MACHINES[1:]:
-        carried = cloud.directory / "machines" / host
-        assert f"scp -rp '{carried}' {host}:heliograph" in said
-        home = tmp_path / f"machine {host}"
-        shutil.copytree(carried, home)
-        machine = Started(home, tmp_path, {})
-        code, said_there = await machine.init()
-        assert code == 0 and "of 3 is made" in said_there, said_there
-        servers.append((machine, "broker"))
-    return cloud, servers
-
-
-@contextlib.asynccontextmanager
-async def running(tmp_path: Path, machines: bool) -> AsyncIterator[tuple[Started, list[tuple[Started, str]]]]:
-    cloud, servers = await made(tmp_path, machines)
-    try:
-        for machine, name in servers:
-            await machine.begin(name)
-        for name in ("coordinator", "cloud"):
-            await cloud.start(name)
-        yield cloud, servers
-    finally:
-        for name in ("cloud", "coordinator"):
-            await cloud.stop(name)
-        for machine, name in servers:
-            await machine.stop(name)
 
 
 def model(name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import re
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from heliograph.core.errors import HeliographError, Refused
@@ -85,6 +86,26 @@ class CloudSettings:
         for machine in self.machines:
             if not _is_host(machine):
                 raise Refused("invalid", field="--machine", expected="a host name or an IP address", got=machine)
+        if before is not None and stored and before.servers > 1 and self.machines[: before.servers] != before.machines:
+            raise Refused("unsupported", field="--machine", got=", ".join(self.machines) or "none",
+                          expected=f"first the machines that this cloud has, {', '.join(before.machines)}"
+                          if before.machines else "none, as this cloud has: its servers are all on this machine",
+                          hint="Each server has a number, by which the others know what it has stored.")  # fmt: skip
+        self._check_ports()
+
+    def _check_ports(self) -> None:
+        """Raise Refused where two listeners of one machine would have the same port."""
+        further = 0 if self.machines else self.servers - 1
+        firsts = {"--port": self.port, "--mqtt-port": self.door_port, "--leaf-port": self.leaf_port,
+                  "--websocket-port": self.websocket_port}  # fmt: skip
+        if self.servers > 1:
+            firsts["--route-port"] = self.route_port
+        used = sorted((first, option) for option, first in firsts.items() if first)
+        for (first, option), (second, other) in pairwise(used):
+            if second <= first + further:
+                held = f"{first} to {first + further}" if further else str(first)
+                raise Refused("invalid", field=other, got=second,
+                              expected=f"another port than {option} has, {held}")  # fmt: skip
 
     def of_machine(self, number: int) -> CloudSettings:
         """Return what another machine's directory keeps: where the first listens at its own address, so does it."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from heliograph.cli.usage import examples
-
-if TYPE_CHECKING:
-    from heliograph.local.cloud_directory import CloudDirectory, Made
 
 _HELP = """Make a cloud in a directory: the broker's configuration, keys, certificates, the operator's login, and units.
 
@@ -25,6 +22,7 @@ def register(app: typer.Typer) -> None:
             "heliograph init ./cloud",
             "heliograph init ./cloud --bind 0.0.0.0 --tls-name cloud.example.org",
             "heliograph init ./cloud --machine a.example.org --machine b.example.org --machine c.example.org",
+            "heliograph init ./cloud --servers 5",
             "heliograph init ./cloud --document-key next",
         ),
     )(init)
@@ -81,6 +79,7 @@ def init(
 ) -> None:  # fmt: skip
     from heliograph.cli.local.clusters import address
     from heliograph.cli.local.init_machine import init_machine
+    from heliograph.cli.local.next_steps import say_changes, say_growth, say_key, say_start
     from heliograph.core.private_files import private_files
     from heliograph.core.world import World
     from heliograph.local.cloud_directory import CloudDirectory
@@ -105,7 +104,8 @@ def init(
         leaf_port=kept.leaf_port if leaf_port is None else leaf_port,
         websocket_port=kept.websocket_port if websocket_port is None else websocket_port,
     )
-    settings.check(before, stored=(directory / "broker" / "store").exists())
+    stored = (directory / "broker" / "store").exists()
+    settings.check(before, stored)
     world = World()
     with private_files():
         cloud = CloudDirectory(directory, settings, world)
@@ -118,68 +118,12 @@ def init(
                 keys.sign_with_next(world)
             case "replace":
                 keys.replace(world)
-    if before is None:
-        _say_start(cloud)
+    if before is None or (before.servers < settings.servers and not stored):
+        say_start(cloud)
+        return
+    if before.servers < settings.servers:
+        say_growth(cloud, before.servers, settings.servers)
     else:
-        _say_changes(cloud, made, document_key)
-
-
-def _say_start(cloud: CloudDirectory) -> None:
-    """Say how to start the cloud, in lines that work as they stand."""
-    from shlex import quote
-
-    from heliograph.cli.printing.output import paint, say
-    from heliograph.local.services import BROKER, STARTED
-
-    units = [*cloud.broker_units, *(each for each in STARTED if each != BROKER)]
-    say(paint(f"the cloud is made in {cloud.directory}", "bold"))
-    say(f"NATS  {cloud.broker.public_url()}")
-    say(f"MQTT  {cloud.broker.public_url(scheme='mqtt')}")
-    if cloud.broker.websocket:
-        say(f"WebSocket  {cloud.broker.websocket_url}, for MQTT with the path /mqtt")
-    if cloud.tls is not None:
-        certificates = cloud.tls.certificates
-        say(f"TLS  clients trust {certificates.ca}, authority {', '.join(certificates.hashes())}")
-    if hosts := cloud.carried_to:
-        say("")
-        say("carry what each other machine needs there, by a way that nobody can read, and make its units:")
-        for host in hosts:
-            say(f"    scp -rp {quote(str(cloud.machine(host)))} {host}:heliograph")
-            say(f"    ssh {host} heliograph init heliograph")
-    say("")
-    say("start it, and let it start with the machine:")
-    say(f"    sudo cp {quote(str(cloud.units))}/* /etc/systemd/system/")
-    say("    sudo systemctl daemon-reload")
-    say(f"    sudo systemctl enable --now {' '.join(units)}")
-    say("then look whether all is well, and invite a node:")
-    say(f"    export HELIOGRAPH_SERVER={quote(str(cloud.operator))}")
-    say("    heliograph doctor")
-    say("    heliograph edge invite edge-1")
-
-
-def _say_changes(cloud: CloudDirectory, made: Made, document_key: str | None) -> None:
-    from shlex import quote
-
-    from heliograph.cli.printing.output import say
-    from heliograph.local.services import COORDINATOR
-
-    units = " ".join(cloud.broker_units)
-    if made.carried:
-        say("carry these to their machines again, by a way that nobody can read:")
-        for host in made.carried:  # what is in it: the directory would come to lie in the one that is there
-            say(f"    ssh {host} mkdir -p -m 700 heliograph")
-            say(f"    scp -rp {quote(str(cloud.machine(host)))}/* {host}:heliograph/")
-            say(f"    ssh {host} heliograph init heliograph")
-    if cloud.tls is not None:
-        say(f"certificates: {'renewed' if made.renewed else 'none is due'}")
-    if made.changed:
-        one = ", one after the other" if len(cloud.broker_units) > 1 else ""
-        say(f"the broker's configuration has changed: sudo systemctl restart {units}{one}")
-    elif made.renewed:
-        say(f"let the broker read them: sudo systemctl reload {units}")
-    elif cloud.tls is None and document_key is None and not made.carried:
-        say("nothing has changed")
-    if document_key == "next":
-        say("the next key is made; nodes learn of it as their logins are renewed. After a day: --document-key sign")
-    elif document_key is not None:
-        say(f"another key signs now, once the coordinator starts again: sudo systemctl restart {COORDINATOR}")
+        say_changes(cloud, made, new_key=document_key is not None)
+    if document_key is not None:
+        say_key(document_key)

@@ -131,7 +131,8 @@ async def test_a_server_that_has_stored_something_keeps_its_number(tmp_path: Pat
         code, said = await cloud.init(*(word for host in hosts for word in ("--machine", host)))
         assert code != 0 and "expected first the machines that this cloud has, a.example, b.example, c.example" in said
         assert not (cloud.directory / "machines" / "e.example").exists()
-    code, said = await cloud.init(*(word for host in (*three, "d.example", "e.example") for word in ("--machine", host)))
+    five = (*three, "d.example", "e.example")
+    code, said = await cloud.init(*(word for host in five for word in ("--machine", host)))
     assert code == 0 and "from 3 to 5 servers" in said, said
 
 

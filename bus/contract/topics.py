@@ -241,7 +241,7 @@ MODEL_UPDATE = Topic(
 AGGREGATION = Topic(
     "event/aggregation/{job}", payloads.Aggregation, "event", ("cloud-worker",), ("coordinator",),
     "The close of a round: the global model, the updates that were counted, and those refused or late, with reasons.",
-    max_size=MIB, stream=Stream("AGGREGATIONS", max_age=30 * DAY, max_messages=16_384),
+    max_size=4 * MIB, stream=Stream("AGGREGATIONS", max_age=30 * DAY, max_messages=16_384),
 )  # fmt: skip
 EVALUATION = Topic(
     "edge/{edge}/up/evaluation/{job}", payloads.Evaluation, "event", ("worker", "cloud-worker", "agent"),

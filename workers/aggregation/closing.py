@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from heliograph.bus.contract.payloads import AggregateTask, Aggregation, UncountedUpdate
+from heliograph.bus.contract.payloads import AggregateTask, Aggregation, EdgeMeasure, RoundState, UncountedUpdate
 from heliograph.workers.aggregation.intake import blob_of
 from heliograph.workers.aggregation.result_files import Result
 from heliograph.workers.aggregation.round import NOTED, CloseReason, Collection, Staged
@@ -29,7 +29,7 @@ def close_record_of(
     collection: Collection,
     reason: CloseReason,
     result: Result,
-    before: Aggregation | None,
+    before: Aggregation | RoundState | None,
     duration_seconds: float,
     next_sequence: int,
     max_share: float | None = None,
@@ -37,8 +37,8 @@ def close_record_of(
     """Return the record of a round.
 
     Args:
-        before: the record of the round before. State, tensors that travel down and edges' own models that this round
-            does not replace are taken from it.
+        before: the record of the round before, or what is left of it. State, tensors that travel down and edges' own
+            models that this round does not replace are taken from it.
         max_share: as in ``AlgorithmParameters``.
     """
     excluded = [
@@ -77,7 +77,23 @@ def close_record_of(
         unnoted=unnoted or None,
         stopping=sorted(collection.stopping),
         unchanged=[edge for edge, each in counted.items() if each.unchanged],
+        uplink_bytes=collection.uplink_bytes,
+        measured=_measured(collection, counted) if task.collect.measure else {},
     )
+
+
+def _measured(collection: Collection, counted: Mapping[str, Staged]) -> dict[str, EdgeMeasure]:
+    """Return what the round tells of each edge that was asked."""
+    found = {edge: EdgeMeasure() for edge in sorted(collection.asked)}
+    for edge, each in counted.items():
+        metrics = each.update.metrics
+        found[edge] = EdgeMeasure(
+            num_samples=each.num_samples,
+            loss=metrics.get("loss"),
+            received_loss=metrics.get("received_loss"),
+            seconds=collection.seconds.get(edge),
+        )
+    return found
 
 
 def _mean_metrics(metrics: Mapping[str, Mapping[str, float]], samples: Mapping[str, float]) -> dict[str, float]:

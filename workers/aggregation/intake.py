@@ -130,6 +130,7 @@ class Intake:
         for edge, (received, _) in sorted(self._uninvited.items()):
             why = f"edge {edge} was not asked in round {collection.round}"
             collection.refuse(edge, collection.round, why, blob_of(received.payload))
+            collection.uplink_bytes += inline_size(received.payload)
         self._uninvited.clear()
         for edge in collection.mark_staging_late():
             self._stages[edge].cancel()  # else it would retry for ever, in the place of another fetch
@@ -154,6 +155,8 @@ class Intake:
             self._ahead.append((received, sequence, came))
         if collection is None or judgement == "ahead":
             return
+        if judgement not in ("duplicate", "uninvited"):
+            collection.uplink_bytes += inline_size(update)
         if update.stop and judgement not in ("foreign", "refused"):
             collection.stopping.add(edge)
         if judgement == "duplicate":
@@ -171,6 +174,7 @@ class Intake:
             self._say(edge, f"refused: {edge}: {reason}")
         else:
             collection.staging[edge] = update
+            collection.seconds[edge] = round(max(0.0, came - collection.began), 3)
             self._stages[edge] = asyncio.create_task(self._stage(collection, update, edge))
         self.changed.set()
 
@@ -201,6 +205,8 @@ class Intake:
             check_claims(update, collection.base, collection.spec.samples.get(edge))
             check_size(update.weights.size, most)
             source = await self._source(update.weights, edge, target)
+            if isinstance(source, Path):
+                collection.uplink_bytes += update.weights.size
             if isinstance(source, bytes):
                 checked = check(source)
             else:
@@ -252,3 +258,8 @@ class Intake:
 def blob_of(update: ModelUpdate) -> str:
     """Return the digest of weights in their edge's bucket; empty where they came inside the event."""
     return update.weights.digest if update.weights.inline is None else ""
+
+
+def inline_size(update: ModelUpdate) -> int:
+    """Return the bytes of weights that came inside the event; those of a blob come when it is fetched."""
+    return len(update.weights.inline) if update.weights.inline is not None else 0

@@ -46,6 +46,8 @@ class Collection:
         staging: updates that are being fetched and checked, by edge.
         staged: updates that have passed every check, by edge.
         stopping: edges that ask to take part in no further round.
+        uplink_bytes: bytes of updates that have come: those inside events, and blobs that were fetched.
+        seconds: seconds from the round's start to the edge's update.
     """
 
     job_uid: str
@@ -62,6 +64,8 @@ class Collection:
     """Updates for another job of the same name, such as an earlier one: they are no answer of their edge."""
     stopping: set[str] = field(default_factory=set)
     duplicates: int = 0
+    uplink_bytes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
     unnoted: int = 0
     """Updates that were not counted and have no place in these lists."""
     _refused_edges: set[str] = field(default_factory=set, repr=False)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from heliograph.bus.blob_sources import Uploads
 from heliograph.bus.contract import close_record, topics
-from heliograph.bus.contract.payloads import AggregateTask, Aggregation, Assignment
+from heliograph.bus.contract.payloads import AggregateTask, Aggregation, Assignment, RoundState
 from heliograph.bus.contract.permissions import worker_login
 from heliograph.bus.contract.weights_file import TensorFile, origin
 from heliograph.core.tasks import retry_until_reachable
@@ -150,10 +150,11 @@ class Aggregator:
         state = closed.state if closed is not None else None
         return RoundStart(base, layout, await self._files.get(state) if state is not None else None)
 
-    def _round_before(self, task: AggregateTask) -> Aggregation | None:
+    def _round_before(self, task: AggregateTask) -> Aggregation | RoundState | None:
+        """Return the record of the round before, or what an earlier run has left of it."""
         newest = self._newest
         if newest is None or (newest.job_uid, newest.round) != (task.job_uid, task.round - 1):
-            return None
+            return task.resumed
         return newest
 
     async def _close_when_due(self) -> None:

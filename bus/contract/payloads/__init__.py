@@ -67,8 +67,10 @@ if TYPE_CHECKING:
     )
     from heliograph.bus.contract.payloads.rounds import (
         Aggregation,
+        EdgeMeasure,
         Evaluation,
         ModelUpdate,
+        RoundState,
         UncountedUpdate,
     )
     from heliograph.bus.contract.payloads.task_parts import (
@@ -119,6 +121,7 @@ __all__ = [
     "DeepAnswer",
     "Desired",
     "EdgeLoop",
+    "EdgeMeasure",
     "EdgeName",
     "EdgeQueue",
     "EvaluateTask",
@@ -152,6 +155,7 @@ __all__ = [
     "Report",
     "Result",
     "RoundSpec",
+    "RoundState",
     "SampleData",
     "ScriptSpec",
     "ScriptTask",
@@ -186,7 +190,7 @@ _HOMES = {
     "node": "Ack Claim LogRecord Reply WorkerState",
     "pairs": "PairResult",
     "participation": "PART JobEnded Participation UploadState WeightsPart",
-    "rounds": "Aggregation Evaluation ModelUpdate UncountedUpdate",
+    "rounds": "Aggregation EdgeMeasure Evaluation ModelUpdate RoundState UncountedUpdate",
     "task_parts": "CandidateModel InferenceSpec PackageSpec PodSpec RoundSpec ScriptSpec ServedModel WorkerAsk",
     "task_reading": "UnsupportedTask",
     "worker_tasks":

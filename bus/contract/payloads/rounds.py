@@ -48,6 +48,30 @@ class UncountedUpdate(Payload):
     seconds_late: float | None = added("0.2")
 
 
+class EdgeMeasure(Payload):
+    """What a round tells of one edge that was asked; nothing where no update of it was counted.
+
+    Attributes:
+        num_samples: samples that it trained on.
+        loss: its update's metric ``loss``.
+        received_loss: its update's metric ``received_loss``: the loss of the model that it received, on its data.
+        seconds: seconds from the round's start to its update.
+    """
+
+    num_samples: int | None = None
+    loss: float | None = None
+    received_loss: float | None = None
+    seconds: float | None = None
+
+
+class RoundState(Payload):
+    """What a round leaves to the next one beside the model; ``Aggregation`` explains the fields."""
+
+    state: WeightsRef | None = None
+    down: WeightsRef | None = None
+    personal: dict[EdgeName, WeightsRef] | None = None
+
+
 class Aggregation(Payload):
     """The close of a round.
 
@@ -69,6 +93,8 @@ class Aggregation(Payload):
         unnoted: number of further updates that were not counted and that ``refused`` and ``late`` have no room for.
         stopping: edges whose updates of this round, or late ones, ask to take part in no further round.
         unchanged: counted edges whose update equals its base: their training changed nothing.
+        uplink_bytes: bytes of updates that came in this round, whether they were counted or not.
+        measured: each edge that was asked, with what the round tells of it, where the coordinator asks for that.
     """
 
     job: Label
@@ -93,6 +119,8 @@ class Aggregation(Payload):
     unnoted: int | None = added("0.2")
     stopping: list[EdgeName] = added("0.2", [])
     unchanged: list[EdgeName] = added("0.2", [])
+    uplink_bytes: int = added("0.2", 0)
+    measured: dict[EdgeName, EdgeMeasure] = added("0.2", {})
 
     def uploads(self) -> set[tuple[str, str]]:
         """Return edge and digest of each update of this round that may be in its edge's bucket and can be deleted.

@@ -90,6 +90,7 @@ class RoundSpec(Payload):
         deadline_seconds: seconds after which the round closes with the updates that have arrived.
         samples: number of samples in an edge's data set, where known; it bounds the edge's ``num_samples``.
         start: sequence in the stream of updates at which the round starts.
+        measure: whether the close record tells what the round says of each edge that was asked.
     """
 
     participants: list[EdgeName]
@@ -98,6 +99,7 @@ class RoundSpec(Payload):
     deadline_seconds: float
     samples: dict[EdgeName, int] = Field(default_factory=dict)
     start: int = 1
+    measure: bool = added("0.2", False)
 
 
 class InferenceSpec(Payload):

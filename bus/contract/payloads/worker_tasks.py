@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import ConfigDict, Field
 
 from heliograph.bus.contract.payloads.base import Payload, Text
+from heliograph.bus.contract.payloads.rounds import RoundState
 from heliograph.bus.contract.payloads.task_parts import (
     CandidateModel,
     InferenceSpec,
@@ -238,13 +239,18 @@ class PairTask(DatasetTask):
 
 
 class AggregateTask(WorkerTaskBase):
-    """Collect the updates of a round, and close it. The worker keeps its results: the agent fetches no model for it."""
+    """Collect the updates of a round, and close it. The worker keeps its results: the agent fetches no model for it.
+
+    Attributes:
+        resumed: what the last round of an earlier run has left, for the first round of the run that goes on after it.
+    """
 
     role: Literal["aggregate"] = "aggregate"
     round: Annotated[int, Field(ge=0)]
     algorithm: Text = "FedAvg"
     parameters: dict[str, Scalar] = Field(default_factory=dict)
     collect: RoundSpec
+    resumed: RoundState | None = added("0.2")
 
     @property
     def revision(self) -> int:

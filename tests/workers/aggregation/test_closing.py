@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from heliograph.bus.contract import close_record
 from heliograph.bus.contract.event import Event, encode
-from heliograph.bus.contract.payloads import AggregateTask, Aggregation, ModelUpdate, RoundSpec
+from heliograph.bus.contract.payloads import AggregateTask, Aggregation, EdgeMeasure, ModelUpdate, RoundSpec, RoundState
 from heliograph.bus.contract.payloads.base import MAX_METRIC
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.topics import AGGREGATION
@@ -38,7 +38,7 @@ def _collection(*edges: str, large: bool = False) -> Collection:
     return found
 
 
-def _record(collection: Collection, result: Result, before: Aggregation | None = None) -> Aggregation:
+def _record(collection: Collection, result: Result, before: Aggregation | RoundState | None = None) -> Aggregation:
     task = AggregateTask(worker="w", job="job", job_uid="uid", round=3, model=BASE, collect=SPEC)
     return close_record_of(task, collection, "complete", result, before, 0.5, 7)
 
@@ -135,3 +135,26 @@ def test_a_flood_of_one_edge_takes_no_place_from_the_others() -> None:
     assert [each.reason for each in record.refused if each.edge == "edge-2"] == ["a reason"]
     assert len(record.refused) == 2 * NOTED_OF_EDGE + 1
     assert record.unnoted == 2 * (1100 - NOTED_OF_EDGE)
+
+
+def test_it_tells_each_edge_that_was_asked_only_where_the_coordinator_wants_it() -> None:
+    collection = _collection("edge-1")
+    collection.uplink_bytes, collection.seconds = 12, {"edge-1": 1.5}
+    collection.staged["edge-1"].update.metrics["received_loss"] = 4.0
+    assert not _record(collection, Result(MODEL)).measured
+    task = AggregateTask(worker="w", job="job", job_uid="uid", round=3, model=BASE,
+                         collect=SPEC.model_copy(update={"measure": True}))  # fmt: skip
+    record = close_record_of(task, collection, "complete", Result(MODEL), None, 0.5, 7)
+    assert record.uplink_bytes == 12
+    assert record.measured == {
+        "edge-1": EdgeMeasure(num_samples=10, loss=1.0, received_loss=4.0, seconds=1.5), "edge-2": EdgeMeasure(),
+    }  # fmt: skip
+
+
+def test_a_run_that_goes_on_keeps_what_the_earlier_one_left(closed: Closed) -> None:
+    left = closed(2, model="1", state="2", down="3", personal={"edge-9": "4"})
+    state = RoundState(state=left.state, down=left.down, personal=left.personal)
+    record = _record(_collection(), Result(), state)
+    assert (record.state, record.down, record.personal) == (left.state, left.down, left.personal)
+    own = _record(_collection("edge-1"), Result(MODEL, personal={"edge-1": MODEL}), state)
+    assert own.state is None and own.personal == {**(left.personal or {}), "edge-1": MODEL}

@@ -182,6 +182,34 @@ class _Edges:
         return target
 
 
+async def test_the_bytes_that_came_count_once_whatever_becomes_of_their_updates(tmp_path: Path) -> None:
+    content = dumps({"w": np.zeros(3, np.float32)})
+    digest = hashlib.sha256(content).hexdigest()
+    blob = WeightsRef(digest=digest, size=len(content), bucket=upload_bucket("blob"))
+    inline = WeightsRef(digest=digest, size=len(content), inline=content)
+    clock = [0.0]
+    world = replace(World(), monotonic=lambda: clock[0])
+    intake = _intake(cast(Any, _Edges(digest, content)), world, tmp_path)
+    asked = ("blob", "inline", "never")
+    collection = Collection("u", 0, None, _asked(*asked), 1, began=0.0)
+    intake.begin(collection, lambda source: check_weights(source, None))
+    clock[0] = 2.5
+    intake.receive(_received("blob", blob), 1)
+    for _ in range(2):  # a repeated event brings nothing new
+        intake.receive(_received("inline", inline), 2)
+    intake.receive(_received("inline", inline, job_uid="another"), 3)
+    intake.receive(_received("uninvited", inline), 4)
+    never = WeightsRef(digest="f" * 64, size=77_000, bucket=upload_bucket("never"))
+    intake.receive(_received("never", never), 5)  # a claim that nobody has fetched is no byte
+    async with asyncio.timeout(HANGS):
+        while len(collection.staged) < 2:
+            intake.changed.clear()
+            await intake.changed.wait()
+    intake.close()
+    assert collection.uplink_bytes == 4 * len(content)
+    assert collection.seconds == dict.fromkeys(asked, 2.5)
+
+
 async def test_weights_that_never_come_hold_up_no_others(tmp_path: Path) -> None:
     content = dumps({"w": np.ones(3, np.float32)})
     good = WeightsRef(digest=hashlib.sha256(content).hexdigest(), size=len(content), bucket=upload_bucket("good"))

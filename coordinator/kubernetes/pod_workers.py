@@ -10,7 +10,7 @@ from typing import Any
 from heliograph.coordinator.kubernetes.api import JOBS, PODS, Api, Kind
 from heliograph.coordinator.kubernetes.errors import Exists, NotFound
 from heliograph.coordinator.kubernetes.list_watch import Follower
-from heliograph.coordinator.kubernetes.worker_job import MANAGED_BY, MANAGER, PodSettings
+from heliograph.coordinator.kubernetes.worker_job import PodSettings, selector_of
 from heliograph.coordinator.kubernetes.worker_jobs import Wanted, WorkerJobs, problems_of
 from heliograph.core.tasks import wait_for
 from heliograph.core.world import World
@@ -27,6 +27,7 @@ class PodWorkers:
     """Creates and deletes Jobs of workers, while a coordinator leads.
 
     Args:
+        cloud: id of this cloud; the Jobs and pods of another one's workers are left alone.
         wanted: returns what is desired now.
         tell: called with all problems when they are known first, since an earlier leader may have told of some that are
             over, and whenever they have changed.
@@ -34,7 +35,7 @@ class PodWorkers:
     """
 
     def __init__(
-        self, api: Api, settings: PodSettings, wanted: Callable[[], Wanted],
+        self, api: Api, settings: PodSettings, cloud: str, wanted: Callable[[], Wanted],
         tell: Callable[[Problems], Awaitable[None]], world: World, warn: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._wanted = wanted
@@ -44,10 +45,10 @@ class PodWorkers:
 
         def follower(kind: Kind) -> Follower:
             return Follower(api, kind, world, lambda *_: self._due.set(), warn, namespace=settings.namespace,
-                            labels=f"{MANAGED_BY}={MANAGER}", resumed=lambda _: self._due.set())  # fmt: skip
+                            labels=selector_of(cloud), resumed=lambda _: self._due.set())  # fmt: skip
 
         self._jobs, self._pods = follower(JOBS), follower(PODS)
-        self._worker_jobs = WorkerJobs(_Jobs(api, settings.namespace, self._jobs), settings)
+        self._worker_jobs = WorkerJobs(_Jobs(api, settings.namespace, self._jobs), settings, cloud)
         self._told: Problems | None = None
 
     def desired_changed(self) -> None:

@@ -44,7 +44,8 @@ class KubernetesSide:
         self._pods: PodWorkers | None = None
         if settings.pods is not None:
             wanted = partial(pods_wanted, store, newest, settings.pods.namespace)
-            self._pods = PodWorkers(api, settings.pods, wanted, partial(tell_problems, features, world), world, warn)
+            self._pods = PodWorkers(api, settings.pods, cloud, wanted, partial(tell_problems, features, world), world,
+                                    warn)  # fmt: skip
 
     def manages(self, resource: Resource) -> bool:
         """Whether the custom resource that a resource was made from is seen at present."""

@@ -1,7 +1,8 @@
 """The Kubernetes Job of a worker that runs as a pod of its edge's node. Pure.
 
-The Job lies in one namespace for all workers. Its pod stays where it is while the node is offline; the node's kubelet
-starts the container again there, and no second pod is made before the first has ended (docs/pods.md).
+The Job names its cloud, and lies in one namespace for all workers, also those of other clouds. Its pod stays where it
+is while the node is offline; the node's kubelet starts the container again there, and no second pod is made before the
+first has ended (docs/pods.md).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from heliograph.bus.contract.payloads import PodSpec, ScriptTask
 from heliograph.bus.contract.resources.worker_image import PodVolume
+from heliograph.coordinator.kubernetes.documents import CLOUD
 from heliograph.core.pod_channel import DIRECTORY_VARIABLE, IDENTITY_VARIABLE
 
 HOSTNAME = "kubernetes.io/hostname"
@@ -20,7 +22,7 @@ HOSTNAME = "kubernetes.io/hostname"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "heliograph-workers"
 EDGE, WORKER, JOB, JOB_UID = "edgeai.io/edge", "edgeai.io/worker", "edgeai.io/job", "edgeai.io/job-uid"
-"""Labels of Jobs and their pods."""
+"""Labels of Jobs and their pods, beside ``CLOUD``."""
 MOST_RETRIES = 2**31 - 1
 """The largest ``backoffLimit``: each start of a container counts, and a worker may run for years."""
 _GPU = "nvidia.com/gpu"
@@ -55,10 +57,16 @@ class PodSettings:
     pull_secret: str = ""
 
 
-def job_name(edge: str, task: ScriptTask) -> str:
-    """Return the name of a worker's Job, a DNS label: another one for each edge, worker, job and setting of its pod."""
+def selector_of(cloud: str) -> str:
+    """Return the label selector of the Jobs of a cloud's workers, and of their pods."""
+    return f"{MANAGED_BY}={MANAGER},{CLOUD}={cloud}"
+
+
+def job_name(cloud: str, edge: str, task: ScriptTask) -> str:
+    """Return the name of a worker's Job, a DNS label: another one for each cloud, edge, worker, job and setting of its
+    pod."""
     identity = task.pod.identity if task.pod is not None else ""
-    mark = hashlib.sha256(f"{edge}/{task.worker}/{identity}".encode()).hexdigest()[:10]
+    mark = hashlib.sha256(f"{cloud}/{edge}/{task.worker}/{identity}".encode()).hexdigest()[:10]
     return f"{f'{edge}-{task.worker}'[:52].rstrip('-')}-{mark}"
 
 
@@ -78,11 +86,12 @@ def objection(pod: PodSpec, settings: PodSettings) -> str:
 
 
 def worker_job(
-    task: ScriptTask, edge: str, node: str, settings: PodSettings, owner: dict[str, Any] | None = None
+    task: ScriptTask, edge: str, node: str, settings: PodSettings, cloud: str, owner: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the manifest of a worker's Job.
 
     Args:
+        cloud: id of the cloud whose worker it is.
         node: value of the node's label ``kubernetes.io/hostname``.
         owner: a reference to the custom resource that the worker belongs to, for ``ownerReferences``.
 
@@ -91,8 +100,8 @@ def worker_job(
     """
     if task.pod is None:
         raise ValueError(f"the task of {task.worker} has no pod")
-    labels = {MANAGED_BY: MANAGER, EDGE: edge, WORKER: task.worker, JOB: task.job, JOB_UID: task.job_uid}
-    metadata: dict[str, Any] = {"name": job_name(edge, task), "namespace": settings.namespace, "labels": labels}
+    labels = {MANAGED_BY: MANAGER, CLOUD: cloud, EDGE: edge, WORKER: task.worker, JOB: task.job, JOB_UID: task.job_uid}
+    metadata: dict[str, Any] = {"name": job_name(cloud, edge, task), "namespace": settings.namespace, "labels": labels}
     if owner is not None:
         metadata["ownerReferences"] = [owner]
     return {

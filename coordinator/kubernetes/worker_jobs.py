@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from heliograph.bus.contract.payloads import ScriptTask, WorkerTaskBase
+from heliograph.coordinator.kubernetes.documents import CLOUD
 from heliograph.coordinator.kubernetes.edge_node import names_its_own
 from heliograph.coordinator.kubernetes.pod_problems import pull_problem
 from heliograph.coordinator.kubernetes.worker_job import (
@@ -59,21 +60,27 @@ class Changes:
     problems: dict[str, list[str]]
 
 
-def changes_of(wanted: Wanted, existing: Mapping[str, Mapping[str, Any]], settings: PodSettings) -> Changes:
+def changes_of(
+    wanted: Wanted, existing: Mapping[str, Mapping[str, Any]], settings: PodSettings, cloud: str
+) -> Changes:
     """Return what leads from the existing Jobs to the wanted ones.
 
     A worker that begins once it has something to do gets its Job then, and keeps it. A Job that has ended makes place
     for a new one; one that is being deleted is waited for.
 
     Args:
-        existing: Jobs by name; others than those of workers are left alone.
+        existing: Jobs by name; others than those of this cloud's workers are left alone.
+        cloud: id of this cloud.
     """
-    ours = {name: job for name, job in existing.items() if _labels(job).get(MANAGED_BY) == MANAGER}
+    ours = {
+        name: job for name, job in existing.items()
+        if (_labels(job).get(MANAGED_BY), _labels(job).get(CLOUD)) == (MANAGER, cloud)
+    }  # fmt: skip
     create, problems = [], dict[str, list[str]]()
     needed = {name for name, job in ours.items() if _labels(job).get(EDGE) in wanted.undecided}
     for edge, task in _in_pods(wanted.tasks):
         assert task.pod is not None
-        name = job_name(edge, task)
+        name = job_name(cloud, edge, task)
         node, enrolled = wanted.labels.get(edge, {}).get(HOSTNAME, ""), wanted.nodes.get(edge, "")
         if not names_its_own(node, enrolled):  # a Job that exists may run on the other node: it goes
             problems.setdefault(task.job_uid, []).append(
@@ -94,7 +101,7 @@ def changes_of(wanted: Wanted, existing: Mapping[str, Mapping[str, Any]], settin
         if why:
             problems.setdefault(task.job_uid, []).append(f"worker {task.worker} of edge {edge}: {why}")
         else:
-            create.append(worker_job(task, edge, node, settings, wanted.owners.get(task.job_uid)))
+            create.append(worker_job(task, edge, node, settings, cloud, wanted.owners.get(task.job_uid)))
     delete = [name for name, job in sorted(ours.items()) if name not in needed and not _is_being_deleted(job)]
     return Changes(create, delete, problems)
 
@@ -130,15 +137,16 @@ class Jobs(Protocol):
 class WorkerJobs:
     """Carries the decision out. ``problems`` has why a job's workers have no Job, by the job's uid."""
 
-    def __init__(self, jobs: Jobs, settings: PodSettings) -> None:
+    def __init__(self, jobs: Jobs, settings: PodSettings, cloud: str) -> None:
         self._jobs = jobs
         self._settings = settings
+        self._cloud = cloud
         self.problems: dict[str, list[str]] = {}
 
     async def reconcile(self, wanted: Wanted) -> None:
         """Create and delete Jobs. One that Kubernetes refuses stops no other one; the next call tries it again."""
         existing = self._jobs.objects
-        changes = changes_of(wanted, existing, self._settings)
+        changes = changes_of(wanted, existing, self._settings, self._cloud)
         problems = changes.problems
         for name in changes.delete:
             uid = _labels(existing[name]).get(JOB_UID, "")

@@ -59,7 +59,7 @@ class Node:
             pod=PodSpec(identity=identity, image="trainer:1", has_script=bool(script)),
         )  # fmt: skip
         settings = PodSettings(pods=str(self.pods), state=str(state), code="", data="")
-        job = worker_job(task, "edge-1", "node-1", settings)
+        job = worker_job(task, "edge-1", "node-1", settings, "cloud-1")
         return {**job, "metadata": {**job["metadata"], "name": name}}
 
     def request(self, script: str, identity: str = IDENTITY, **more: Any) -> LaunchRequest:

@@ -19,7 +19,7 @@ from heliograph.coordinator.kubernetes.worker_jobs import Wanted, problems_of
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
-from tests.coordinator.kubernetes.worker_tasks import train_task
+from tests.coordinator.kubernetes.worker_tasks import CLOUD_ID, train_task
 from tests.kubernetes.api_server.server import ApiServer
 from tests.kubernetes.running_operator import Printed
 from tests.patience import HANGS
@@ -61,7 +61,7 @@ async def keeping(api: Api, **settings: Any) -> AsyncIterator[Desk]:
         desk.told.put_nowait(problems)
 
     printed, given = Printed(), PodSettings(namespace=NAMESPACE, **{"images": ("*",), **settings})
-    workers = PodWorkers(api, given, lambda: desk.wanted, tell, World(), printed)
+    workers = PodWorkers(api, given, CLOUD_ID, lambda: desk.wanted, tell, World(), printed)
     desk = Desk(api, workers, printed=printed)
     task = asyncio.create_task(workers.run())
     try:

@@ -17,6 +17,7 @@ from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.edges.wanted_documents import Wanted as WantedParts
 from heliograph.coordinator.edges.wanted_documents import WantedDocuments
 from heliograph.coordinator.kubernetes.api import JOBS, PODS, Api, Object
+from heliograph.coordinator.kubernetes.documents import CLOUD
 from heliograph.coordinator.kubernetes.operator import OperatorSettings
 from heliograph.coordinator.kubernetes.worker_job import EDGE, HOSTNAME, JOB, PodSettings
 from heliograph.coordinator.kubernetes.worker_jobs import Wanted, WorkerJobs
@@ -46,14 +47,19 @@ async def edge_reports(running: Running, **labels: str) -> None:
     await port.publish(topics.REPORT, report, edge="edge-1")
 
 
-async def the_job(running: Running) -> Object:
+async def the_jobs(running: Running, number: int) -> list[Object]:
+    """Return the Jobs once there are so many."""
     async with asyncio.timeout(HANGS):
         while True:
             found, version = await running.api.list(JOBS, "default")
-            if found:
-                return found[0]
-            async for change in running.api.watch(JOBS, version, "default"):
-                return change.object
+            if len(found) == number:
+                return found
+            async for _ in running.api.watch(JOBS, version, "default"):
+                break
+
+
+async def the_job(running: Running) -> Object:
+    return (await the_jobs(running, 1))[0]
 
 
 async def serving(running: Running) -> None:
@@ -73,6 +79,24 @@ async def test_the_job_of_a_worker_comes_and_goes_with_its_custom_resource(kuber
         await running.api.delete(SERVICE, "default", "answers")
         await running.until_gone(SERVICE, "answers")
         await running.until_gone(JOBS, made["metadata"]["name"])
+
+
+async def test_two_clouds_keep_their_own_jobs_in_one_namespace(kubernetes: Api) -> None:
+    async with operating(kubernetes, SETTINGS) as ours, operating(kubernetes, SETTINGS) as theirs:
+        for each in (ours, theirs):  # both have an edge of the name, on the same node
+            await edge_reports(each, **{HOSTNAME: "node-1"})
+        await serving(ours)
+        made = await the_job(ours)
+        await theirs.client.models.create({"kind": "Model", "metadata": {"name": "other"}})
+        spec = {"edgeWorker": {**WORKER, "model": {"name": "other"}}}
+        await theirs.client.services.create(
+            {"kind": "JointInferenceService", "metadata": {"name": "others"}, "spec": spec}
+        )
+        labels = [each["metadata"]["labels"] for each in await the_jobs(ours, 2)]
+        clouds = {each[JOB]: each[CLOUD] for each in labels}
+        assert clouds.keys() == {"answers", "others"} and clouds["answers"] != clouds["others"]
+        await theirs.client.services.delete("others")
+        assert (await the_job(ours))["metadata"]["uid"] == made["metadata"]["uid"]
 
 
 async def test_an_image_that_cannot_be_pulled_is_a_condition_of_the_service_wherever_one_looks(kubernetes: Api) -> None:

@@ -9,9 +9,9 @@ import pytest
 from heliograph.coordinator.kubernetes.pod_problems import pull_problem
 from heliograph.coordinator.kubernetes.worker_job import worker_job
 from heliograph.coordinator.kubernetes.worker_jobs import problems_of
-from tests.coordinator.kubernetes.worker_tasks import ALLOWING, IMAGE, train_task
+from tests.coordinator.kubernetes.worker_tasks import ALLOWING, CLOUD_ID, IMAGE, train_task
 
-_LABELS = worker_job(train_task(), "edge-1", "node-1", ALLOWING)["metadata"]["labels"]
+_LABELS = worker_job(train_task(), "edge-1", "node-1", ALLOWING, CLOUD_ID)["metadata"]["labels"]
 
 
 def _waiting(reason: str, message: str = "", **more: Any) -> dict[str, Any]:

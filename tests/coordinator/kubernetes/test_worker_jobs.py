@@ -20,14 +20,14 @@ from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_label
 from heliograph.core.world import World
-from tests.coordinator.kubernetes.worker_tasks import ALLOWING, IMAGE, NODES, train_task
+from tests.coordinator.kubernetes.worker_tasks import ALLOWING, CLOUD_ID, IMAGE, NODES, train_task
 
 VERSIONS = ("1.29", "1.33")
 """The first Kubernetes in which a Job's podReplacementPolicy holds without a feature gate, and a recent one."""
 
 
 def _manifest(**fields: Any) -> dict[str, Any]:
-    return worker_job(train_task(**fields), "edge-1", "node-1.site.example", ALLOWING)
+    return worker_job(train_task(**fields), "edge-1", "node-1.site.example", ALLOWING, CLOUD_ID)
 
 
 def _pod(manifest: Mapping[str, Any]) -> Any:
@@ -118,62 +118,64 @@ def test_names_are_labels_and_differ_by_edge_worker_job_and_settings() -> None:
              ("edge-1", train_task(worker=long)), ("edge-1", train_task(worker=long[:-1] + "b")),
              ("edge-1", train_task(image=f"{IMAGE}.1")), (long, train_task()),
              ("edge-1", train_task(resources={"memory": "1Gi"}))]  # fmt: skip
-    names = [job_name(edge, task) for edge, task in tasks]
+    names = [job_name(CLOUD_ID, edge, task) for edge, task in tasks]
     assert len(set(names)) == len(names)
     assert all(map(is_label, names))
-    assert job_name("edge-1", train_task(active=False)) == names[0]  # a round more needs no other pod
+    assert job_name("cloud-2", "edge-1", train_task()) not in names
+    assert job_name(CLOUD_ID, "edge-1", train_task(active=False)) == names[0]  # a round more needs no other pod
 
 
 def test_a_job_is_created_once_and_deleted_with_its_task() -> None:
     wanted = _wanted(train_task())
-    [manifest] = changes_of(wanted, {}, ALLOWING).create
+    [manifest] = changes_of(wanted, {}, ALLOWING, CLOUD_ID).create
     name = manifest["metadata"]["name"]
     existing = {name: manifest}
-    unchanged = changes_of(wanted, existing, ALLOWING)
+    unchanged = changes_of(wanted, existing, ALLOWING, CLOUD_ID)
     assert (unchanged.create, unchanged.delete, unchanged.problems) == ([], [], {})
-    assert changes_of(_wanted(), existing, ALLOWING).delete == [name]
+    assert changes_of(_wanted(), existing, ALLOWING, CLOUD_ID).delete == [name]
 
 
 def test_a_worker_that_begins_idle_gets_its_job_when_it_has_something_to_do_and_keeps_it() -> None:
     idle = train_task(active=False)
-    assert changes_of(_wanted(idle), {}, ALLOWING).create == []
-    [manifest] = changes_of(_wanted(train_task()), {}, ALLOWING).create
-    assert changes_of(_wanted(idle), {manifest["metadata"]["name"]: manifest}, ALLOWING).delete == []
+    assert changes_of(_wanted(idle), {}, ALLOWING, CLOUD_ID).create == []
+    [manifest] = changes_of(_wanted(train_task()), {}, ALLOWING, CLOUD_ID).create
+    assert changes_of(_wanted(idle), {manifest["metadata"]["name"]: manifest}, ALLOWING, CLOUD_ID).delete == []
 
 
 def test_another_image_replaces_the_job() -> None:
-    [old] = changes_of(_wanted(train_task()), {}, ALLOWING).create
-    changed = changes_of(_wanted(train_task(image=f"{IMAGE}.1")), {old["metadata"]["name"]: old}, ALLOWING)
+    [old] = changes_of(_wanted(train_task()), {}, ALLOWING, CLOUD_ID).create
+    changed = changes_of(_wanted(train_task(image=f"{IMAGE}.1")), {old["metadata"]["name"]: old}, ALLOWING, CLOUD_ID)
     assert len(changed.create) == 1
     assert changed.delete == [old["metadata"]["name"]]
 
 
 def test_a_job_that_has_ended_makes_place_and_one_that_is_being_deleted_is_waited_for() -> None:
-    name = job_name("edge-1", train_task())
+    name = job_name(CLOUD_ID, "edge-1", train_task())
     ended = _job(name, conditions=[{"type": "Failed", "status": "True"}])
-    changes = changes_of(_wanted(train_task()), {name: ended}, ALLOWING)
+    changes = changes_of(_wanted(train_task()), {name: ended}, ALLOWING, CLOUD_ID)
     assert (changes.create, changes.delete) == ([], [name])
     ended["metadata"]["deletionTimestamp"] = "2026-11-28T00:00:00Z"
-    changes = changes_of(_wanted(train_task()), {name: ended}, ALLOWING)
+    changes = changes_of(_wanted(train_task()), {name: ended}, ALLOWING, CLOUD_ID)
     assert (changes.create, changes.delete) == ([], [])
 
 
 def test_a_job_stays_while_nothing_is_decided_for_its_edge() -> None:
-    [manifest] = changes_of(_wanted(train_task()), {}, ALLOWING).create
+    [manifest] = changes_of(_wanted(train_task()), {}, ALLOWING, CLOUD_ID).create
     existing = {manifest["metadata"]["name"]: manifest}
-    assert changes_of(Wanted({}, {}, undecided={"edge-1"}), existing, ALLOWING).delete == []
-    assert changes_of(Wanted({}, {}, undecided={"edge-2"}), existing, ALLOWING).delete == [*existing]
+    assert changes_of(Wanted({}, {}, undecided={"edge-1"}), existing, ALLOWING, CLOUD_ID).delete == []
+    assert changes_of(Wanted({}, {}, undecided={"edge-2"}), existing, ALLOWING, CLOUD_ID).delete == [*existing]
 
 
 def test_jobs_of_others_are_left_alone() -> None:
+    [theirs] = changes_of(_wanted(train_task()), {}, ALLOWING, "cloud-2").create
     foreign = {"metadata": {"name": "backup", "labels": {"app": "backup"}}}
     odd = {"metadata": {"name": "odd", "labels": None}}
-    assert changes_of(_wanted(), {"backup": foreign, "odd": odd}, ALLOWING).delete == []
+    assert changes_of(_wanted(), {"backup": foreign, "odd": odd, "theirs": theirs}, ALLOWING, CLOUD_ID).delete == []
 
 
 def test_a_task_without_an_image_has_no_job() -> None:
     process = train_task().model_copy(update={"pod": None})
-    assert changes_of(_wanted(process), {}, ALLOWING).create == []
+    assert changes_of(_wanted(process), {}, ALLOWING, CLOUD_ID).create == []
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,7 @@ def test_a_task_without_an_image_has_no_job() -> None:
     ],
 )  # fmt: skip
 def test_what_no_job_is_made_for_is_told(settings: PodSettings, fields: Any, labels: Any, expected: str) -> None:
-    changes = changes_of(Wanted({"edge-1": [train_task(**fields)]}, labels), {}, settings)
+    changes = changes_of(Wanted({"edge-1": [train_task(**fields)]}, labels), {}, settings, CLOUD_ID)
     assert changes.create == []
     [told] = changes.problems["u"]
     assert told.startswith("worker job-worker of edge edge-1: ")
@@ -199,14 +201,14 @@ NAMED, OTHER = "node-1.site.example", "node-2.site.example"
 
 
 def test_an_edge_that_names_another_node_than_it_enrolled_by_has_no_jobs() -> None:
-    [manifest] = changes_of(_wanted(train_task(), nodes={"edge-1": NAMED}), {}, ALLOWING).create
+    [manifest] = changes_of(_wanted(train_task(), nodes={"edge-1": NAMED}), {}, ALLOWING, CLOUD_ID).create
     taken_over = _wanted(train_task(), nodes={"edge-1": OTHER})
-    changes = changes_of(taken_over, {}, ALLOWING)
+    changes = changes_of(taken_over, {}, ALLOWING, CLOUD_ID)
     assert changes.create == []
     [told] = changes.problems["u"]
     assert f"names node {NAMED}, and it has enrolled as node {OTHER}" in told and "edge revoke edge-1" in told
     name = manifest["metadata"]["name"]
-    assert changes_of(taken_over, {name: manifest}, ALLOWING).delete == [name]  # it may run on the other's node
+    assert changes_of(taken_over, {name: manifest}, ALLOWING, CLOUD_ID).delete == [name]  # it may run there
 
 
 async def test_the_node_is_the_one_of_the_enrolment_not_of_the_report() -> None:
@@ -218,19 +220,19 @@ async def test_the_node_is_the_one_of_the_enrolment_not_of_the_report() -> None:
             await store.create(Edge.model_validate(made))
         desired = Desired(edge="e", generation=Generation(), tasks=[train_task()])
         wanted = pods_wanted(store, lambda edge: desired, "workers")
-    changes = changes_of(wanted, {}, ALLOWING)
+    changes = changes_of(wanted, {}, ALLOWING, CLOUD_ID)
     assert [each["metadata"]["labels"]["edgeai.io/edge"] for each in changes.create] == ["edge-2", "edge-3"]
     assert [node_of(edge) for edge in store.all(Edge)] == ["", NAMED, NAMED]
 
 
 @pytest.mark.parametrize("image", ["*", IMAGE, "registry.example.com/", "registry.example.com/team/trainer:"])
 def test_an_image_is_allowed_by_its_name_or_a_beginning_of_it(image: str) -> None:
-    assert changes_of(_wanted(train_task()), {}, PodSettings(images=(image,))).create
+    assert changes_of(_wanted(train_task()), {}, PodSettings(images=(image,)), CLOUD_ID).create
 
 
 def test_a_job_belongs_to_its_custom_resource() -> None:
     owner = {"apiVersion": "edgeai.io/v1alpha1", "kind": "FederatedTask", "name": "job", "uid": "u"}
-    [manifest] = changes_of(_wanted(train_task(), owners={"u": owner}), {}, ALLOWING).create
+    [manifest] = changes_of(_wanted(train_task(), owners={"u": owner}), {}, ALLOWING, CLOUD_ID).create
     assert manifest["metadata"]["ownerReferences"] == [owner]
     kubernetes_validate.validate(manifest, VERSIONS[1], strict=True)
 
@@ -254,7 +256,7 @@ class _Cluster:
 
 def test_reconciling_creates_and_deletes_and_a_refused_job_stops_no_other() -> None:
     cluster = _Cluster(refusing="refused")
-    jobs = WorkerJobs(cluster, ALLOWING)
+    jobs = WorkerJobs(cluster, ALLOWING, CLOUD_ID)
     asyncio.run(jobs.reconcile(_wanted(train_task("a", worker="refused"), train_task("b", worker="taken"))))
     assert len(cluster.objects) == 1
     assert list(jobs.problems) == ["a"]

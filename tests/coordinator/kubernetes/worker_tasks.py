@@ -12,6 +12,7 @@ from heliograph.coordinator.kubernetes.worker_job import HOSTNAME, PodSettings
 from heliograph.coordinator.pods import pod_of, script_in
 
 IMAGE = "registry.example.com/team/trainer:1.4"
+CLOUD_ID = "cloud-1"
 NODES = {"edge-1": {HOSTNAME: "node-1.site.example"}}
 ALLOWING = PodSettings(images=("registry.example.com/team/",))
 

@@ -8,13 +8,28 @@ from heliograph.core.document_bounds import json_tree, problems_in
 
 MAX_KEY, MAX_TEXT = 128, 1024
 """Characters of a parameter's name, and of a text as its value, as documents have them."""
+LEAST_UPDATES = "x-leastUpdates"
+"""Key of an algorithm's schema: a round needs ``times`` the value of ``parameter``, and ``plus``, updates."""
+NEEDS_RECEIVED_LOSS = "x-needsReceivedLoss"
+"""Key of an algorithm's schema: True where participants report the loss of the received model before they train."""
 _BOUNDS = frozenset(("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"))
 
 
 def check_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema. Raise ValueError unless the parts by which parameters are checked have their types."""
     check_properties(json_tree(schema).get("properties", {}))
+    least = schema.get(LEAST_UPDATES)
+    if least is not None and not _is_least(least):
+        raise ValueError(f"expected parameter, a text, times and plus, whole numbers from 0, under {LEAST_UPDATES}")
     return schema
+
+
+def _is_least(given: Any) -> bool:
+    if not isinstance(given, dict) or given.keys() != {"parameter", "times", "plus"}:
+        return False
+    numbers = (given["times"], given["plus"])
+    right = all(isinstance(each, int) and not isinstance(each, bool) and 0 <= each <= 1_000_000 for each in numbers)
+    return right and isinstance(given["parameter"], str)
 
 
 def check_properties(properties: Any) -> dict[str, Any]:

@@ -7,8 +7,9 @@ The safetensors library reads these files, and this module reads those of the li
 from __future__ import annotations
 
 import hashlib
+import json
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,6 +29,9 @@ CONSTANT = "constant:"
 every update and in the global model."""
 LEFT_OUT = {"unchanged": "left out"}
 """Metadata of an update's file that lacks the tensors which the edge has not changed: frozen layers do not travel."""
+BUFFERS = "buffers"
+"""Metadata of an update's file: a JSON list of the tensors that training writes without a gradient, such as the running
+means of a batch norm."""
 _NAMES = {numpy: name for name, numpy in NUMPY_TYPES.items() if name != "BF16"}
 
 
@@ -94,6 +98,21 @@ def origin(job_uid: str, round: int, edge: str = "") -> dict[str, str]:
     owner can delete the blob without affecting others.
     """
     return {"job_uid": job_uid, "round": str(round)} | ({"edge": edge} if edge else {})
+
+
+def with_buffers(names: Iterable[str]) -> dict[str, str]:
+    """Return the metadata of weights with these buffers."""
+    found = sorted(names)
+    return {BUFFERS: json.dumps(found, separators=(",", ":"))} if found else {}
+
+
+def buffers_of(metadata: Mapping[str, str]) -> frozenset[str]:
+    """Return the buffers that a file names; none where the list is none."""
+    try:
+        found = json.loads(metadata.get(BUFFERS, "[]"))
+    except ValueError:
+        return frozenset()
+    return frozenset(each for each in found if isinstance(each, str)) if isinstance(found, list) else frozenset()
 
 
 def parts(arrays: Arrays, metadata: Mapping[str, str] | None = None) -> Iterator[memoryview | bytes]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heliograph.bus.contract import bfloat16
 from heliograph.bus.contract.payloads import ModelUpdate
-from heliograph.bus.contract.weights_file import CONSTANT, LEFT_OUT, beside, header
+from heliograph.bus.contract.weights_file import CONSTANT, LEFT_OUT, beside, buffers_of, header
 from heliograph.bus.contract.weights_header import NUMPY_TYPES, Tensor
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.blocks import Layout, Reader, spans
@@ -38,12 +38,14 @@ class CheckedWeights(NamedTuple):
         distance: L2 distance from the base, over all floating-point values; None where it was not measured.
         unchanged: whether the weights equal the base (``untrained.equals_base``).
         not_finite: names of the tensors with elements that are not finite, in the base neither.
+        buffers: names of the buffers, as the file has them.
     """
 
     tensors: Layout
     distance: float | None = None
     unchanged: bool = False
     not_finite: frozenset[str] = frozenset()
+    buffers: frozenset[str] = frozenset()
 
 
 def check_claims(update: ModelUpdate, base: str | None, known_samples: int | None) -> None:
@@ -125,8 +127,9 @@ def check_weights(
                 squares += found.squares
                 if not found.finite:
                     not_finite.add(tensor.name)
+        buffers = buffers_of(reader.metadata) & tensors.keys()
     distance = math.sqrt(squares) if base is not None and measured else None
-    return CheckedWeights(tensors, distance, not_finite=frozenset(not_finite))
+    return CheckedWeights(tensors, distance, not_finite=frozenset(not_finite), buffers=buffers)
 
 
 def norm_of(source: Path | bytes) -> float:

@@ -19,7 +19,9 @@ WITH_LONG_REASONS = 50
 def inputs_of(staged: Mapping[str, Staged]) -> dict[str, Input]:
     """Return the staged updates as inputs of ``aggregate``, by edge."""
     return {
-        edge: Input(each.source, float(each.num_samples), each.tensors, each.update.metrics, each.not_finite)
+        edge: Input(
+            each.source, float(each.num_samples), each.tensors, each.update.metrics, each.not_finite, each.buffers
+        )
         for edge, each in staged.items()
     }
 

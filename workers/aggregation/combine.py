@@ -28,6 +28,7 @@ def aggregate(
     start: RoundStart = INITIAL,
     round: int = 0,
     asked: int = 0,
+    edges_of_job: int = 0,
     metadata: Mapping[str, str] | None = None,
 ) -> Result:
     """Combine the updates into files ``directory/<digest>``, a small model inline. Return their references.
@@ -41,7 +42,7 @@ def aggregate(
     weighted majority. Where all updates agree, their value stays.
 
     Args:
-        round, asked: as in ``RoundFacts``.
+        round, asked, edges_of_job: as in ``RoundFacts``.
         metadata: metadata of the results' headers.
     """
     if start.base is None:
@@ -63,6 +64,7 @@ def aggregate(
                 metrics=tuple(updates[edge].metrics for edge in edges),
                 measured=measured,
                 state=inputs.whole_state(),
+                edges_of_job=edges_of_job,
             )
         )
         inputs.apply(decision)

@@ -72,6 +72,8 @@ class ResultFiles:
         kept = inputs.kept(span)
         if kept is None and not span.tensor.is_float:
             kept = mean_of_integers(inputs.blocks(span), inputs.weights)
+        if kept is None and inputs.averages(name):
+            kept = inputs.mean(span)
         if kept is not None:
             for each in (self._model, *self._personal.values()):
                 each.write(name, start, kept)

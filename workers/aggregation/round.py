@@ -35,6 +35,7 @@ class Staged:
     distance: float | None = None
     unchanged: bool = False
     not_finite: frozenset[str] = frozenset()
+    buffers: frozenset[str] = frozenset()
 
 
 @dataclass

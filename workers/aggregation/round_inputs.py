@@ -17,7 +17,7 @@ from heliograph.bus.contract.weights_header import Tensor
 from heliograph.core.errors import Refused
 from heliograph.workers.aggregation.blocks import Layout, Reader, Span, spans
 from heliograph.workers.aggregation.shares import capped_samples
-from heliograph.workers.algorithms import Algorithm, Decision, Piece
+from heliograph.workers.algorithms import Algorithm, Decision, Piece, weighted_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Input:
     """One update: the source of its weights, and its edge's claims; ``tensors`` as ``Reader`` takes them,
-    ``not_finite`` as ``CheckedWeights`` has it."""
+    ``not_finite`` and ``buffers`` as ``CheckedWeights`` has them."""
 
     source: Path | bytes
     num_samples: float
     tensors: Layout | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     not_finite: frozenset[str] = frozenset()
+    buffers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class RoundInputs:
         self.order: Sequence[Tensor] = list(layout.values())
         self._base = reader(start.base, layout) if start.base is not None else None
         self._not_finite = frozenset[str]().union(*(updates[edge].not_finite for edge in self.readers))
+        self._buffers = [updates[edge].buffers for edge in self.readers]
         self._state = reader(start.state) if start.state is not None else None
         if self._state is not None:
             _check_state(self._state.tensors, algorithm, self.order)
@@ -91,7 +93,7 @@ class RoundInputs:
 
     def measured_spans(self) -> list[Span]:
         """Return the spans of the floating-point tensors that some update has, or of all where no update has any."""
-        every = [tensor for tensor in self.order if tensor.is_float]
+        every = [tensor for tensor in self.order if tensor.is_float and not self.averages(tensor.name)]
         return spans([tensor for tensor in every if not self._keeps(tensor.name)] or every)
 
     def apply(self, decision: Decision) -> None:
@@ -109,6 +111,23 @@ class RoundInputs:
             _read(base if base is not None and name not in each.tensors else each, name, span)
             for each in self.readers.values()
         ]
+
+    def averages(self, name: str) -> bool:
+        """Return whether a tensor becomes the weighted mean: the algorithm does not combine buffers, and more than half
+        of the updates say that it is one."""
+        saying = 0 if self._algorithm.combines_buffers else sum(name in each for each in self._buffers)
+        return 2 * saying > len(self._buffers)
+
+    def mean(self, span: Span) -> Block:
+        """Return the weighted mean of a floating-point span; what is not finite in an update stays."""
+        import numpy as np
+
+        updates, fixed = self.blocks(span), self.not_finite(span)
+        if fixed is None:
+            return weighted_mean(updates, self.weights)
+        for block in updates:
+            block[fixed[0]] = 0
+        return np.where(fixed[0], fixed[1], weighted_mean(updates, self.weights))
 
     def kept(self, span: Span) -> Block | None:
         """Return the span's elements in the result, where the tensor takes no part in the round; else None."""

@@ -124,7 +124,7 @@ class Aggregator:
             round=task.round,
             base=task.model.digest if task.model else None,
             spec=task.collect,
-            min_updates=algorithm.parameters.min_node_number if task.round else 1,
+            min_updates=algorithm.least() if task.round else 1,
             began=self._world.monotonic(),
         )
         bound, factor = algorithm.parameters.norm_bound, algorithm.parameters.norm_factor
@@ -226,6 +226,7 @@ class Aggregator:
             start=self._start,
             round=collection.round,
             asked=len(collection.asked),
+            edges_of_job=self._task.edges_of_job or len(collection.asked),
             metadata=origin(collection.job_uid, collection.round),
         )
         if sum(each.update.weights.size for each in staged.values()) < IN_LOOP:

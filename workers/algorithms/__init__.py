@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -16,6 +17,7 @@ from heliograph.workers.algorithms.base import (
     AlgorithmParameters,
     Combined,
     Decision,
+    LeastUpdates,
     Piece,
     RoundFacts,
 )
@@ -29,6 +31,7 @@ __all__ = [
     "Decision",
     "FedAvg",
     "FedAvgParameters",
+    "LeastUpdates",
     "Piece",
     "RoundFacts",
     "choose",
@@ -37,16 +40,32 @@ __all__ = [
 ]
 
 GROUP = "heliograph.algorithms"
-BUILT_IN: dict[str, type[Algorithm]] = {"FedAvg": FedAvg}
+BUILT_IN = {
+    "Bulyan": "bulyan",
+    "FedAdagrad": "fedadagrad",
+    "FedAdam": "fedadam",
+    "FedAvg": "fedavg",
+    "FedAvgM": "fedavgm",
+    "FedNova": "fednova",
+    "FedYogi": "fedyogi",
+    "Krum": "krum",
+    "Median": "median",
+    "MultiKrum": "krum",
+    "NormClipping": "norm_clipping",
+    "QFedAvg": "qfedavg",
+    "RFA": "rfa",
+    "TrimmedMean": "trimmed_mean",
+}
+"""The module of this folder that holds the class of each algorithm; a worker imports the one that its job names."""
 
 
 def schemas() -> tuple[dict[str, dict[str, Any]], list[Refused]]:
     """Return the JSON schema of each algorithm's parameters, by name, and an error for each that cannot be loaded."""
-    found = {name: each.Parameters.model_json_schema() for name, each in BUILT_IN.items()}
+    found = {name: _built_in(name).schema() for name in BUILT_IN}
     failed: list[Refused] = []
     for name, point in _installed().items():
         try:
-            found[name] = _load(point).Parameters.model_json_schema()
+            found[name] = _load(point).schema()
         except Refused as error:
             failed.append(error)
     return found, failed
@@ -57,8 +76,9 @@ def choose(name: str, given: Mapping[str, Any]) -> Algorithm:
 
     Raise Refused where there is no such algorithm or parameter, or where its package cannot be loaded.
     """
-    kind = BUILT_IN.get(name)
-    if kind is None:
+    if name in BUILT_IN:
+        kind = _built_in(name)
+    else:
         installed = _installed()
         if name not in installed:
             known = ", ".join(sorted({*BUILT_IN, *installed}))
@@ -68,6 +88,11 @@ def choose(name: str, given: Mapping[str, Any]) -> Algorithm:
         return kind(kind.Parameters.model_validate({key: value for key, value in given.items() if value is not None}))
     except ValidationError as error:
         raise refusal_of(error) from None
+
+
+def _built_in(name: str) -> type[Algorithm]:
+    found: type[Algorithm] = getattr(import_module(f"{__name__}.{BUILT_IN[name]}"), name)
+    return found
 
 
 def _installed() -> dict[str, EntryPoint]:

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from heliograph.bus.contract.parameter_schema import LEAST_UPDATES, NEEDS_RECEIVED_LOSS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,12 +49,26 @@ class AlgorithmParameters(BaseModel):
 
 
 @dataclass(frozen=True)
+class LeastUpdates:
+    """The updates that a round needs, at least: ``times`` the value of a parameter, and ``plus``."""
+
+    parameter: str
+    times: int
+    plus: int
+
+    def of(self, parameters: AlgorithmParameters) -> int:
+        """Return the number for a job's parameters."""
+        return self.times * int(getattr(parameters, self.parameter)) + self.plus
+
+
+@dataclass(frozen=True)
 class RoundFacts:
     """One round, before its updates are combined. Sequences follow the edges' names, sorted.
 
     Attributes:
         round: its number, from 1.
         asked: how many edges were asked for an update.
+        edges_of_job: how many edges train in the job, asked in this round or not.
         num_samples: as each edge reported it with its update, at most its largest share (``max_share``).
         metrics: as each edge reported them with its update.
         measured: sum of ``measure`` over all pieces; None where the algorithm does not measure.
@@ -66,6 +82,7 @@ class RoundFacts:
     metrics: tuple[Mapping[str, float], ...]
     measured: Array | None
     state: Mapping[str, Array]
+    edges_of_job: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,6 +164,11 @@ class Algorithm(ABC):
             float64 for F64, else float32.
         down: kinds of tensors that travel down beside the model, laid out as those of the state.
         personal: whether ``combine`` returns a model for each edge as well.
+        combines_buffers: whether ``combine`` gets floating-point buffers too, such as the running means of a batch
+            norm. Otherwise they become the weighted mean: they are statistics, which no step of an optimizer or a
+            control variate may move.
+        needs_received_loss: whether participants have to report the loss of the received model before they train.
+        least_updates: the updates that a round needs, where that depends on a parameter.
     """
 
     Parameters: ClassVar[type[AlgorithmParameters]] = AlgorithmParameters
@@ -156,9 +178,27 @@ class Algorithm(ABC):
     state: ClassVar[tuple[str, ...]] = ()
     down: ClassVar[tuple[str, ...]] = ()
     personal: ClassVar[bool] = False
+    combines_buffers: ClassVar[bool] = False
+    needs_received_loss: ClassVar[bool] = False
+    least_updates: ClassVar[LeastUpdates | None] = None
 
     def __init__(self, parameters: AlgorithmParameters) -> None:
         self.parameters = parameters
+
+    @classmethod
+    def schema(cls) -> dict[str, Any]:
+        """Return the JSON schema of the parameters, with what else a job has to know of the algorithm."""
+        more: dict[str, Any] = {}
+        if cls.least_updates is not None:
+            more[LEAST_UPDATES] = asdict(cls.least_updates)
+        if cls.needs_received_loss:
+            more[NEEDS_RECEIVED_LOSS] = True
+        return cls.Parameters.model_json_schema() | more
+
+    def least(self) -> int:
+        """Return the updates with which a round may close, at least."""
+        needed = self.least_updates.of(self.parameters) if self.least_updates is not None else 1
+        return max(self.parameters.min_node_number, needed)
 
     def initial(self, kind: str) -> float:
         """Return the value of every element of that kind of state before the first round."""

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
-from heliograph.bus.contract.payloads.base import Payload, Text
+from heliograph.bus.contract.payloads.base import Count, Payload, Text
 from heliograph.bus.contract.payloads.rounds import RoundState
 from heliograph.bus.contract.payloads.task_parts import (
     CandidateModel,
@@ -243,6 +243,7 @@ class AggregateTask(WorkerTaskBase):
 
     Attributes:
         resumed: what the last round of an earlier run has left, for the first round of the run that goes on after it.
+        edges_of_job: number of edges that train in the job, asked in this round or not; 0 where it is not known.
     """
 
     role: Literal["aggregate"] = "aggregate"
@@ -251,6 +252,7 @@ class AggregateTask(WorkerTaskBase):
     parameters: dict[str, Scalar] = Field(default_factory=dict)
     collect: RoundSpec
     resumed: RoundState | None = added("0.2")
+    edges_of_job: Count = added("0.2", 0)
 
     @property
     def revision(self) -> int:

@@ -24,6 +24,7 @@ from heliograph.coordinator.features.federated.allowed_changes import check_chan
 from heliograph.coordinator.features.federated.closed_rounds import HeldRounds, is_believed, signing_keys
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
 from heliograph.coordinator.features.federated.evaluations import check_sender
+from heliograph.coordinator.features.federated.least_updates import check_least_updates
 from heliograph.coordinator.features.federated.notifications import EndNotifications
 from heliograph.coordinator.features.federated.participants import Participants
 from heliograph.coordinator.features.federated.results import Results
@@ -78,7 +79,9 @@ class FederatedController(Feature[FederatedTask]):
         choice = NamedChoice("algorithm", algorithm.aggregation_algorithm, f"{place}.aggregationAlgorithm",
                       algorithm.parameters, f"{place}.parameters")  # fmt: skip
         view = self.context.view()
-        check_offered(choice, view.algorithms(task.spec.aggregation_worker.node_name), topic)
+        offered = view.algorithms(task.spec.aggregation_worker.node_name)
+        check_offered(choice, offered, topic)
+        check_least_updates(task, offered.get(algorithm.aggregation_algorithm, {}), topic)
         check_parameters(task, view.packages, topic)
 
     def may_change(self, known: FederatedTask, wanted: FederatedTask, topic: str) -> None:

@@ -153,6 +153,7 @@ def _aggregation(task: FederatedTask, view: View) -> AggregateTask:
         parameters=values_of(algorithm.parameters),
         algorithm=algorithm.aggregation_algorithm,
         collect=collect,
+        edges_of_job=len(set(status.assignments.values())),
     )
 
 

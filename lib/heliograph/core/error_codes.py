@@ -107,6 +107,8 @@ ANSWERS: dict[str, Code] = {
     "too-deep": Code("The document has too many levels of mappings and lists.", "Send a flatter document."),
     "too-early": Code("The job has no candidate that the step could be about.",
                       "Begin a round; `status.loop.step` says how far it is."),
+    "too-few-updates": Code("A job's rounds cannot have the updates that its algorithm needs.",
+                            "Give it more participants, or let the algorithm tolerate fewer faulty ones."),
     "too-large": Code("The message, or a part of it, is larger than its topic takes.", "Send less, or in parts."),
     "too-many": Code("More of something than one sender may have.", "Use fewer."),
     "too-many-requests": Code("More requests of one caller wait than its queue has room for.",

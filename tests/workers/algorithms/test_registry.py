@@ -36,7 +36,7 @@ def test_an_installed_package_offers_its_algorithms(installed_algorithms: Instal
     assert choose("ToyMoments", {"server_rate": 0.1}).parameters.model_dump()["server_rate"] == 0.1
     with pytest.raises(Refused, match="field server_rate"):
         choose("ToyMoments", {"server_rate": 0})
-    with pytest.raises(Refused, match="expected one of .*, ToyClusters, ToyMoments, .*, got ToyMoment"):
+    with pytest.raises(Refused, match=r"expected one of .*, ToyClusters, ToyMoments, .*, got ToyMoment"):
         choose("ToyMoment", {})
     found, failed = schemas()
     assert not failed

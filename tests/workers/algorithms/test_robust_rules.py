@@ -17,7 +17,6 @@ from heliograph.workers.algorithms.bulyan import selection
 from heliograph.workers.algorithms.differences import squared_distances
 from heliograph.workers.algorithms.krum import krum_scores
 from heliograph.workers.algorithms.rfa import median_weights
-
 from tests.workers.algorithms.rounds import BUFFER, FLOATS, Arrays, Played, moved, read, weights
 
 RULES: list[tuple[str, dict[str, Any]]] = [

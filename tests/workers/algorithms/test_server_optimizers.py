@@ -10,7 +10,6 @@ import pytest
 
 from heliograph.workers.aggregation import blocks
 from heliograph.workers.algorithms import choose
-
 from tests.workers.algorithms.rounds import BUFFER, FLOATS, Arrays, Played, moved, read, weights
 
 ROUNDS, SAMPLES = 4, (10.0, 30.0, 20.0)
@@ -117,7 +116,8 @@ def test_fednova_normalises_each_change_by_its_own_steps(tmp_path: Path) -> None
 
 
 def test_fednova_with_equal_steps_is_fedavg(tmp_path: Path) -> None:
-    played, plain = Played(choose("FedNova", {}), tmp_path, weights(0)), Played(choose("FedAvg", {}), tmp_path, weights(0))
+    played = Played(choose("FedNova", {}), tmp_path, weights(0))
+    plain = Played(choose("FedAvg", {}), tmp_path, weights(0))
     updates = _updates(played.base, 1)
     played.round(updates, SAMPLES, {edge: {"local_steps": 7.0} for edge in STEPS})
     plain.round(updates, SAMPLES)
@@ -169,7 +169,7 @@ def test_qfedavg_follows_its_equations(tmp_path: Path, q: float) -> None:
 
 def test_qfedavg_lives_with_a_loss_of_zero(tmp_path: Path) -> None:
     played = Played(choose("QFedAvg", {"q": 0.5}), tmp_path, weights(0))
-    losses = {"edge-0": 0.0, "edge-1": 0.0, "edge-2": 1.0}
-    result = played.round(_updates(played.base, 1), SAMPLES, {edge: {"received_loss": each} for edge, each in losses.items()})
+    losses = {f"edge-{at}": {"received_loss": loss} for at, loss in enumerate((0.0, 0.0, 1.0))}
+    result = played.round(_updates(played.base, 1), SAMPLES, losses)
     assert result.model is not None and not result.excluded
     assert np.isfinite(played.base["w"]).all()

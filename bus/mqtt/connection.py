@@ -21,6 +21,7 @@ from paho.mqtt.properties import Properties
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.link import Link
 from heliograph.bus.mqtt.library_client import HeliographClient
+from heliograph.bus.reconnecting import Reconnecting
 from heliograph.bus.tls_context import TlsContext
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, Refused, Unreachable
 from heliograph.core.tasks import cancel_and_wait, keep_cancellation
@@ -29,7 +30,6 @@ from heliograph.core.world import World
 KEEPALIVE = 5
 TIMEOUT = 5.0
 """Seconds to wait for the broker's acknowledgement."""
-RECONNECT_WAIT = 0.1
 FAILED = (aiomqtt.MqttError, OSError, ValueError, asyncio.TimeoutError)
 """Errors of the client library when the broker is away or does not answer."""
 FAILURE = 128
@@ -84,6 +84,7 @@ class MqttConnection:
         self._tls = TlsContext(url.tls)
         self._client: HeliographClient | None = None
         self._version: int | None = None
+        self._reconnecting = Reconnecting(world, len(url.places))
         self._tried = 0
         """Number of attempts to connect that have failed, and of connections that have ended: each is followed by an
         attempt at the next server."""
@@ -215,13 +216,14 @@ class MqttConnection:
 
     async def _run(self) -> None:
         while True:
+            await self._reconnecting.pause()
             try:
                 client = await self._connect_newest()
             except (*FAILED, HeliographError) as error:
                 self._note(error)
                 self._tried += 1
-                await self._world.sleep(RECONNECT_WAIT)
                 continue
+            self._reconnecting.connected()
             self._client = client
             code = 0
             try:
@@ -234,11 +236,11 @@ class MqttConnection:
             finally:
                 self._client = None
                 self._tried += 1
+                self._reconnecting.lost()
                 self._end_waiting(code)
                 self.link.set(False)
                 with contextlib.suppress(*FAILED):
                     await client.__aexit__(None, None, None)
-            await self._world.sleep(RECONNECT_WAIT)
 
     async def _connect_newest(self) -> HeliographClient:
         """Return a connected client of the newest version that the broker speaks."""

@@ -24,6 +24,7 @@ from heliograph.bus.contract.permissions import inbox_of_login
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.link import Link
 from heliograph.bus.nats.library_client import HeliographClient
+from heliograph.bus.reconnecting import Reconnecting
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, NobodyAnswers, Refused, StoreFull, Unreachable
 from heliograph.core.tasks import cancel_and_wait, keep_cancellation
 from heliograph.core.world import World
@@ -31,8 +32,6 @@ from heliograph.core.world import World
 logging.getLogger("nats").addHandler(logging.NullHandler())  # this module reports lost connections itself
 
 T = TypeVar("T")
-RECONNECT_WAIT = 0.1
-"""Seconds between two attempts to connect; short, so that replay starts as soon as the link returns."""
 REQUEST_TIMEOUT = 5.0
 CLUSTER_TIMEOUT = 2.0
 """Seconds to wait for a cluster's answer: what a server was killed with is never answered, and is sent again."""
@@ -101,7 +100,8 @@ class NatsConnection:
         """Number of messages that the login may not publish, and whose publisher awaited no answer."""
         self._name = name
         self._on_slow = on_slow
-        self._client = HeliographClient(url, self._lost)
+        self._reconnecting = Reconnecting(world, len(url.places))
+        self._client = HeliographClient(url, self._lost, self._reconnecting)
         self._connecting: asyncio.Task[None] | None = None
         self._waiting: dict[asyncio.Timeout, str] = {}
         """Calls under way, with the subject of the request that each waits for."""
@@ -287,7 +287,6 @@ class NatsConnection:
                     inbox_prefix=self.inbox,
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
                     connect_timeout=2,
                     tls_handshake_first=self.url.handshakes_first,
                     ping_interval=1,
@@ -299,8 +298,8 @@ class NatsConnection:
                 )
             except (*DOWN, Refused) as error:  # the file of credentials may come later
                 await self._on_error(error)
-                await self.world.sleep(RECONNECT_WAIT)
-                self._client = HeliographClient(self.url, self._lost)
+                await self._reconnecting.pause()
+                self._client = HeliographClient(self.url, self._lost, self._reconnecting)
             else:
                 self.link.set(True)
                 return

@@ -17,6 +17,7 @@ from heliograph.bus.dial import dial
 from heliograph.bus.nats.control_lines import ControlLineParser
 from heliograph.bus.nats.web_socket import require_websockets
 from heliograph.bus.proxy import Proxy
+from heliograph.bus.reconnecting import Reconnecting
 from heliograph.bus.tls_context import TlsContext
 from heliograph.core.errors import HeliographError, Refused
 
@@ -87,10 +88,12 @@ class HeliographClient(Client):
 
     Args:
         on_lost: called as soon as the connection is lost; the library's own callback comes later.
+        reconnecting: decides when the next attempt to connect is due.
     """
 
-    def __init__(self, url: ConnectionUrl, on_lost: Callable[[], None]) -> None:
+    def __init__(self, url: ConnectionUrl, on_lost: Callable[[], None], reconnecting: Reconnecting) -> None:
         super().__init__()
+        self._reconnecting = reconnecting
         self._on_lost = on_lost
         self._url = url
         self._context = TlsContext(url.tls)
@@ -156,6 +159,20 @@ class HeliographClient(Client):
             raise nats.errors.SecureConnWantedError
         return super()._connect_command()
 
+    async def _select_next_server(self) -> None:
+        """Connect to the next of the URL's servers that takes a connection. The library's pauses are all the same."""
+        while True:
+            await self._reconnecting.pause()
+            server = self._server_pool.pop(0)
+            self._server_pool.append(server)
+            self._current_server = server
+            try:
+                await self._connect_to_server(server)
+                return
+            except Exception as error:
+                self._err = error
+                await self._error_cb(error)
+
     async def _connect_to_server(self, s: Srv) -> None:
         if self._transport is None and self._url.framed:
             from heliograph.bus.nats.web_socket_connection import WebSocketConnection  # its library takes 5 MB
@@ -186,6 +203,7 @@ class HeliographClient(Client):
                 if task is not None:
                     task.cancel()
             raise nats.errors.UnexpectedEOF
+        self._reconnecting.connected()
 
     async def _process_err(self, err_msg: str) -> None:
         """Reconnect after an error; the library would close for good after most of them, and lose its subscriptions."""
@@ -199,6 +217,7 @@ class HeliographClient(Client):
     async def _process_op_err(self, e: Exception) -> None:
         await super()._process_op_err(e)
         if not self.is_connected:
+            self._reconnecting.lost()
             self._on_lost()
 
     async def _hand_over(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:

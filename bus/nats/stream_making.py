@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from heliograph.bus.nats.connection import RECONNECT_WAIT, NatsConnection, NoRoom, has_no_room
+from heliograph.bus.nats.connection import NatsConnection, NoRoom, has_no_room
 from heliograph.core.errors import HeliographError, Unreachable
 
 REPLICAS = (1, 3, 5)
 """Numbers of replicas: a majority of an even number is no smaller than that of the next odd one."""
-STORE_ATTEMPTS = 10
+STORE_ATTEMPTS, HINDERED_WAIT = 10, 0.1
 """Attempts to create a stream while nats-server cannot make its directory."""
 _STORE_HINDERED = "error creating store"
 _STREAM_DIFFERS = 10058
@@ -46,7 +46,7 @@ async def ensure_stream(connection: NatsConnection, config: Mapping[str, Any], w
         answer = await connection.ask(f"$JS.API.STREAM.CREATE.{name}", wanted)
         if _STORE_HINDERED not in answer.get("error", {}).get("description", ""):
             break
-        await connection.world.sleep(RECONNECT_WAIT)
+        await connection.world.sleep(HINDERED_WAIT)
     if answer.get("error", {}).get("err_code") == _STREAM_DIFFERS:
         present = await connection.stream_config(name) or {}
         kept = {key: present[key] for key in _KEPT if key in present}

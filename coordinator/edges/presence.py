@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -20,16 +20,20 @@ from heliograph.bus.contract.permissions import agent_login, agent_of, is_site, 
 from heliograph.bus.memory.bus import MemoryBus
 from heliograph.bus.nats.all_servers import ask_all, server_ids, server_of
 from heliograph.bus.nats.bus import NatsBus
+from heliograph.bus.nats.connection import time_told
+from heliograph.bus.reconnecting import LONGEST_PAUSE
 from heliograph.bus.transport import Bus
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.identity.claims import UserClaims
 from heliograph.core.identity.tokens import decode
-from heliograph.core.tasks import Flag, cancel_and_wait
+from heliograph.core.tasks import Flag, cancel_and_wait, wait_for
 from heliograph.core.world import World
 
 ACCOUNT = "HELIOGRAPH"
 GRACE = 1.0
-"""Seconds in which an edge that was online may return after a restart of the broker or the coordinator."""
+"""Seconds in which an edge that was online may return after a restart of the coordinator, or of a site's server."""
+BACK_WITHIN = LONGEST_PAUSE + GRACE
+"""Seconds after a start of the broker in which it may return: clients back off while the broker is away."""
 _PAGE = 1024
 _Connection = tuple[str, int]
 """Id of a server, and the number by which it knows a connection."""
@@ -65,6 +69,9 @@ class Presence:
         """Set once the broker has listed the connected edges."""
         self.participants: set[str] = set()
         """Those of the present edges that train by themselves, by a participant's login."""
+        self._missing: set[str] = set()
+        """Edges that were online when the broker went away, and have not come back."""
+        self._all_back = Flag()
         self._sites_changed = Flag()
         """Set once a site's server has come or gone, with the edges behind it, of which nothing is heard."""
         self._changed_meanwhile: dict[_Connection, str] | None = None
@@ -89,9 +96,11 @@ class Presence:
             ]
             try:
                 await client.flush()
-                if set(self.edges()) - (await self._list_connections()).keys():
-                    # after a restart of the broker edges return one by one; no round may close without them
-                    await self._world.sleep(GRACE)
+                # after a restart of the broker edges return one by one; no round may close without them
+                self._missing = set(self.edges()) - (await self._list_connections()).keys()
+                if self._missing:
+                    self._all_back.clear()
+                    await wait_for(self._all_back, max(GRACE, BACK_WITHIN - await self._broker_age()))
                 await self.refresh()
                 self.known.set()
                 await self._until_down()
@@ -118,6 +127,11 @@ class Presence:
                 await self._refresh_soon()
             servers = found
             await self._world.sleep(WATCH_SERVERS)
+
+    async def _broker_age(self) -> float:
+        """Return for how many seconds the broker has run, of several servers the youngest, by their own clocks."""
+        answers = await ask_all(self._system.connection, "$SYS.REQ.SERVER.PING.STATSZ")
+        return min(map(_age_in, answers), default=BACK_WITHIN)
 
     async def _refresh_soon(self) -> None:
         self._sites_changed.clear()
@@ -165,6 +179,9 @@ class Presence:
         """Take the broker's event that a client has connected."""
         edge, connection = self._client_of(message)
         if edge:
+            self._missing.discard(edge)
+            if not self._missing:
+                self._all_back.set()
             if self._changed_meanwhile is not None:
                 self._changed_meanwhile[connection] = edge
             connections = self._connections.setdefault(edge, set())
@@ -210,6 +227,15 @@ class Presence:
             self._warn("the broker lets clients in without a user: whoever names a connection agent-EDGE counts as "
                        "that edge. Give each agent a login of that name.")  # fmt: skip
         return edge
+
+
+def _age_in(answer: Mapping[str, Any]) -> float:
+    """Return the seconds since its start that a server tells; as many as are awaited where it tells none."""
+    started, now = (answer.get("statsz") or {}).get("start"), (answer.get("server") or {}).get("time")
+    try:
+        return time_told(str(now)) - time_told(str(started))
+    except ValueError:
+        return BACK_WITHIN
 
 
 @lru_cache(maxsize=4096)  # every listing has the same ones

@@ -11,12 +11,14 @@ import contextlib
 from collections.abc import Callable
 
 from heliograph.coordinator.kubernetes.api import WATCH_SECONDS, Api, Change, Kind, Object, Objects
-from heliograph.coordinator.kubernetes.backoff import MOST_PAUSE, Backoff
 from heliograph.coordinator.kubernetes.errors import Busy, Expired, NotServed
+from heliograph.core.backoff import Backoff
 from heliograph.core.errors import HeliographError
 from heliograph.core.failures import sentence_of
 from heliograph.core.world import World
 
+FIRST_PAUSE, MOST_PAUSE = 0.8, 20.0
+"""Ceilings of the first and of the longest pause after a failure, in seconds."""
 RELIST_SECONDS = 600.0
 """Time after which all objects are listed again, whatever the watch has said."""
 JITTER = 0.2
@@ -74,7 +76,7 @@ class Follower:
         self._relist_seconds = relist_seconds
         self._watch_seconds = watch_seconds
         self._versions: dict[Key, str] = {}
-        self._backoff = Backoff(world.rng.random)
+        self._backoff = Backoff(world.rng.random, FIRST_PAUSE, MOST_PAUSE)
         self._unserved = 0
         """Answers in sequence that the kind is not served."""
         self._said, self._said_at = "", 0.0

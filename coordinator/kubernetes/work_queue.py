@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from heliograph.core.backoff import Backoff
 from heliograph.core.errors import HeliographError, first_error
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import wait_for
@@ -14,7 +15,7 @@ from heliograph.core.world import World
 
 K = TypeVar("K", bound=Hashable)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
-"""Seconds before a key that failed is tried again; they double with each failure."""
+"""Ceilings of the pauses before a key that failed is tried again, in seconds; they double with each failure."""
 
 
 class WorkQueue(Generic[K]):
@@ -38,7 +39,7 @@ class WorkQueue(Generic[K]):
         self._handled: set[K] = set()
         self._again: dict[K, float] = {}
         """Keys that were added while they were handled, and when they are due."""
-        self._pauses: dict[K, float] = {}
+        self._pauses: dict[K, Backoff] = {}
         self._wake = asyncio.Event()
 
     def add(self, key: K, after: float = 0.0) -> None:
@@ -91,8 +92,9 @@ class WorkQueue(Generic[K]):
         self._handled.discard(key)
         again = self._again.pop(key, None)
         if failed:
-            pause = self._pauses[key] = min(2 * self._pauses.get(key, FIRST_PAUSE / 2), LONGEST_PAUSE)
-            self.add(key, pause * self._world.rng.uniform(0.5, 1.0))
+            if key not in self._pauses:
+                self._pauses[key] = Backoff(self._world.rng.random, FIRST_PAUSE, LONGEST_PAUSE)
+            self.add(key, self._pauses[key].next())
             return
         self._pauses.pop(key, None)
         if again is not None:

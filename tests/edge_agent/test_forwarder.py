@@ -28,7 +28,7 @@ from heliograph.edge_agent.journal import Journal, KeptEvent
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.local.nats_server import Broker
 from heliograph.local.relay import Relay
-from tests.patience import HANGS
+from tests.patience import HANGS, impatient
 
 EDGE = "edge-1"
 TELEMETRY = topics.TELEMETRY.at(edge=EDGE, device="meter")
@@ -55,7 +55,7 @@ class Cloud:
     async def forwarding(self, journal: Journal, wrap: Callable[[Bus], Bus] = lambda bus: bus) -> AsyncIterator[Bus]:
         """Run the agent's side, through the relay and with the agent's own permissions."""
         url = self.broker.url(f"agent-{EDGE}").replace(str(self.broker.port), str(self.relay.port))
-        async with connect(url, name="agent", inbox=inbox_of(EDGE)) as bus:
+        async with connect(url, name="agent", inbox=inbox_of(EDGE), world=impatient()) as bus:
 
             async def nothing(kept: KeptEvent) -> None:
                 return None

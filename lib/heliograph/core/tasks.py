@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from heliograph.core.backoff import Backoff
 from heliograph.core.errors import HeliographError, Unreachable, first_error
 from heliograph.core.failures import sentence_of
 from heliograph.core.world import World
@@ -15,7 +16,7 @@ T = TypeVar("T")
 RETRY_SECONDS = 0.2
 """Pause before another attempt after an expected error."""
 MAX_PAUSE = 10.0
-"""Longest pause before another attempt after a defect."""
+"""Ceiling of the pauses before another attempt after a defect."""
 CANCEL_RETRY_SECONDS = 2.0
 """Pause before a task that is still running is cancelled again."""
 
@@ -25,7 +26,7 @@ async def keep_running(part: Callable[[], Awaitable[None]], world: World, warn: 
 
     Repeats of the same error are warned of once. After a defect the pauses grow.
     """
-    warned, pause = "", RETRY_SECONDS
+    warned, backoff = "", Backoff(world.rng.random, 2 * RETRY_SECONDS, MAX_PAUSE)
     while True:
         try:
             await part()
@@ -33,8 +34,9 @@ async def keep_running(part: Callable[[], Awaitable[None]], world: World, warn: 
         except Exception as error:
             if isinstance(first_error(error), HeliographError):
                 pause, line = RETRY_SECONDS, sentence_of(error)
+                backoff.reset()
             else:
-                pause, line = min(2 * pause, MAX_PAUSE), sentence_of(error, name_of(part))
+                pause, line = backoff.next(RETRY_SECONDS), sentence_of(error, name_of(part))
             if line != warned:
                 warned = line
                 warn(line)

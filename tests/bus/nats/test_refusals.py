@@ -26,7 +26,7 @@ from heliograph.bus.transport import Outgoing
 from heliograph.core.errors import Forbidden, LinkDown, Refused, Unreachable
 from heliograph.core.world import World
 from tests.bus.nats.scripted import Answer, ScriptedServer, violation
-from tests.patience import HANGS
+from tests.patience import HANGS, impatient
 
 PATIENCE = HANGS
 EVENT = "event/telemetry/edge-1/camera"
@@ -50,7 +50,7 @@ endings = pytest.mark.parametrize(("after", "cut"), [(STALE, "end"), (b"", "end"
 
 @asynccontextmanager
 async def client(server: ScriptedServer) -> AsyncIterator[NatsBus]:
-    async with server.listening(), connect(server.url) as bus:
+    async with server.listening(), connect(server.url, world=impatient()) as bus:
         assert isinstance(bus, NatsBus)
         await bus.link.wait_up(PATIENCE)
         yield bus

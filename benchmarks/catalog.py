@@ -25,6 +25,7 @@ from benchmarks import (
     learning_start,
     node_rates,
     one_port,
+    reconnecting,
     requests,
     simulated,
     small_gateway,
@@ -96,6 +97,17 @@ _ALL = [
     Benchmark("presence", "presence", unplugged_edges.seen, repeats=3, metrics=(
         Metric("offline", "unplugged edge seen offline, slowest", "s", 3, statistic="max"),
         Metric("back", "unplugged edge seen back, slowest", "s", 1, statistic="max"),
+    )),
+    Benchmark("reconnecting", "reconnecting", reconnecting.measured, repeats=1, metrics=(
+        Metric("seconds", "1,000 agents, until the last is back", "s", 15),
+        Metric("median", "1,000 agents, until half are back", "s"),
+        Metric("cpu", "broker's CPU until all are back", "s"),
+        Metric("memory", "broker's memory then", "MB"),
+        Metric("attempts", "attempts of an agent in 8 s", "", 12),
+        Metric("busiest", "agents that try in one tenth of a second", "×", 0.25),
+        Metric("missing", "agents that did not come back", "", 0),
+        Metric("lost", "acknowledged events that are lost", "", 0),
+        Metric("doubled", "events that are stored twice", "", 0),
     )),
     Benchmark("broker-pause", "cluster", broker_pause.pauses, repeats=2, metrics=(
         Metric("pause", "rounds' pause, one of 3 brokers killed", "s", broker_pause.GOAL, name="pause",

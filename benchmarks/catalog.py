@@ -104,7 +104,7 @@ _ALL = [
         Metric("cpu", "broker's CPU until all are back", "s"),
         Metric("memory", "broker's memory then", "MB"),
         Metric("attempts", "attempts of an agent in 8 s", "", 12),
-        Metric("busiest", "agents that try in one tenth of a second", "×", 0.25),
+        Metric("busiest", "agents that try in one tenth of a second", "×", 0.2),
         Metric("missing", "agents that did not come back", "", 0),
         Metric("lost", "acknowledged events that are lost", "", 0),
         Metric("doubled", "events that are stored twice", "", 0),

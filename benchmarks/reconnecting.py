@@ -65,7 +65,7 @@ def measured(clients: int = CLIENTS, processes: int = PROCESSES, away: float = A
         ``seconds`` from its first answer to the last client's return, and ``median`` to that of the middle one; ``cpu``
         seconds of the broker's CPU until then; ``memory`` of the broker in MB; ``missing`` clients that did not come
         back; ``lost`` and ``doubled`` events; ``attempts`` of a client while the broker was away; ``busiest``: the
-        largest share of the clients that tried in one tenth of a second, after the first second without a broker.
+        largest share of the clients that tried in one tenth of a second, in the second half of that time.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -117,7 +117,7 @@ def _samples(
     acknowledged = {edge: count for each in outcomes for edge, count in each.acknowledged.items()}
     back = sorted(max(0.0, at - answers) for each in outcomes for at in each.back)
     attempts = [at for each in outcomes for at in each.attempts if gone <= at < began]
-    late = Counter(int((at - gone) / TENTH) for at in attempts if at >= gone + 1)
+    late = Counter(int((at - gone) / TENTH) for at in attempts if at >= (gone + began) / 2)
     return {
         "seconds": [back[-1]],
         "median": [back[len(back) // 2]],

@@ -37,6 +37,7 @@ from heliograph.edge_agent.desired_document import DesiredDocument
 from heliograph.edge_agent.device_bridge import DeviceBridge
 from heliograph.edge_agent.devices.mapping import DeviceMapping
 from heliograph.edge_agent.devices.node_devices import NodeDevices
+from heliograph.edge_agent.fault_counts import FaultCounts, Faults
 from heliograph.edge_agent.forwarder import Forwarder
 from heliograph.edge_agent.gateway import Gateway, launched
 from heliograph.edge_agent.held_uploads import HeldUploads
@@ -149,7 +150,7 @@ class Agent:
         self._labelling = EdgeLabelling(
             self._node, self._edge, self._journal, self._on_refused_event, self._failures
         )
-        self._watch = ProducerWatch(self._on_anomaly)
+        self._watch = ProducerWatch(self._on_anomaly, self._on_fault)
         self._gateway = Gateway(
             self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event,
             self._watch, self._hold_back,
@@ -157,7 +158,9 @@ class Agent:
         self._from_devices = NodeDevices(
             self._devices or self._node.bus, self._edge, source, self._journal, self._watch, world, self._background,
             self._on_refused_event, self._on_anomaly, DeviceMapping(config.root, self._edge, config.device_rules),
+            self._on_fault,
         )  # fmt: skip
+        self._faults = FaultCounts(self._journal, world, self._background, self._faults_since_start)
         self._loops = NodeLoops(self._journal, self._edge_loops)
         self._recordings = NodeRecordings(config.state / "telemetry", self._recorder)
         self._journal.kept_from = lambda: self._recordings.recorded_through
@@ -248,6 +251,7 @@ class Agent:
                 await self._journal.failed
         finally:
             await self._background.close()
+            await self._faults.close()
             await self._supervisor.close()
             await self._models.close()
             await self._packages.close()
@@ -326,7 +330,7 @@ class Agent:
 
     def _report(self) -> Report:
         desired, indexed = self._desired.newest, self._inventory.datasets
-        workers = self._worker_reports()
+        workers, faults = self._worker_reports(), self._faults.total
         report = Report(
             edge=self._edge,
             observed=desired.generation,
@@ -337,9 +341,9 @@ class Agent:
             labels=dict(self.config.labels),
             waiting_events=self._journal.waiting,
             dropped_events=self._journal.dropped + self._node.bus.dropped,
-            refused_events=self._gateway.refusals + self._from_devices.intake.refusals,
-            anomalous_events=self._watch.count,
-            unplaced_events=self._from_devices.unplaced.count,
+            refused_events=faults.refused,
+            anomalous_events=faults.anomalous,
+            unplaced_events=faults.unplaced,
             packages=self._packages.unpacked,
             capacity=_reported(self.config.capacity),
             full=self._room.full,
@@ -349,6 +353,11 @@ class Agent:
             signs_rounds=self.config.edge_signer is not None,
         )
         return report
+
+    def _faults_since_start(self) -> Faults:
+        devices = self._from_devices
+        refused = self._gateway.refusals + devices.intake.refusals
+        return Faults(refused, self._watch.count, devices.unplaced.count)
 
     def _worker_reports(self) -> list[WorkerReport]:
         tasks = {task.worker: task for task in self._desired.newest.tasks}
@@ -386,12 +395,15 @@ class Agent:
         self._log.info(f"link to the devices' broker is {'up' if up else 'down'}")
 
     def _on_refused_event(self, topic: str, error: Exception) -> None:
-        self._reporter.due()
-        self._refusals.add(topic, error)
+        self._on_fault(news=self._refusals.add(topic, error))
 
     def _on_anomaly(self, line: str) -> None:
-        self._reporter.due()
+        self._on_fault(news=True)
         self._log.warn(line)
+
+    def _on_fault(self, news: bool = False) -> None:
+        self._faults.changed()
+        self._reporter.counted(news)
 
     def _on_refused_state(self, error: Refused) -> None:
         self._refusals.add(error.topic, error)

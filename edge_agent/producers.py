@@ -70,13 +70,15 @@ class ProducerWatch:
 
     Args:
         say: called with a line.
+        counted: called with each anomaly.
 
     Attributes:
         count: anomalies since the agent's start.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], counted: Callable[[], None] = lambda: None) -> None:
         self._say = say
+        self._counted = counted
         self._watched: OrderedDict[str, _Watched] = OrderedDict()
         self._owners: dict[str, str] = {}
         """Incarnation to the producer that has it now."""
@@ -145,6 +147,7 @@ class ProducerWatch:
     def note(self, anomaly: Anomaly, producer: str, incarnation: str, sequence: int) -> None:
         """Count an anomaly, and say the first of its kind."""
         self.count += 1
+        self._counted()
         if self._lines > SAID:
             return
         said = self._watch(producer, incarnation).said

@@ -1,4 +1,4 @@
-"""Publish the reported state of this edge, soon after it has changed."""
+"""Publish the reported state of this edge: soon after it has changed, ever more seldom while it only counts faults."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from heliograph.bus.contract.payloads import Report
 from heliograph.bus.port import Port
 from heliograph.core.errors import HeliographError
 from heliograph.core.failures import Failures
-from heliograph.core.tasks import Flag
+from heliograph.core.tasks import Flag, wait_for
+from heliograph.edge_agent.report_pace import CountPace
 
 REPORT_EVERY = 0.2
 """Seconds between two reports, at least."""
+COUNTS = ("refused_events", "anomalous_events", "unplaced_events")
+"""Fields that alone make no report due at once."""
 
 
 class Reporter:
@@ -41,35 +44,57 @@ class Reporter:
         self._known = known
         self._warn = warn
         self._failures = Failures(warn)
-        self._due = Flag()
+        self._pace = CountPace()
+        self._woken = Flag()
+        self._due = False
+        self._counted = False
+        self._news = False
         self._may_be_lost = False
 
     def due(self) -> None:
         """Let ``run`` publish the report if it has changed; call this whenever it may have."""
-        self._due.set()
+        self._due = True
+        self._woken.set()
+
+    def counted(self, news: bool = False) -> None:
+        """Let ``run`` publish the report in time: one of ``COUNTS`` has grown.
+
+        Args:
+            news: whether by a new kind of fault, or a new device's.
+        """
+        if news and not self._news and self._pace.admits_news(self._cloud.world.monotonic()):
+            self._news = True
+            self.due()
+        elif not self._counted:
+            self._counted = True
+            self._woken.set()
 
     def may_be_lost(self) -> None:
         """Let ``run`` publish the report also where it has not changed: a cloud that was rebuilt or restored while the
         link was down does not have it."""
         self._may_be_lost = True
-        self._due.set()
+        self.due()
 
     async def run(self) -> None:
         """Publish until cancelled."""
         published: Report | None = None
         warned = ""
         while True:
-            await self._due.wait()
-            self._due.clear()
+            await self._wait_until_due()
+            at_once, self._due, self._news, self._counted = self._news or self._may_be_lost, False, False, False
             try:
                 report = self._report()
-                if report != published or self._may_be_lost:
+                if published is not None and not at_once and self._is_early(report, published):
+                    self._counted = report != published
+                elif report != published or self._may_be_lost:
                     self._may_be_lost = False
                     await self._cloud.bus.link.wait_up()
                     await self._alone.wait()
                     await self._cloud.publish(topics.REPORT, report, edge=self._edge)
                     if published is None:
                         self._known()
+                    elif _counts_of(report) != _counts_of(published):
+                        self._pace.told(self._cloud.world.monotonic())
                     published, warned = report, ""
             except HeliographError as error:
                 if str(error) != warned:
@@ -79,3 +104,22 @@ class Reporter:
             except Exception as error:  # the next change of the state may mend it
                 self._failures.add(f"report of edge {self._edge}", error)
             await self._cloud.world.sleep(REPORT_EVERY)
+
+    async def _wait_until_due(self) -> None:
+        while not self._due:
+            self._woken.clear()
+            if not self._counted:
+                await self._woken.wait()
+            elif (left := self._pace.due_at - self._cloud.world.monotonic()) > 0:
+                await wait_for(self._woken, left)
+            else:
+                return
+
+    def _is_early(self, report: Report, published: Report) -> bool:
+        """Return whether only counts have changed, and it is not their time yet."""
+        counts = dict(zip(COUNTS, _counts_of(published), strict=True))
+        return self._cloud.world.monotonic() < self._pace.due_at and report.model_copy(update=counts) == published
+
+
+def _counts_of(report: Report) -> tuple[int, ...]:
+    return tuple(getattr(report, each) for each in COUNTS)

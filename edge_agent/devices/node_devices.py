@@ -32,6 +32,7 @@ class NodeDevices:
         refused: called with (topic, error) for each message that is refused.
         say: called with a line.
         mapping: what topics stand for.
+        counted: called with each message that no rule of the mapping takes.
 
     Attributes:
         unplaced: what no rule of the mapping takes.
@@ -40,9 +41,9 @@ class NodeDevices:
     def __init__(
         self, bus: Bus, edge: str, source: str, journal: Journal, watch: ProducerWatch, world: World,
         background: Background, refused: Callable[[str, Exception], None], say: Callable[[str], None],
-        mapping: DeviceMapping,
+        mapping: DeviceMapping, counted: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        self.unplaced = UnplacedTopics(mapping, say)
+        self.unplaced = UnplacedTopics(mapping, say, counted)
         self.own = OwnEvents(bus, source, journal, watch, world, background, lambda entry: self.intake.keep(entry))
         reading = DeviceReading(
             bus.root, edge, mapping, world, self.own.take, self.unplaced.add,

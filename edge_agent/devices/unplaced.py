@@ -20,14 +20,18 @@ class UnplacedTopics:
 
     Args:
         say: called with a line.
+        counted: called with each such message.
 
     Attributes:
         count: such messages since the agent's start.
     """
 
-    def __init__(self, mapping: DeviceMapping, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, mapping: DeviceMapping, say: Callable[[str], None], counted: Callable[[], None] = lambda: None
+    ) -> None:
         self._mapping = mapping
         self._say = say
+        self._counted = counted
         self._said: set[str] = set()
         self.count = 0
 
@@ -36,6 +40,7 @@ class UnplacedTopics:
         if self._mapping.passes_over(topic):
             return
         self.count += 1
+        self._counted()
         if self.count > 1 and is_milestone(self.count):
             self._say(f"{self.count} messages of devices came on topics that no rule takes")
         first = _beginning(topic, self._mapping.address)

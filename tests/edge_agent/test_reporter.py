@@ -1,4 +1,5 @@
-"""The reported state is published when it has changed, not too often, and not over another agent's report."""
+"""The reported state is published when it has changed, not too often, more seldom still while only faults are counted,
+and not over another agent's report."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
 from heliograph.bus.contract.payloads import Generation, Report
 from heliograph.core.tasks import Flag, cancel_and_wait
+from heliograph.edge_agent.report_pace import LONGEST, NEWS
 from heliograph.edge_agent.reporter import REPORT_EVERY, Reporter
 
 EDGE = "edge-1"
@@ -19,6 +21,7 @@ class Reporting:
     def __init__(self, node: Any) -> None:
         self.node = node
         self.waiting = 0
+        self.refused = 0
         self.known = 0
         self.alone = Flag()
         self.alone.set()
@@ -29,12 +32,20 @@ class Reporting:
     def published(self) -> list[int]:
         return [decode(each.body).data["waiting_events"] for each in self._heard]
 
+    @property
+    def counted(self) -> list[int]:
+        return [decode(each.body).data["refused_events"] for each in self._heard]
+
+    def refuse(self, news: bool = False) -> None:
+        self.refused += 1
+        self.reporter.counted(news)
+
     def change(self) -> None:
         self.waiting += 1
         self.reporter.due()
 
     def _report(self) -> Report:
-        return Report(edge=EDGE, observed=Generation(), waiting_events=self.waiting)
+        return Report(edge=EDGE, observed=Generation(), waiting_events=self.waiting, refused_events=self.refused)
 
     def _known(self) -> None:
         self.known += 1
@@ -126,5 +137,72 @@ def test_an_unchanged_report_is_published_again_after_the_link_came_back(on_node
         it.reporter.due()
         await asyncio.sleep(1)
         assert (it.published, it.known) == ([1, 1], 1)
+
+    _reporting(on_node, test)
+
+
+async def _known_and_refusing(it: Reporting, seconds: int) -> None:
+    it.change()
+    await asyncio.sleep(1)
+    for _ in range(seconds):
+        it.refuse()
+        await asyncio.sleep(1)
+
+
+def test_a_day_of_one_fault_a_second_is_300_reports_and_the_last_count_is_exact(on_node: Any) -> None:
+    async def test(it: Reporting) -> None:
+        await _known_and_refusing(it, 86_400)
+        await asyncio.sleep(LONGEST)
+        assert it.counted[-1] == 86_400
+        assert len(it.counted) <= 300
+
+    _reporting(on_node, test)
+
+
+def test_news_of_a_fault_are_reported_at_once(on_node: Any) -> None:
+    async def test(it: Reporting) -> None:
+        await _known_and_refusing(it, 3600)
+        before = len(it.counted)
+        it.refuse()
+        await asyncio.sleep(1)
+        assert len(it.counted) == before
+        it.refuse(news=True)
+        await asyncio.sleep(1)
+        assert it.counted[before:] == [3602]
+        for _ in range(1000):  # a client that has a new topic for each message
+            it.refuse(news=True)
+            await asyncio.sleep(1)
+        assert len(it.counted) - before < NEWS + 10
+        await asyncio.sleep(LONGEST)
+        assert it.counted[-1] == 4602
+
+    _reporting(on_node, test)
+
+
+def test_counts_are_in_a_report_that_has_another_reason(on_node: Any) -> None:
+    async def test(it: Reporting) -> None:
+        await _known_and_refusing(it, 3600)
+        it.refuse()
+        it.reporter.due()  # by itself this is no reason
+        await asyncio.sleep(1)
+        assert it.counted[-1] < 3601
+        it.change()
+        await asyncio.sleep(1)
+        assert (it.counted[-1], it.published[-1]) == (3601, 2)
+
+    _reporting(on_node, test)
+
+
+def test_counts_of_a_time_without_the_link_are_reported_when_it_is_back(on_node: Any) -> None:
+    async def test(it: Reporting) -> None:
+        await _known_and_refusing(it, 10)
+        it.node.cloud.bus.lost()
+        for _ in range(1000):
+            it.refuse()
+            await asyncio.sleep(1)
+        it.node.cloud.bus.connect()
+        it.reporter.may_be_lost()
+        await asyncio.sleep(1)
+        assert it.counted[-1] == 1010
 
     _reporting(on_node, test)

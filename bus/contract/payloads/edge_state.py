@@ -228,12 +228,12 @@ class Report(Payload):
     dropped_events: int = 0
     """Number of events dropped: by the journal's quota, ever, and by full queues since the agent's start."""
     refused_events: int = 0
-    """Number of messages on the node's broker refused since the agent's start: forged, or no valid events."""
+    """Number of messages on the node's broker refused since its journal was created: forged, or no valid events."""
     anomalous_events: int = added("0.2", 0)
-    """Number of events since the agent's start by which a producer broke its numbering, or used another's
+    """Number of events since the journal was created by which a producer broke its numbering, or used another's
     incarnation."""
     unplaced_events: int = added("0.2", 0)
-    """Number of messages of devices since the agent's start that no rule of the node's mapping takes."""
+    """Number of messages of devices since the journal was created that no rule of the node's mapping takes."""
     packages: list[Digest] = added("0.2", [])
     capacity: NodeCapacity | None = added("0.2")
     full: list[Text] = added("0.2", [])

@@ -46,8 +46,9 @@ class Failures:
         self._kinds: OrderedDict[str, int] = OrderedDict()
         self.count = 0
 
-    def add(self, about: str, error: Exception) -> None:
-        """Count a failure. ``about`` names the message, report, record or resource."""
+    def add(self, about: str, error: Exception) -> bool:
+        """Count a failure; return whether it is the first of its kind. ``about`` names the message, report, record or
+        resource."""
         self.count += 1
         line = sentence_of(error, about)
         kind = f"{about} {error.code} {error.field} {error.expected}" if isinstance(error, Refused) else line
@@ -56,6 +57,7 @@ class Failures:
             self._kinds.popitem(last=False)
         if is_milestone(number):
             self._say(line if number == 1 else f"{line} ({number} times)")
+        return number == 1
 
     @contextmanager
     def contain(self, about: str) -> Iterator[None]:

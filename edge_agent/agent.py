@@ -150,7 +150,7 @@ class Agent:
         self._labelling = EdgeLabelling(
             self._node, self._edge, self._journal, self._on_refused_event, self._failures
         )
-        self._watch = ProducerWatch(self._on_anomaly, self._on_fault)
+        self._watch = ProducerWatch(self._on_anomaly, lambda: self._faults.grown())
         self._gateway = Gateway(
             self._node, self._edge, self._journal, self._supervisor.workers, self._background, self._on_refused_event,
             self._watch, self._hold_back,
@@ -158,9 +158,10 @@ class Agent:
         self._from_devices = NodeDevices(
             self._devices or self._node.bus, self._edge, source, self._journal, self._watch, world, self._background,
             self._on_refused_event, self._on_anomaly, DeviceMapping(config.root, self._edge, config.device_rules),
-            self._on_fault,
+            lambda: self._faults.grown(),
         )  # fmt: skip
-        self._faults = FaultCounts(self._journal, world, self._background, self._faults_since_start)
+        self._faults = FaultCounts(self._journal, world, self._background, self._faults_since_start,
+                                   lambda news: self._reporter.counted(news))  # fmt: skip
         self._loops = NodeLoops(self._journal, self._edge_loops)
         self._recordings = NodeRecordings(config.state / "telemetry", self._recorder)
         self._journal.kept_from = lambda: self._recordings.recorded_through
@@ -251,7 +252,7 @@ class Agent:
                 await self._journal.failed
         finally:
             await self._background.close()
-            await self._faults.close()
+            await self._faults.save()
             await self._supervisor.close()
             await self._models.close()
             await self._packages.close()
@@ -330,7 +331,7 @@ class Agent:
 
     def _report(self) -> Report:
         desired, indexed = self._desired.newest, self._inventory.datasets
-        workers, faults = self._worker_reports(), self._faults.total
+        workers, faults = self._worker_reports(), self._faults.shown
         report = Report(
             edge=self._edge,
             observed=desired.generation,
@@ -395,15 +396,11 @@ class Agent:
         self._log.info(f"link to the devices' broker is {'up' if up else 'down'}")
 
     def _on_refused_event(self, topic: str, error: Exception) -> None:
-        self._on_fault(news=self._refusals.add(topic, error))
+        self._faults.grown(news=self._refusals.add(topic, error))
 
     def _on_anomaly(self, line: str) -> None:
-        self._on_fault(news=True)
+        self._faults.grown(news=True)
         self._log.warn(line)
-
-    def _on_fault(self, news: bool = False) -> None:
-        self._faults.changed()
-        self._reporter.counted(news)
 
     def _on_refused_state(self, error: Refused) -> None:
         self._refusals.add(error.topic, error)

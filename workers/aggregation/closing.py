@@ -79,7 +79,7 @@ def close_record_of(
         unnoted=unnoted or None,
         stopping=sorted(collection.stopping),
         unchanged=[edge for edge, each in counted.items() if each.unchanged],
-        uplink_bytes=collection.uplink_bytes,
+        uplink_bytes=collection.uplink_bytes if task.collect.count_bytes else 0,
         measured=_measured(collection, counted) if task.collect.measure else {},
     )
 

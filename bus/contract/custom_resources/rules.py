@@ -50,6 +50,11 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
             "expected a quorum of at most the participants of a round",
         ),
     ),
+    "MetricTarget": (Rule("has(self.atLeast) != has(self.atMost)", "expected either atLeast or atMost"),),
+    "StopConditions": (
+        Rule("has(self.target) || has(self.plateau) || has(self.wallTimeSeconds) || has(self.uplinkBytes)",
+             "expected at least one of target, plateau, wallTimeSeconds and uplinkBytes"),
+    ),
     "WorkerSpec": (
         Rule(
             f"!has(self.algorithm) || !{_TRAIN_ON_NODE}",

@@ -93,7 +93,8 @@ class Aggregation(Payload):
         unnoted: number of further updates that were not counted and that ``refused`` and ``late`` have no room for.
         stopping: edges whose updates of this round, or late ones, ask to take part in no further round.
         unchanged: counted edges whose update equals its base: their training changed nothing.
-        uplink_bytes: bytes of updates that came in this round, whether they were counted or not.
+        uplink_bytes: bytes of updates that came in this round, whether they were counted or not, where the coordinator
+            asks for them.
         measured: each edge that was asked, with what the round tells of it, where the coordinator asks for that.
     """
 

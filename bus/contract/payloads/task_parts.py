@@ -91,6 +91,7 @@ class RoundSpec(Payload):
         samples: number of samples in an edge's data set, where known; it bounds the edge's ``num_samples``.
         start: sequence in the stream of updates at which the round starts.
         measure: whether the close record tells what the round says of each edge that was asked.
+        count_bytes: whether the close record tells the bytes of updates that came.
     """
 
     participants: list[EdgeName]
@@ -100,6 +101,7 @@ class RoundSpec(Payload):
     samples: dict[EdgeName, int] = Field(default_factory=dict)
     start: int = 1
     measure: bool = added("0.2", False)
+    count_bytes: bool = added("0.2", False)
 
 
 class InferenceSpec(Payload):

@@ -91,6 +91,13 @@ if TYPE_CHECKING:
         TrainedModel,
     )
     from heliograph.bus.contract.resources.quarantine import Quarantine, QuarantineSpec, QuarantineStatus
+    from heliograph.bus.contract.resources.stop_conditions import (
+        MetricTarget,
+        Plateau,
+        PlateauState,
+        StopConditions,
+        StopReason,
+    )
     from heliograph.bus.contract.resources.user import Grant, User, UserInvitation, UserSpec, UserStatus
 
 __all__ = [
@@ -139,6 +146,7 @@ __all__ = [
     "LearningRound",
     "LoopState",
     "Metadata",
+    "MetricTarget",
     "Model",
     "ModelLabels",
     "ModelOutcome",
@@ -152,6 +160,8 @@ __all__ = [
     "PairTrainingJobStatus",
     "Participants",
     "PinnedPackage",
+    "Plateau",
+    "PlateauState",
     "Quarantine",
     "QuarantineSpec",
     "QuarantineStatus",
@@ -162,6 +172,8 @@ __all__ = [
     "ServiceNumbers",
     "ShardRef",
     "Side",
+    "StopConditions",
+    "StopReason",
     "TensorSchema",
     "TrainedModel",
     "TrainingWorker",
@@ -205,6 +217,7 @@ _HOMES = {
     "pair_plan": "SIDES Objective PairFigures PairPlan SelectionFigures Side",
     "pair_training_job": "PAIR_ENDED PairTrainingJob PairTrainingJobStatus TrainedModel",
     "quarantine": "Quarantine QuarantineSpec QuarantineStatus",
+    "stop_conditions": "MetricTarget Plateau PlateauState StopConditions StopReason",
     "user": "Grant User UserInvitation UserSpec UserStatus",
 }
 """The names that each module defines: it is imported when one is first asked for."""

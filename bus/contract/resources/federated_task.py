@@ -17,6 +17,7 @@ from heliograph.bus.contract.resources.base import (
     WeightsRef,
 )
 from heliograph.bus.contract.resources.node_resources import Priority, WorkerResources
+from heliograph.bus.contract.resources.stop_conditions import PlateauState, StopConditions, StopReason
 from heliograph.bus.contract.resources.worker_spec import WorkerSpec
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import CLOUD, Label
@@ -94,6 +95,7 @@ class FederatedTaskSpec(Document):
             round, and the job succeeds once every edge that can work has left; ``any``: the job succeeds after that
             round; ``ignore``: the edge is asked again, and its script starts again.
         priority: which job's worker runs where the workers of two jobs do not fit on a node together.
+        stop: conditions that end the job before its last round.
     """
 
     aggregation_worker: AggregationWorker
@@ -105,6 +107,7 @@ class FederatedTaskSpec(Document):
     participants: Participants | None = None
     early_stopping: EarlyStopping = added("0.2", "leave")
     priority: Priority = added("0.2", 0)
+    stop: StopConditions | None = added("0.2")
 
     @model_validator(mode="before")
     @classmethod
@@ -225,6 +228,13 @@ class FederatedTaskStatus(Document):
     """Number of further updates that were not counted: a flood, of which the close records note only the beginning."""
     round_began: str = added("0.2", "")
     """Time at which this round began; from its deadline on a round without an update is told."""
+    uplink_bytes: int = added("0.2", 0)
+    """Bytes of updates that have come, also of those that were not counted, and in earlier runs, while ``stop`` bounds
+    them."""
+    plateau: PlateauState | None = added("0.2")
+    """What has been seen of the metric of ``stop.plateau``."""
+    stopped_by: StopReason | None = added("0.2")
+    """The stop condition that has ended the task."""
     left: list[str] = added("0.2", [])
     """Edges that asked to stop, and take part in no further round."""
     packages: dict[str, PinnedPackage] = added("0.2", {})

@@ -1,7 +1,7 @@
 """The conditions of a federated task: what people are told of its workers, its rounds and its end. Pure.
 
-``InTime``, ``UpdatesChange``, ``Evaluated``, ``Scheduled`` and ``HasRoom`` appear once something is wrong, and turn
-true when it is right again.
+``InTime``, ``UpdatesChange``, ``Evaluated``, ``StopMeasured``, ``Scheduled`` and ``HasRoom`` appear once something is
+wrong, and turn true when it is right again.
 """
 
 from __future__ import annotations
@@ -124,10 +124,26 @@ def evaluated(task: FederatedTask, evaluation: Evaluation) -> Condition | None:
     return _wrong("Evaluated", "NoMetrics", f"round {evaluation.round}: evaluate gave no finite number")
 
 
+def stop_measured(task: FederatedTask, round: int, metrics: Mapping[str, float]) -> Condition | None:
+    """Return the condition that names the metrics which the stop conditions need and a round does not have; None where
+    it changes nothing."""
+    stop = task.spec.stop
+    parts = {} if stop is None else {"target": stop.target, "plateau": stop.plateau}
+    wanted = {f"stop.{field}.metric": part.metric for field, part in parts.items() if part is not None}
+    lacking = [f"{metric} ({field})" for field, metric in wanted.items() if metric not in metrics]
+    if not lacking:
+        return _right(task.status, "StopMeasured", "Measured")
+    has = _named(sorted(metrics)) or "none"
+    return _wrong("StopMeasured", "NoMetric", f"round {round} has no metric {', '.join(lacking)}; it has {has}")
+
+
 def succeeded(task: FederatedTask) -> Condition:
     """Return the condition of a task that has ended well; it names the edges that were never counted."""
     status, spec = task.status, task.spec
-    if status.left and status.model_round < spec.rounds:
+    if status.stopped_by is not None:
+        reason = status.stopped_by.reason
+        message = f"{status.model_round} of {spec.rounds} rounds; {status.stopped_by.message}"
+    elif status.left and status.model_round < spec.rounds:
         reason = "EarlyStopped"
         message = f"{status.model_round} of {spec.rounds} rounds; {_named(status.left)} asked to stop"
     else:

@@ -22,12 +22,14 @@ from heliograph.coordinator.features.federated import questions
 from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.allowed_changes import check_change, check_restart
 from heliograph.coordinator.features.federated.closed_rounds import HeldRounds, is_believed, signing_keys
+from heliograph.coordinator.features.federated.deadlines import next_look
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
 from heliograph.coordinator.features.federated.evaluations import check_sender
 from heliograph.coordinator.features.federated.least_updates import check_least_updates
 from heliograph.coordinator.features.federated.notifications import EndNotifications
 from heliograph.coordinator.features.federated.participants import Participants
 from heliograph.coordinator.features.federated.results import Results
+from heliograph.coordinator.features.federated.resuming import restart
 from heliograph.coordinator.features.federated.round_hints import RoundHints
 from heliograph.coordinator.features.federated.round_leftovers import RoundLeftovers
 from heliograph.coordinator.features.federated.round_records import RoundRecords
@@ -102,7 +104,7 @@ class FederatedController(Feature[FederatedTask]):
             return task
         model = self.context.store.get(Model, task.spec.aggregation_worker.model.name)
         uid = self.context.port.world.new_uid(f"{task.plural}.{task.name}")
-        return federated.restart(task, uid, model.status.unfinished if model is not None else ())
+        return restart(task, uid, model.status.unfinished if model is not None else ())
 
     async def steering(self, task: FederatedTask, steered: FederatedTask) -> None:
         if task.status.phase == "Running" and _ends(task, steered):
@@ -171,8 +173,7 @@ class FederatedController(Feature[FederatedTask]):
 
             with self.context.failures.contain(f"job {task.name}"):
                 if not await self._step(task.name, decide):
-                    deadline = federated.deadline_of(task)
-                    decided[task.name] = task, view, deadline if deadline > now else ""
+                    decided[task.name] = task, view, next_look(task, now)
             await breaks.take()
         self._decided = decided
 

@@ -142,6 +142,7 @@ def _aggregation(task: FederatedTask, view: View) -> AggregateTask:
         deadline_seconds=spec.round_deadline_seconds,
         samples=_samples(task, view),
         start=max(1, status.updates_from),
+        count_bytes=spec.stop is not None and spec.stop.uplink_bytes is not None,
     )
     algorithm = spec.aggregation_worker.worker_spec
     return AggregateTask(

@@ -12,9 +12,9 @@ from heliograph.bus.contract.payloads import Participation, UploadState, Weights
 from heliograph.bus.contract.permissions import participant_of
 from heliograph.bus.contract.resources import ENDED, FederatedTask
 from heliograph.coordinator.feature import ControllerContext
+from heliograph.coordinator.features.federated.deadlines import deadline_of
 from heliograph.coordinator.features.federated.desired_tasks import training_parameters
 from heliograph.coordinator.features.federated.joining import join_edge, join_participant, participation
-from heliograph.coordinator.features.federated.state_machine import deadline_of
 from heliograph.coordinator.features.federated.transfers import Transfers
 from heliograph.core.errors import Refused
 

@@ -24,7 +24,7 @@ from heliograph.bus.contract.payloads import EvaluateTask, TrainTask
 from heliograph.bus.contract.request_bodies import Named
 from heliograph.bus.contract.resources import FederatedTask, Model, resolve
 from heliograph.coordinator.edges.view import View
-from heliograph.coordinator.features.federated.state_machine import deadline_of
+from heliograph.coordinator.features.federated.deadlines import deadline_of
 
 E = TypeVar("E", EdgeDataset, EdgeTraining)
 MOST_BYTES = 512 * 1024

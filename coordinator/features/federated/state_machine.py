@@ -6,17 +6,9 @@ The file ``desired_tasks`` gives the tasks of each edge in that state, ``conditi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping
 
-from heliograph.bus.contract.payloads import (
-    AggregateTask,
-    Aggregation,
-    EvaluateTask,
-    Evaluation,
-    TrainTask,
-    UncountedUpdate,
-)
+from heliograph.bus.contract.payloads import Aggregation, Evaluation, TrainTask, UncountedUpdate
 from heliograph.bus.contract.resources import (
     ENDED,
     HISTORY,
@@ -26,22 +18,20 @@ from heliograph.bus.contract.resources import (
     DatasetIndex,
     FederatedTask,
     FederatedTaskStatus,
-    ModelVersion,
     RoundRecord,
+    StopReason,
     UncountedRecord,
     condition,
     resolve,
 )
 from heliograph.coordinator.edges.view import View
-from heliograph.coordinator.features.federated import conditions
+from heliograph.coordinator.features.federated import conditions, stopping
+from heliograph.coordinator.features.federated.deadlines import deadline_of, end_of_wall_time
 from heliograph.coordinator.features.federated.joining import foreign_samples, with_joined
 from heliograph.coordinator.features.federated.selection import Missing, draw, ready_of, select
+from heliograph.coordinator.features.federated.troubles import among, failed_beside, queued_workers
 from heliograph.coordinator.packages import names_of, pinned, signed_since
 
-_KEPT_AT_RESTART = (
-    "model_round", "rounds", "personal", "evaluation", "refused", "late", "refused_count", "late_count",
-    "duplicate_count", "unnoted_count",
-)  # fmt: skip
 ROUNDS_WITHOUT_UPDATE = 3
 """Successive rounds without a valid update after which a task fails, before its last one."""
 
@@ -119,6 +109,7 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
         "unnoted_count": (status.unnoted_count or 0) + (closed.unnoted or 0) or None,
         "fruitless": without_update,
         "updates_from": closed.next_sequence,
+        "uplink_bytes": status.uplink_bytes + closed.uplink_bytes,
         "left": left,
         "conditions": _after_close(task, closed, now),
     }
@@ -146,9 +137,32 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
     after = _with(
         task, model=closed.model, model_round=closed.round, down=closed.down, personal=closed.personal, **changes
     )
-    if not last:
-        return _begin_round(after, closed.round + 1, view, now)
-    return _finish(after, now)
+    if closed.round > 0 and closed.counted and task.spec.evaluation_worker is None:
+        after = _measured(after, closed.round, closed.metrics, now)
+    if after.status.stopped_by is not None or last:
+        return _finish(after, now)
+    if (enough := stopping.by_bytes(task.spec.stop, after.status.uplink_bytes)) is not None:
+        return _stopped_by(after, enough, now)
+    return _begin_round(after, closed.round + 1, view, now)
+
+
+def _measured(task: FederatedTask, round: int, metrics: Mapping[str, float], now: str) -> FederatedTask:
+    """Return the task with what a round's metrics say about its stop conditions."""
+    status, stop = task.status, task.spec.stop
+    plateau = stopping.followed(stop.plateau if stop is not None else None, status.plateau, round, metrics)
+    reached = stopping.by_metrics(stop, plateau, round, metrics)
+    if status.step == "evaluating" and reached is not None and reached.reason != stopping.TARGET_REACHED:
+        reached = None  # the task has its reason to end
+    told = conditions.stop_measured(task, round, metrics)
+    found = condition(status.conditions, told, now) if told is not None else status.conditions
+    return _with(task, plateau=plateau, conditions=found, stopped_by=status.stopped_by or reached)
+
+
+def _stopped_by(task: FederatedTask, reached: StopReason, now: str) -> FederatedTask:
+    """End a task that has used up what it may: with its last model, or as failed where no update was counted."""
+    if any(each.counted for each in task.status.rounds):
+        return _finish(_with(task, stopped_by=reached), now)
+    return fail(task, reached.reason, f"{reached.message}; no update was counted", now)
 
 
 def _record(update: UncountedUpdate) -> UncountedRecord:
@@ -196,9 +210,11 @@ def evaluate(task: FederatedTask, evaluation: Evaluation, now: str) -> Federated
     measured = _with(task, rounds=rounds, evaluation=evaluation.metrics)
     if (told := conditions.evaluated(task, evaluation)) is not None:
         measured = _with(measured, conditions=condition(status.conditions, told, now))
-    if status.step == "evaluating" and status.model is not None and evaluation.model == status.model.digest:
-        return _succeed(measured, now)
-    return measured
+    measured = _measured(measured, evaluation.round, evaluation.metrics, now)
+    if status.step == "evaluating":
+        is_last = status.model is not None and evaluation.model == status.model.digest
+        return _succeed(measured, now) if is_last else measured
+    return measured if measured.status.stopped_by is None else _finish(measured, now)
 
 
 def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
@@ -209,15 +225,17 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     uid, left = task.metadata.uid, set(status.left)
     absent = {edge for edge, each in status.joined.items() if each.foreign and not view.online(edge)}
     training = sorted(edge for edge in status.assignments.values() if edge not in left and edge not in absent)
-    failing, waiting = _among(training, view.troubles(uid)), _among(training, view.missing(uid, TrainTask))
-    queued = _queued(task, training, view)
+    failing, waiting = among(training, view.troubles(uid)), among(training, view.missing(uid, TrainTask))
+    queued = queued_workers(task, training, view)
     in_round = status.step in ("initialising", "training")
+    if in_round and (over := stopping.by_time(task.spec.stop, end_of_wall_time(task), now)) is not None:
+        return _stopped_by(task, over, now)
     if in_round and failing and len(failing) == len(training):
         if left and not status.fruitless and status.rounds:
             return _finish(task, now)  # the others have learned what they wanted
         edge, why = min(failing.items())
         return fail(task, "WorkersFailed", f"the worker fails on every edge; {edge}: {why}", now)
-    if ended := _failed_beside(task, view):
+    if ended := failed_beside(task, view):
         return fail(task, *ended, now)
     overdue = "" < deadline_of(task) <= now
     if overdue and training and not status.rounds and len(failing.keys() | waiting.keys()) == len(training):
@@ -232,48 +250,6 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     for each in told:
         found = condition(found, each, now)
     return _ask_others(_with(task, conditions=found, packages=signed_since(status.packages, view)), view, overdue)
-
-
-def deadline_of(task: FederatedTask) -> str:
-    """Return the time at which the present round's deadline passes; empty where no round is open, or its begin is not
-    known."""
-    status = task.status
-    if status.step not in ("initialising", "training") or not status.round_began:
-        return ""
-    end = datetime.fromisoformat(status.round_began) + timedelta(seconds=task.spec.round_deadline_seconds)
-    return end.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _among(edges: list[str], reasons: Mapping[str, str]) -> dict[str, str]:
-    return {edge: reasons[edge] for edge in edges if edge in reasons} if reasons else {}
-
-
-def _queued(task: FederatedTask, training: list[str], view: View) -> dict[str, str]:
-    """Return the edges on which a worker of the task waits for memory or a GPU that other workers have."""
-    uid, evaluation = task.metadata.uid, task.spec.evaluation_worker
-    found = _among(training, view.queued(uid, TrainTask))
-    node = view.edges.get(evaluation.node_name) if evaluation is not None else None
-    if node is not None and (why := node.queued(uid, EvaluateTask)):
-        found[node.name] = "; ".join(filter(None, (found.get(node.name), why)))
-    return found
-
-
-def _failed_beside(task: FederatedTask, view: View) -> tuple[str, str] | None:
-    """Return reason and message where the evaluation or the aggregation has failed for good."""
-    uid, status = task.metadata.uid, task.status
-    evaluation = task.spec.evaluation_worker
-    node = view.edges.get(evaluation.node_name) if evaluation is not None else None
-    if node is not None:
-        why = node.final_trouble(uid, EvaluateTask)  # any other may pass before the last model is evaluated
-        since = node.rests_since(uid, EvaluateTask)
-        if status.step == "evaluating" and (since is None or since >= status.model_round):
-            why = node.trouble(uid, EvaluateTask)
-        if why:
-            return "EvaluationFailed", f"{node.name}: {why}"
-    aggregation = task.spec.aggregation_worker.node_name
-    if aggregation in view.edges and (why := view.edges[aggregation].trouble(uid, AggregateTask)):
-        return "AggregationFailed", f"{aggregation}: {why}"
-    return None
 
 
 def _ask_others(task: FederatedTask, view: View, overdue: bool) -> FederatedTask:
@@ -305,31 +281,6 @@ def stop(task: FederatedTask, now: str) -> FederatedTask:
     stopped = conditions.ended(task, "Stopped", "stopped on request")
     return _with(task, phase="Stopped", step="done", completion_time=now,
                  conditions=condition(task.status.conditions, stopped, now))  # fmt: skip
-
-
-def restart(task: FederatedTask, uid: str, unfinished: Sequence[ModelVersion]) -> FederatedTask:
-    """Return an ended task as a pending one that goes on after its last counted round; it begins anew where the model
-    of that round is not kept.
-
-    Args:
-        uid: identity of the new run.
-        unfinished: the models that are kept of jobs that failed or were stopped.
-    """
-    status = task.status
-    fresh = FederatedTaskStatus(joined=status.joined)
-    weights = next((each.weights for each in unfinished if _is_model_of(status, each)), None)
-    if weights is not None:
-        kept = {name: getattr(status, name) for name in _KEPT_AT_RESTART}
-        fresh = fresh.model_copy(update={**kept, "model": weights, "round": status.model_round})
-    metadata = task.metadata.model_copy(update={"uid": uid})
-    return task.model_copy(update={"metadata": metadata, "status": fresh})
-
-
-def _is_model_of(status: FederatedTaskStatus, version: ModelVersion) -> bool:
-    """Return whether a version is the global model that a task ended with."""
-    if status.model is None or not status.model_round:
-        return False
-    return (version.weights.digest, version.round) == (status.model.digest, status.model_round)
 
 
 def _begin_round(task: FederatedTask, round: int, view: View, now: str) -> FederatedTask:

@@ -141,9 +141,10 @@ def test_it_tells_each_edge_that_was_asked_only_where_the_coordinator_wants_it()
     collection = _collection("edge-1")
     collection.uplink_bytes, collection.seconds = 12, {"edge-1": 1.5}
     collection.staged["edge-1"].update.metrics["received_loss"] = 4.0
-    assert not _record(collection, Result(MODEL)).measured
+    unasked = _record(collection, Result(MODEL))
+    assert (unasked.measured, unasked.uplink_bytes) == ({}, 0)
     task = AggregateTask(worker="w", job="job", job_uid="uid", round=3, model=BASE,
-                         collect=SPEC.model_copy(update={"measure": True}))  # fmt: skip
+                         collect=SPEC.model_copy(update={"measure": True, "count_bytes": True}))  # fmt: skip
     record = close_record_of(task, collection, "complete", Result(MODEL), None, 0.5, 7)
     assert record.uplink_bytes == 12
     assert record.measured == {

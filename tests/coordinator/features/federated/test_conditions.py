@@ -10,6 +10,7 @@ import pytest
 from heliograph.bus.contract.payloads import Evaluation, UncountedUpdate
 from heliograph.bus.contract.resources import FederatedTask
 from heliograph.coordinator.features.federated import state_machine as federated
+from heliograph.coordinator.features.federated.deadlines import deadline_of
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
 from heliograph.coordinator.features.federated.selection import draw
 from tests.coordinator.features.federated.test_state_machine import (
@@ -86,7 +87,7 @@ def test_weights_on_their_way_at_the_deadline_are_late_by_some_seconds() -> None
 
 def test_a_round_that_nobody_answers_in_time_says_so_until_somebody_does() -> None:
     task = _running(rounds=9)
-    assert federated.deadline_of(task) == AFTER
+    assert deadline_of(task) == AFTER
     assert "InTime" not in _types(federated.observe(task, ALL, NOW))
     overdue = federated.observe(task, ALL, AFTER)
     assert _condition(overdue, "InTime")[:2] == ("False", "NoneInTime")
@@ -279,5 +280,5 @@ def test_training_that_fails_when_all_rounds_are_closed_costs_no_evaluation() ->
 def test_no_deadline_is_known_of_a_job_that_an_earlier_version_began() -> None:
     task = _running()
     earlier = task.model_copy(update={"status": task.status.model_copy(update={"round_began": ""})})
-    assert federated.deadline_of(earlier) == ""
+    assert deadline_of(earlier) == ""
     assert "InTime" not in _types(federated.observe(earlier, ALL, "2027-01-01T00:00:00.000000Z"))

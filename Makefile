@@ -55,13 +55,13 @@ test-mixed: .venv/.dev  ## test the previous release and this one in one cluster
 test-clients: .venv/.dev build/clients/.installed  ## run the tests of clients in JavaScript: in Node, and on a page in Chromium where that is installed
 	$(BIN)/python -m pytest -m clients $(call marked,clients) $(ARGS)
 
-test-frameworks: .venv/.frameworks  ## run the tests that need PyTorch and TensorFlow, none skipped
+test-frameworks: .venv/.frameworks  ## run the tests that need PyTorch, TensorFlow and JAX, none skipped
 	HELIOGRAPH_REQUIRE_FRAMEWORKS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "framework and not quality" tests/lib tests/frameworks \
 	    tests/workers/test_served_files.py tests/end_to_end/test_served_files.py tests/test_examples.py \
 	    $(addprefix tests/field/,test_asking_a_model.py test_checking_a_script.py test_models_that_do_not_average.py \
 	    test_tensors_of_all_kinds.py) $(ARGS)
 
-# Fuzzing and test-mixed need one core each. PyTorch and TensorFlow come last: no other proof is to find them installed.
+# Fuzzing and test-mixed need one core each. The frameworks come last: no other proof is to find them installed.
 proofs: export HELIOGRAPH_REQUIRE_MOSQUITTO := 1
 proofs: .venv/.dev  ## pass what takes longer than .ci/run has time for: test-long, test-mixed, test-clients, fuzz, chaos, test-frameworks; needs the whole history
 	$(MAKE) test-long
@@ -151,7 +151,7 @@ build/clients/.installed: tests/data/field/clients/package-lock.json
 	    else echo "npm is not installed: clients in JavaScript are not tested"; fi
 
 .venv/.frameworks: pyproject.toml constraints.txt | .venv/.dev
-	@echo "installing PyTorch and TensorFlow: about 2 GB, and several more if pip finds no CPU build of PyTorch"
-	@echo "and what examples and extras need (Lightning, Transformers, PEFT, XGBoost, pandas, River, MLflow): about 250 MB"
+	@echo "installing PyTorch, TensorFlow and JAX: about 2.5 GB, and several more if pip finds no CPU build of PyTorch"
+	@echo "and what examples and extras need (Lightning, Transformers, PEFT, Flax, XGBoost, pandas, River, MLflow): about 350 MB"
 	$(INSTALL) -c constraints.txt -e ".[torch,tensorflow,examples,image,onnx,tflite,drift,mlflow]"
 	@touch $@

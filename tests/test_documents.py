@@ -13,13 +13,14 @@ import yaml
 
 from heliograph.bus.contract.features import ENTRY_POINTS
 from heliograph.cli.main import main
+from heliograph.frameworks import installed
 from heliograph.simulations.scenario.scenario_files import parse_scenario
 from heliograph.workers.algorithms import GROUP
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "examples" / "README.md"])
 FOLDERS = "benchmarks|bus|coordinator|deploy|docs|edge_agent|examples|lib|simulations|tests|workers"
-GROUPS = {ENTRY_POINTS, GROUP}
+GROUPS = {ENTRY_POINTS, GROUP, installed.GROUP}
 """Names of entry-point groups, which look like modules."""
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")

@@ -25,7 +25,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 @pytest.mark.quality
 @pytest.mark.parametrize(("script", "needs", "least"), [
     ("numpy_digits", "numpy", 0.9), ("sklearn_digits", "sklearn", 0.9), ("torch_digits", "torch", 0.9),
-    ("keras_digits", "keras", 0.85), ("sklearn_pipeline", "sklearn", 0.85), ("keras_callbacks", "keras", 0.85),
+    ("keras_digits", "keras", 0.85), ("jax_digits", "jax", 0.85), ("sklearn_pipeline", "sklearn", 0.85),
+    ("keras_callbacks", "keras", 0.85),
     ("lightning_digits", "pytorch_lightning", 0.85), ("lora_digits", "peft", 0.6),
     ("xgboost_leaves", "xgboost", 0.85), ("project/train", "numpy", 0.85),
 ])  # fmt: skip

@@ -12,6 +12,7 @@ from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
+from heliograph.frameworks.installed import installed
 from heliograph.inference.hard_samples import rules
 from heliograph.workers.algorithms import schemas
 
@@ -21,6 +22,7 @@ FRAMEWORKS = {
     "tensorflow": "tensorflow",
     "keras": "keras",
     "sklearn": "scikit-learn",
+    "jax": "jax",
 }
 FORMATS = {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}
 """The distribution of the runtime of each format that is served without a script."""
@@ -30,7 +32,8 @@ def offers() -> dict[str, Mapping[str, object]]:
     """Return ``{"algorithms": {name: schema}, "rules": {name: schema}, "frameworks": {name: version},
     "formats": {name: version}}``.
 
-    Import no framework. Without NumPy offer no algorithms; the rules do not need it.
+    Import no framework, and no package that offers one: its version is the package's. Without NumPy offer no
+    algorithms; the rules do not need it.
     """
     frameworks: dict[str, object] = {}
     for name, distribution in FRAMEWORKS.items():
@@ -40,6 +43,8 @@ def offers() -> dict[str, Mapping[str, object]]:
             except metadata.PackageNotFoundError:
                 continue
             break
+    for name, point in installed().items():
+        frameworks[name] = point.dist.version if point.dist is not None else ""
     formats: dict[str, object] = {}
     for name, distribution in FORMATS.items():
         with suppress(metadata.PackageNotFoundError):

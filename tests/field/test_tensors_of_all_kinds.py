@@ -82,6 +82,39 @@ for _ in FederatedLearning(net).rounds():
     assert found["1.num_batches_tracked"] == 1
 
 
+def test_row_6_tied_weights_have_one_average_and_stay_tied(
+    torch: Any, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("""
+import numpy as np, torch
+from torch import nn
+from heliograph import FederatedLearning, dataset
+with np.load(dataset()) as file: x, y = torch.from_numpy(file["x"]), torch.from_numpy(file["y"])
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Linear(64, 8), nn.Linear(8, 64)
+        self.up.weight = nn.Parameter(self.down.weight.data.T.contiguous())
+        self.again = nn.Linear(8, 64)
+        self.again.weight = self.up.weight
+    def forward(self, x): return self.again(self.up(self.down(x)) @ self.up.weight)
+net = Net()
+optimizer = torch.optim.SGD(net.parameters(), 0.01)
+for _ in FederatedLearning(net).rounds():
+    assert net.again.weight is net.up.weight
+    few = torch.randperm(len(x))[:20]
+    optimizer.zero_grad(); ((net(x[few]) - x[few]) ** 2).mean().backward(); optimizer.step()
+""")
+    job = PlayedJob(script, tmp_path, monkeypatch)
+    first = job.round(digits)
+    for _ in range(2):
+        found = job.round(digits, digits, digits)
+        assert found["again.weight"].tobytes() == found["up.weight"].tobytes()
+        assert not np.array_equal(found["up.weight"], first["up.weight"])
+        first = found
+
+
 def test_row_6_a_whole_number_beyond_two_to_the_53(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,3 +223,5 @@ def test_buffers_of_a_layer_that_is_trained_beside_an_adapter_of_peft(torch: Any
         "1.running_mean", "1.running_var", "1.num_batches_tracked"
     }  # fmt: skip
     assert found < adapter.get().keys()
+    compiled = adapter_for(torch.compile(model))
+    assert (compiled.get().keys(), buffers_of(compiled)) == (adapter.get().keys(), found)

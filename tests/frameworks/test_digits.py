@@ -1,6 +1,6 @@
-"""The examples' PyTorch and Keras scripts, trained over real edges to the required accuracy.
+"""The same task in each framework: its example, trained over real edges to the required accuracy.
 
-``make test-frameworks`` runs both; ``make quality`` runs those with an installed framework.
+``make quality`` runs those with an installed framework.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from heliograph.local.cluster import LocalCluster
 from tests.patience import HANGS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-WEIGHTS = {"torch": ("1.weight", (64, 64)), "keras": ("sequential/dense/kernel", (64, 64))}
+WEIGHTS = {
+    "numpy": ("w1", (64, 256)),
+    "sklearn": ("coefs_/0", (64, 64)),
+    "torch": ("1.weight", (64, 64)),
+    "keras": ("sequential/dense/kernel", (64, 64)),
+    "jax": ("params/hidden/kernel", (64, 64)),
+}
 """Name and shape of the first layer's weights in each script's model."""
 
 
@@ -61,7 +67,7 @@ async def ended(client: AsyncClient, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.quality
-@pytest.mark.parametrize("name", ["torch", "keras"])
+@pytest.mark.parametrize("name", WEIGHTS)
 async def test_an_example_learns_over_two_edges_and_goes_on_from_its_model(
     name: str, framework: Callable[[str], ModuleType], digits: dict[str, dict[str, Path]], tmp_path: Path
 ) -> None:

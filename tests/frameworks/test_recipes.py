@@ -50,6 +50,11 @@ async def meeting(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mee
 
 
 @pytest.mark.parametrize(("script", "needs", "holds", "lacks"), [
+    ("numpy_digits.py", "numpy", "w1", "rng"),
+    ("sklearn_digits.py", "sklearn", "coefs_/0", "loss_"),
+    ("torch_digits.py", "torch", "0.running_mean", "optimizer"),
+    ("keras_digits.py", "keras", "sequential/batch_normalization/moving_mean", "SGD"),
+    ("jax_digits.py", "jax", "params/hidden/kernel", "key"),
     ("sklearn_pipeline.py", "sklearn", "standardscaler/mean_", "standardscaler/var_"),
     ("project/train.py", "numpy", "second", "biases"),
     ("keras_callbacks.py", "keras", "sequential/dense/kernel", "learning_rate"),

@@ -4,66 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from types import ModuleType
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
 from heliograph.bus.contract import weights_file as tensors
-from heliograph.bus.contract.weights_file import CONSTANT, TensorFile
+from heliograph.bus.contract.weights_file import TensorFile
 from heliograph.core.errors import Refused
 from heliograph.frameworks import ModelAdapter, adapter_for, buffers_of
-
-Arrays = dict[str, np.ndarray[Any, Any]]
-Framework = Callable[[str], ModuleType]
-
-
-def read_only(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
-    """Return read-only arrays, like those of a mapped file."""
-    return {name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape) for name, array in arrays.items()}
-
-
-def plus_one(arrays: Arrays) -> Arrays:
-    """Return other weights; constants stay."""
-    return read_only({
-        name: array if name.startswith(CONSTANT) else (array + 1).astype(array.dtype) for name, array in arrays.items()
-    })  # fmt: skip
-
-
-def assert_same(left: Arrays, right: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    assert left.keys() == right.keys()
-    for name, array in left.items():
-        assert array.dtype == right[name].dtype
-        assert array.shape == right[name].shape
-        np.testing.assert_array_equal(array, right[name])
-
-
-def assert_sets_in_place_and_copies(adapter: ModelAdapter) -> Arrays:
-    before = adapter.get()
-    kept = {name: array.copy() for name, array in before.items()}
-    wanted = plus_one(before)
-    adapter.set(wanted)
-    assert_same(adapter.get(), wanted)
-    assert_same(before, kept)  # get() returned a copy
-    return wanted
-
-
-def assert_refuses(adapter: ModelAdapter, name: str) -> None:
-    """Check that a missing, unknown or misshapen array and a wrong kind are refused and change nothing."""
-    own = adapter.get()
-    wrong = {
-        "missing": {key: array for key, array in plus_one(own).items() if key != name},
-        "unknown": plus_one(own) | {"another": np.zeros(1, np.float32)},
-        "shape": plus_one(own) | {name: np.zeros((*own[name].shape, 2), own[name].dtype)},
-        "kind": plus_one(own) | {name: np.zeros(own[name].shape, np.uint16)},
-    }
-    for what, arrays in wrong.items():
-        with pytest.raises(Refused) as refused:
-            adapter.set(arrays)
-        assert refused.value.field == ("another" if what == "unknown" else name)
-        assert_same(adapter.get(), own)
+from tests.lib.adapter_checks import (
+    Arrays,
+    Framework,
+    assert_refuses,
+    assert_same,
+    assert_sets_in_place_and_copies,
+    read_only,
+)
 
 
 class TestArrays:
@@ -93,7 +51,8 @@ class TestChoice:
         code = (
             "import sys; from heliograph.frameworks import adapter_for; import numpy\n"
             "adapter_for({'w': numpy.zeros(1)}).get()\n"
-            "heavy = {'torch', 'keras', 'tensorflow', 'sklearn'} & set(sys.modules); assert not heavy, heavy"
+            "heavy = {'torch', 'keras', 'tensorflow', 'sklearn', 'jax', 'flax'} & set(sys.modules)\n"
+            "assert not heavy, heavy"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -278,6 +237,31 @@ class TestTorch:
 
         model = torch.nn.Linear(3, 2)
         assert adapter_for(torch.compile(model)).get().keys() == {"weight", "bias"}
+        pair = torch.nn.Sequential(torch.compile(torch.nn.BatchNorm1d(2)), model)
+        assert {"0.weight", "0.running_mean", "1.bias"} < adapter_for(pair).get().keys()
+        assert buffers_of(adapter_for(pair)) == {"0.running_mean", "0.running_var", "0.num_batches_tracked"}
+        adapter_for(pair).set({name: np.ones_like(array) for name, array in adapter_for(pair).get().items()})
+        assert all((array == 1).all() for array in adapter_for(pair).get().values())
+
+    def test_tensors_of_a_gpu_are_copied_from_it_and_to_it(self) -> None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device: tensors of a GPU are not tested here")
+        model = self.network().to("cuda")
+        before_set = dict(model.state_dict(keep_vars=True))
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        adapter = adapter_for(model)
+        wanted = {name: ~array if array.dtype == bool else (np.ceil(array) + 1).astype(array.dtype)
+                  for name, array in adapter.get().items()}  # fmt: skip
+        adapter.set(wanted)
+        assert_same(adapter.get(), wanted)
+        for name, tensor in model.state_dict(keep_vars=True).items():
+            assert "extra" in name or (tensor is before_set[name] and tensor.is_cuda)
+        model.head(model.norm(model.embed(torch.tensor([0, 1], device="cuda")))).sum().backward()
+        optimizer.step()
+        assert not np.array_equal(adapter.get()["embed.weight"], wanted["embed.weight"])
+        assert_same({"w": adapter.get()["embed.weight"]}, {"w": adapter.get()["head.weight"]})
 
     def test_buffers_are_what_no_optimizer_writes(self) -> None:
         import torch

@@ -214,6 +214,8 @@ ELSEWHERE: dict[str, Code] = {
     "unknown-worker": Code("An event names a worker that its agent did not launch.",
                            "Only the agent's own workers may send it."),
     "unusable-algorithm": Code("A plug-in is no algorithm.", "Derive it from `workers.algorithms.Algorithm`."),
+    "unusable-framework": Code("A plug-in is no adapter of a framework.",
+                               "Give its class `accepts(model)`, `get()` and `set(arrays)`."),
     "wrong-base": Code("An update was trained from another model than the round's.",
                        "The edge takes the newest on its own."),
     "wrong-job": Code("A worker's event names another job than the one it works for.", "Name its own."),

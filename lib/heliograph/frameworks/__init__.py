@@ -5,10 +5,12 @@ An adapter imports its framework only for a model of that framework, so a script
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from heliograph.core.errors import Refused
+from heliograph.frameworks.installed import installed_adapter
 from heliograph.frameworks.not_averaged import refusal_of_package
 
 if TYPE_CHECKING:
@@ -43,22 +45,17 @@ class ModelAdapter(Protocol):
 
 
 def adapter_for(model: object) -> ModelAdapter:
-    """Return the adapter for a torch.nn.Module, a Keras 3 model, a scikit-learn estimator, or a dict of NumPy arrays
-    or tensors.
+    """Return the adapter for a torch.nn.Module, a Keras 3 model, a flax.nnx.Module, a scikit-learn estimator, a dict of
+    NumPy arrays or tensors, or a dict that holds pytrees of JAX arrays.
 
-    An object with ``get()`` and ``set(arrays)`` of its own is returned unchanged: other frameworks plug in this way.
+    An object with ``get()`` and ``set(arrays)`` of its own is returned unchanged. Models of other frameworks are for
+    the adapters that installed packages offer (``installed``).
 
     Raises:
         Refused: for any other object, and for a model whose weights cannot be averaged, with the way out.
     """
     if isinstance(model, Mapping):
-        if model and all(("torch", "Tensor") in _family(value) for value in model.values()):
-            from heliograph.frameworks.torch import TensorsModel
-
-            return TensorsModel(model)
-        from heliograph.frameworks.arrays import ArraysModel
-
-        return ArraysModel(model)
+        return _adapter_for_mapping(model)
     family = _family(model)
     if ("keras", "Model") in family:  # before torch: on the torch backend a Keras model is a torch Module too
         from heliograph.frameworks.keras import KerasModel
@@ -67,21 +64,31 @@ def adapter_for(model: object) -> ModelAdapter:
     if ("torch", "Module") in family:
         from heliograph.frameworks.torch import PeftModel, TorchModel
 
-        return PeftModel(model) if ("peft", "PeftModel") in family else TorchModel(model)
+        inner = getattr(model, "_orig_mod", model)  # torch.compile wraps a module
+        return PeftModel(inner) if ("peft", "PeftModel") in _family(inner) else TorchModel(inner)
+    if any(kind.__module__.startswith("flax.nnx.") and kind.__name__ == "Module" for kind in type(model).__mro__):
+        from heliograph.frameworks.flax_nnx import NnxModel
+
+        return NnxModel(model)
     if isinstance(model, ModelAdapter):
         return model
+    if (found := installed_adapter(model)) is not None:
+        return found
     if (refusal := refusal_of_package(model)) is not None:
         raise refusal
     if ("sklearn", "BaseEstimator") in family:
         from heliograph.frameworks.sklearn import SklearnModel
 
         return SklearnModel(model)
+    hint = "For another framework pass an object with get() -> dict of arrays and set(arrays)."
+    if "jax" in sys.modules:
+        hint = 'Arrays of JAX cannot change: pass a dict that holds the tree of them, {"params": params}. ' + hint
     raise Refused(
         "bad-model",
         field="model",
-        expected="a torch.nn.Module, a Keras 3 model, a scikit-learn estimator or a dict of NumPy arrays",
+        expected="a torch.nn.Module, a Keras 3 model, a scikit-learn estimator or a dict of arrays",
         got=f"{type(model).__module__}.{type(model).__qualname__}",
-        hint="For another framework pass an object with get() -> dict of arrays and set(arrays).",
+        hint=hint,
     )
 
 
@@ -104,6 +111,25 @@ def buffers_of(adapter: ModelAdapter) -> frozenset[str]:
     if unknown := sorted(found - adapter.get().keys()):
         raise Refused("bad-model", field="model: buffers()", expected="names that get() returns", got=unknown[0])
     return frozenset(found)
+
+
+def _adapter_for_mapping(model: Mapping[str, Any]) -> ModelAdapter:
+    from heliograph.frameworks.arrays import ArraysModel
+
+    families = [_family(value) for value in model.values()]
+    if families and all(("torch", "Tensor") in each for each in families):
+        from heliograph.frameworks.torch import TensorsModel
+
+        return TensorsModel(model)
+    if not all(("numpy", "ndarray") in each for each in families):
+        jax = sys.modules.get("jax")  # who has an array of JAX has imported it
+        if jax is not None and any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(list(model.values()))):
+            from heliograph.frameworks.jax import JaxModel
+
+            return JaxModel(model)
+        if (found := installed_adapter(model)) is not None:
+            return found
+    return ArraysModel(model)
 
 
 def _family(value: object) -> set[tuple[str, str]]:

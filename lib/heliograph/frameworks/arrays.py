@@ -26,10 +26,10 @@ class ArraysModel:
         self._arrays = arrays
 
     def get(self) -> dict[str, Array]:
-        return {name: _real_view(array.copy()) for name, array in self._arrays.items()}
+        return {name: real_view(array.copy()) for name, array in self._arrays.items()}
 
     def set(self, arrays: Mapping[str, Array]) -> None:
-        check_fit({name: _real_layout(array) for name, array in self._arrays.items()}, arrays)
+        check_fit({name: real_layout(array) for name, array in self._arrays.items()}, arrays)
         for name, array in self._arrays.items():
             if not array.flags.writeable:
                 raise Refused("bad-model", field=f"model[{name!r}]", expected="an array that can be written",
@@ -60,18 +60,18 @@ def check_fit(own: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], arrays: 
             raise _misfit(name, f"an array of type {dtype}", f"type {array.dtype}")
 
 
-def _real_layout(array: Array) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def real_layout(array: Array) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Return shape and dtype in which an array travels."""
     if array.dtype.kind != "c":
         return array.shape, array.dtype
     return (*array.shape, 2), np.empty(0, array.dtype).real.dtype
 
 
-def _real_view(array: Array) -> Array:
+def real_view(array: Array) -> Array:
     """Return a complex array as real numbers, real and imaginary part last; any other array as it is."""
     if array.dtype.kind != "c":
         return array
-    shape, dtype = _real_layout(array)
+    shape, dtype = real_layout(array)
     return np.ascontiguousarray(array).reshape(-1).view(dtype).reshape(shape)
 
 

@@ -25,8 +25,7 @@ class TorchModel:
     """
 
     def __init__(self, module: Any) -> None:
-        # torch.compile wraps the module and prefixes its names; edges must agree whether or not they compile
-        self._module = getattr(module, "_orig_mod", module)
+        self._module = module
 
     def get(self) -> dict[str, Array]:
         return {name: _array_of(name, tensor) for name, tensor in self._tensors().items()} | named(self._constants)
@@ -58,7 +57,8 @@ class TorchModel:
     def _named(self, keep_vars: bool = False) -> Mapping[str, Any]:
         """Return the state dict: with ``keep_vars`` the parameters themselves, else detached tensors."""
         found: Mapping[str, Any] = self._module.state_dict(keep_vars=keep_vars)
-        return found
+        # torch.compile wraps a part and prefixes its names; edges must agree whether or not they compile
+        return {name.replace("_orig_mod.", ""): value for name, value in found.items()}
 
     def _tensors(self) -> dict[str, Any]:
         """Return the tensors, detached. Raise Refused for one that cannot be averaged."""

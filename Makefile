@@ -16,7 +16,7 @@ EDGES ?= 20 50 100
 # integration often do, each process would compile ours again: a quarter of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: traces demo demo-incremental test test-fast test-long test-mixed test-clients test-frameworks proofs quality split-mnist check bench many-edges chaos fuzz fuzz-input topics crds kustomize exit-codes locks advisories format clean
+.PHONY: traces demo demo-incremental test test-fast test-long test-mixed test-clients matrix test-frameworks proofs quality split-mnist check bench many-edges chaos fuzz fuzz-input topics crds kustomize exit-codes locks advisories format clean
 
 demo: .venv/.demo  ## set up and run the demo
 	$(BIN)/heliograph demo $(ARGS)
@@ -38,7 +38,7 @@ test-fast: .venv/.dev  ## the unit tests, in less than a minute: no brokers, no 
 	$(BIN)/python -m pytest -n 2 --hypothesis-profile=fast -m "not process and not framework and not long and not quality and not mixed" $(UNIT) $(ARGS)
 
 test: .venv/.dev  ## set up and pass the tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long and not quality and not mixed and not clients" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long and not quality and not mixed and not clients and not matrix" $(ARGS)
 
 test-long: .venv/.dev  ## pass the tests that take long: kills at every step, takeovers, floods, attacks, whole demos
 	$(BIN)/python -m pytest -n 3 --dist load -m long $(call marked,long) $(ARGS)
@@ -54,6 +54,9 @@ test-mixed: .venv/.dev  ## test the previous release and this one in one cluster
 
 test-clients: .venv/.dev build/clients/.installed  ## run the tests of clients in JavaScript: in Node, and on a page in Chromium where that is installed
 	$(BIN)/python -m pytest -m clients $(call marked,clients) $(ARGS)
+
+matrix: .venv/.matrix  ## run the transports' tests on brokers in containers: a NATS cluster, mosquitto, EMQX; without Docker it is reported as not run
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m matrix $(wildcard tests/bus/test_*.py) $(ARGS)
 
 test-frameworks: .venv/.frameworks  ## run the tests that need PyTorch, TensorFlow and JAX, none skipped
 	HELIOGRAPH_REQUIRE_FRAMEWORKS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "framework and not quality" tests/lib tests/frameworks \
@@ -110,7 +113,7 @@ exit-codes: .venv/.dev  ## write the pages in docs/exit-codes again
 
 # each set with what the package itself is built with; uv knows no variable of pip
 locks: .venv/.dev  ## lock what images, `demo` and `dev` install: pyproject.toml and constraints.txt, with the hash of each file
-	for set in agent cloud demo dev; do \
+	for set in agent cloud demo dev matrix; do \
 	    $(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 	    | $(BIN)/uv pip compile pyproject.toml - --extra $$set -c constraints.txt --universal --python-version 3.11 \
 	        --generate-hashes --no-header --quiet --no-config -o locks/$$set.txt $${PIP_INDEX_URL:+--default-index "$$PIP_INDEX_URL"} || exit 1; \
@@ -142,6 +145,11 @@ clean:
 	$(INSTALL) --require-hashes -r locks/dev.txt
 	$(EDITABLE)
 	@touch $@ .venv/.demo
+
+.venv/.matrix: pyproject.toml locks/matrix.txt | .venv/.dev
+	@echo "installing testcontainers"
+	$(INSTALL) --require-hashes -r locks/matrix.txt
+	@touch $@
 
 # where there is no npm the tests report what is missing
 build/clients/.installed: tests/data/field/clients/package-lock.json

@@ -21,6 +21,7 @@ HOMES = packages_distributions()
 UNINSTALLED = {
     "PIL": "pillow",
     "ai_edge_litert": "ai-edge-litert",
+    "docker": "docker",
     "arro3": "arro3-io",
     "flax": "flax",
     "jax": "jax",
@@ -31,6 +32,7 @@ UNINSTALLED = {
     "peft": "peft",
     "pytorch_lightning": "pytorch-lightning",
     "tensorflow": "tensorflow",
+    "testcontainers": "testcontainers",
     "torch": "torch",
     "transformers": "transformers",
     "xgboost": "xgboost-cpu",
@@ -160,7 +162,8 @@ def test_each_import_of_the_package_is_declared_by_the_base_or_its_extra() -> No
 
 
 @pytest.mark.parametrize(("folder", "extras"), [
-    ("benchmarks", ["dev"]), ("upkeep", ["dev"]), ("tests", ["dev", "data", "torch", "tensorflow", "examples"]),
+    ("benchmarks", ["dev"]), ("upkeep", ["dev"]),
+    ("tests", ["dev", "data", "torch", "tensorflow", "examples", "matrix"]),
     ("examples", ["tensorflow", "examples"]),
 ])  # fmt: skip
 def test_folders_beside_the_package_import_only_distributions_of_their_extras(folder: str, extras: list[str]) -> None:

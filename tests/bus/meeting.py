@@ -21,6 +21,8 @@ from heliograph.bus.contract.resources import WeightsRef
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.bus.transport import Bus, Message
 from heliograph.core.errors import Unreachable
+from heliograph.core.tasks import retry_until_reachable
+from heliograph.core.world import World
 from tests.patience import HANGS
 
 PATIENCE = HANGS
@@ -56,7 +58,8 @@ class Meeting:
             buses = [await stack.enter_async_context(connect(self.url, name=f"client-{n}")) for n in range(count)]
             for bus in buses:
                 await bus.link.wait_up(PATIENCE)
-            await buses[0].prepare()
+            async with asyncio.timeout(PATIENCE):  # the servers of a cluster elect first who leads
+                await retry_until_reachable(buses[0].prepare, World(), print)
             yield buses
 
     async def cut(self, *buses: Bus) -> None:
@@ -80,10 +83,13 @@ class Meeting:
 
 
 NATS, MQTT, MOSQUITTO, MEMORY = "nats", "mqtt-on-nats", "mosquitto", "memory"
+NATS_CLUSTER, MOSQUITTO_IMAGE, EMQX_IMAGE = IN_CONTAINERS = "nats-cluster-image", "mosquitto-image", "emqx-image"
+"""Brokers that run in containers: they are the matrix of ``make matrix``."""
 with_mosquitto = pytest.param(MOSQUITTO, marks=pytest.mark.mosquitto)
-everywhere = pytest.mark.parametrize("kind", [NATS, MQTT, with_mosquitto, MEMORY])
-where_values_are_retained = pytest.mark.parametrize("kind", [MQTT, with_mosquitto, MEMORY])
-where_events_are_stored = pytest.mark.parametrize("kind", [NATS, MEMORY])
+cluster_image, *mqtt_images = [pytest.param(kind, marks=pytest.mark.matrix) for kind in IN_CONTAINERS]
+everywhere = pytest.mark.parametrize("kind", [NATS, MQTT, with_mosquitto, MEMORY, cluster_image, *mqtt_images])
+where_values_are_retained = pytest.mark.parametrize("kind", [MQTT, with_mosquitto, MEMORY, *mqtt_images])
+where_events_are_stored = pytest.mark.parametrize("kind", [NATS, MEMORY, cluster_image])
 on_nats = pytest.mark.parametrize("kind", [NATS])
 
 

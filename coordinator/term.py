@@ -149,7 +149,7 @@ class Term:
                 for part in parts:
                     group.create_task(keep_running(part, self._world, self._warn))
 
-            start(self._board.run, self._follower.follow_reports, self._edges.run, self._reconciling.run)
+            start(self._board.run, self._follower.follow, self._edges.run, self._reconciling.run)
             for feature in self._features:
                 start(*feature.parts())
             await self._follower.reports_read.wait()
@@ -319,9 +319,10 @@ class Term:
         return await self._collector.collect(dry_run)
 
     async def _forget_edge(self, edge: str) -> None:
-        """Delete what is stored about an edge: its report, its desired document and its uploads."""
+        """Delete what is stored about an edge: its report and offers, its desired document and its uploads."""
         bus = self._port.bus
         await bus.forget(topics.REPORT.at(edge=edge))
+        await bus.forget(topics.OFFERS.at(edge=edge))
         async with self._deciding:  # a decision under way knows the edge, and would write its document again
             await self._edges.forget(edge)
             self._desired.forget(edge)

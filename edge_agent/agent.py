@@ -198,7 +198,7 @@ class Agent:
             lambda: self._loops.needed,
         )  # fmt: skip
         self._reporter = Reporter(
-            self._cloud, self._edge, self._claim.settled, self._report,
+            self._cloud, self._edge, self._claim.settled, self._report, lambda: self._inventory.offers,
             lambda: self._background.spawn(self._announce_ready()), self._log.warn,
         )  # fmt: skip
         self._changed = Flag()
@@ -338,7 +338,6 @@ class Agent:
             version=__version__,
             workers=[*workers, *refusals(desired.unsupported)],
             datasets=[*(indexed[name] for name in sorted(indexed)), *desired.unsupported_datasets],
-            offers=self._inventory.offers,
             labels=dict(self.config.labels),
             waiting_events=self._journal.waiting,
             dropped_events=self._journal.dropped + self._node.bus.dropped,

@@ -87,7 +87,8 @@ class Inventory:
     ) -> None:
         self.datasets: dict[str, DatasetIndex] = {}
         self.files: dict[str, Path] = {}
-        self.offers = Offer()
+        self.offers: Offer | None = None
+        """What the workers can run; None while that is not known."""
         self._own = own
         self._roots = roots
         self._launcher = launcher

@@ -232,6 +232,11 @@ REPORT = Topic(
     "The reported document of the edge, with the generation that it has reached.",
     max_size=256 * KIB, stream=Stream("REPORTS", last_value=True, max_messages=100_000),
 )  # fmt: skip
+OFFERS = Topic(
+    "edge/{edge}/up/offers", payloads.Offer, "event", ("agent",), ("coordinator",),
+    "What the edge's workers can run, beside its reported document: it is large, and changes with an installation.",
+    max_size=256 * KIB, stream=Stream("OFFERS", last_value=True, max_messages=100_000),
+)  # fmt: skip
 MODEL_UPDATE = Topic(
     "edge/{edge}/up/model-update/{job}", payloads.ModelUpdate, "event", ("worker", "agent", "participant"),
     ("cloud-worker",),
@@ -404,7 +409,7 @@ AUDIT = Topic(
 )  # fmt: skip
 
 CORE: tuple[Topic[Any], ...] = (
-    REQUEST, REPLY, STATUS, TASK, REPORT, TELEMETRY, ASSIGNMENT, WORKER, ACK, WORKER_ACK, CLAIM, BLOB_ASK, BLOB_CHUNK,
-    UPLOAD_ASK, UPLOAD_CHUNK, UPLOAD_OFFER, UPLOAD_SETTLED, LOG, AUDIT,
+    REQUEST, REPLY, STATUS, TASK, REPORT, OFFERS, TELEMETRY, ASSIGNMENT, WORKER, ACK, WORKER_ACK, CLAIM, BLOB_ASK,
+    BLOB_CHUNK, UPLOAD_ASK, UPLOAD_CHUNK, UPLOAD_OFFER, UPLOAD_SETTLED, LOG, AUDIT,
 )  # fmt: skip
 """The topics that belong to no feature; ``features.BUILT_IN`` lists the others."""

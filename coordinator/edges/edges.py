@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from itertools import islice
 
-from heliograph.bus.contract.payloads import Generation, Report
+from heliograph.bus.contract.payloads import Generation, Offer, Report
 from heliograph.bus.contract.resources import Edge, Metadata, Resource
 from heliograph.bus.nats.authority_keys import Origin
 from heliograph.coordinator.edges import damping
@@ -65,6 +65,7 @@ class Edges:
         self._background = background
         self._failures = failures
         self._reports: dict[str, Report] = {}
+        self._offers: dict[str, Offer] = {}
         self._connected: dict[str, damping.Damped] = {}
         self._foreign = {edge.name for edge in store.all(Edge) if edge.status.foreign}
         """Participants that train by themselves."""
@@ -89,8 +90,16 @@ class Edges:
                 self._write_soon(edge)
                 self._changed()
 
+    def offered(self, edge: str, offers: Offer) -> None:
+        """Take what an edge's workers can run. It is part of the edge's report for every reader."""
+        self._offers[edge] = offers
+        if (report := self._reports.get(edge)) is not None:
+            self.reported(edge, report)
+
     def reported(self, edge: str, report: Report) -> None:
         """Take an edge's newest report."""
+        if (offers := self._offers.get(edge)) is not None:
+            report = report.model_copy(update={"offers": offers})
         known = self._reports.get(edge)
         self._reports[edge] = report
         self._update_view(edge)
@@ -111,7 +120,7 @@ class Edges:
 
     async def forget(self, edge: str) -> None:
         """Forget a deleted edge, also as a holder of data sets and algorithms."""
-        for known in (self._reports, self._connected, self._views, self._due):
+        for known in (self._reports, self._offers, self._connected, self._views, self._due):
             known.pop(edge, None)
         self._foreign.discard(edge)
         self._views_changed()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from heliograph.bus.contract import topics
-from heliograph.bus.contract.payloads import Report
+from heliograph.bus.contract.payloads import Offer, Payload, Report
 from heliograph.bus.contract.resources import Edge
+from heliograph.bus.contract.topics import Topic
 from heliograph.bus.port import Port, Received
 from heliograph.bus.transport import Bus
 from heliograph.coordinator.edges.edges import Edges
@@ -17,6 +19,7 @@ from heliograph.core.errors import Refused
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import wait_for
 
+P = TypeVar("P", bound=Payload)
 PRESENCE_TIMEOUT = 2.0
 """Seconds to wait at most for the broker's list of connections."""
 
@@ -46,20 +49,32 @@ class EdgeFollower:
         self._warn = warn
         self._failures = failures
         self.reports_read = asyncio.Event()
-        """Set once the newest report of every edge has been read, including edges that appeared while nobody led."""
+        """Set once the newest report and offers of every edge have been read, including edges that appeared while
+        nobody led."""
+        self._unread = {topics.REPORT.pattern, topics.OFFERS.pattern}
 
-    async def follow_reports(self) -> None:
-        """Take every edge's newest report, then each that comes, until cancelled."""
+    async def follow(self) -> None:
+        """Take every edge's newest report and offers, then each that comes, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow(topics.REPORT, self._reported))
+            group.create_task(self._follow(topics.OFFERS, self._offered))
+
+    async def _follow(self, topic: Topic[P], take: Callable[[Received[P]], None]) -> None:
         # not the stream's last sequence: a deleted edge's report may have had it, and would never come
-        newest = await self._port.bus.newest_kept(topics.REPORT.filter())
+        newest = await self._port.bus.newest_kept(topic.filter())
         if not newest:
-            self.reports_read.set()
-        async with self._port.bus.consume(topics.REPORT.filter(), start=1) as messages:
+            self._read(topic)
+        async with self._port.bus.consume(topic.filter(), start=1) as messages:
             async for message in messages:
                 with self._failures.contain(message.topic):
-                    self._reported(self._port.read(topics.REPORT, message))
+                    take(self._port.read(topic, message))
                 if message.sequence >= newest:
-                    self.reports_read.set()
+                    self._read(topic)
+
+    def _read(self, topic: Topic[Any]) -> None:
+        self._unread.discard(topic.pattern)
+        if not self._unread:
+            self.reports_read.set()
 
     def presence(self) -> Presence | MemoryPresence | None:
         """Return a follower of the broker's connections; warn and return None without a system account. Edges that
@@ -75,6 +90,9 @@ class EdgeFollower:
 
         presence = presence_of(self._system, self._port.world, changed, before, self._warn)
         return presence
+
+    def _offered(self, received: Received[Offer]) -> None:
+        self._edges.offered(received.params["edge"], received.payload)
 
     def _reported(self, received: Received[Report]) -> None:
         edge, report = received.params["edge"], received.payload

@@ -36,11 +36,11 @@ _GENERATION = {"epoch", "n"}
 _MOMENTARY = {
     topics.REPORT.pattern: frozenset(
         ("version", "waiting_events", "dropped_events", "refused_events", "anomalous_events",
-         "unplaced_events", "full", "capacity", "refused_document", "signs_rounds")
+         "unplaced_events", "full", "capacity", "refused_document", "signs_rounds", "offers")
     ),
 }
-"""Counts that only the node's broker knows, or that were right only at the moment of the report, and what the machine
-has, its keys among it."""
+"""Counts that only the node's broker knows, or that were right only at the moment of the report, what the machine has,
+its keys among it, and offers, which reports had in 0.1."""
 
 
 class ComparedMessage(NamedTuple):

@@ -76,6 +76,7 @@ class RecordedNode:
     def __init__(self, trace: LoadedTrace, edge: str) -> None:
         self.edge = edge
         self.reports = [each for each in trace.of(topics.REPORT, edge=edge) if isinstance(each.data, dict)]
+        self._offers = [each for each in trace.of(topics.OFFERS, edge=edge) if isinstance(each.data, dict)]
         self.tasks = [each for each in trace.of(topics.TASK, edge=edge) if isinstance(each.data, dict)]
         self.labels: dict[str, str] = dict(self.reports[0].data.get("labels") or {}) if self.reports else {}
         self.capacity = _capacity(self.reports[0].data.get("capacity") if self.reports else None)
@@ -110,7 +111,9 @@ class RecordedNode:
                    for task in _listed(desired, "tasks") if task.get("active", True))  # fmt: skip
 
     def offers(self) -> tuple[float, dict[str, Any]]:
-        """Return the workers' offers with the time of their report."""
+        """Return the workers' offers with the time at which they came; reports of 0.1 have them."""
+        for each in self._offers:
+            return each.at, each.data
         for report in self.reports:
             offers = report.data.get("offers") or {}
             if any(offers.values()):

@@ -15,7 +15,7 @@ import pytest_asyncio
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import topics
 from heliograph.bus.contract import weights_file as tensors
-from heliograph.bus.contract.payloads import DatasetTask, Desired, Generation, ModelUpdate, Report
+from heliograph.bus.contract.payloads import DatasetTask, Desired, Generation, ModelUpdate, Offer, Report
 from heliograph.bus.contract.permissions import inbox_of
 from heliograph.bus.contract.resources import DatasetIndex
 from heliograph.bus.port import Port
@@ -43,7 +43,9 @@ class PlayedEdge:
     tasks: asyncio.Queue[Desired] = field(default_factory=asyncio.Queue)
     following: asyncio.Task[None] | None = None
 
-    async def report(self, samples: int = SAMPLES, **fields: Any) -> None:
+    async def report(self, samples: int = SAMPLES, offers: Offer | None = None, **fields: Any) -> None:
+        if offers is not None:
+            await self.port.publish(topics.OFFERS, offers, edge=self.name)
         index = DatasetIndex(name="data", samples=samples, columns={"x": "float32[3]"}, digest="0" * 64, format="npz")
         report = Report(edge=self.name, observed=Generation(), datasets=[index], **fields)
         await self.port.publish(topics.REPORT, report, edge=self.name)

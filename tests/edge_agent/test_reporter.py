@@ -9,7 +9,7 @@ from typing import Any
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import decode
-from heliograph.bus.contract.payloads import Generation, Report
+from heliograph.bus.contract.payloads import Generation, Offer, Report
 from heliograph.core.tasks import Flag, cancel_and_wait
 from heliograph.edge_agent.report_pace import LONGEST, NEWS
 from heliograph.edge_agent.reporter import REPORT_EVERY, Reporter
@@ -23,14 +23,21 @@ class Reporting:
         self.waiting = 0
         self.refused = 0
         self.known = 0
+        self.offers: Offer | None = None
         self.alone = Flag()
         self.alone.set()
-        self.reporter = Reporter(node.cloud, EDGE, self.alone, self._report, self._known, node.logged.append)
+        self.reporter = Reporter(node.cloud, EDGE, self.alone, self._report, lambda: self.offers, self._known,
+                                 node.logged.append)  # fmt: skip
         self._heard = node.heard(node.cloud_broker, topics.REPORT.at(edge=EDGE))
+        self._offered = node.heard(node.cloud_broker, topics.OFFERS.at(edge=EDGE))
 
     @property
     def published(self) -> list[int]:
         return [decode(each.body).data["waiting_events"] for each in self._heard]
+
+    @property
+    def offered(self) -> list[dict[str, str]]:
+        return [decode(each.body).data["frameworks"] for each in self._offered]
 
     @property
     def counted(self) -> list[int]:
@@ -204,5 +211,42 @@ def test_counts_of_a_time_without_the_link_are_reported_when_it_is_back(on_node:
         it.reporter.may_be_lost()
         await asyncio.sleep(1)
         assert it.counted[-1] == 1010
+
+    _reporting(on_node, test)
+
+
+def test_offers_are_published_where_they_have_changed_and_not_with_each_report(on_node: Any) -> None:
+    async def test(it: Reporting) -> None:
+        it.change()
+        await asyncio.sleep(1)
+        assert it.offered == []
+        it.offers = Offer(frameworks={"numpy": "2.0"})
+        for _ in range(100):
+            it.change()
+            await asyncio.sleep(1)
+        assert it.offered == [{"numpy": "2.0"}]
+        it.offers = Offer(frameworks={"numpy": "2.1"})
+        it.reporter.due()
+        await asyncio.sleep(1)
+        it.offers = Offer()
+        it.reporter.due()
+        await asyncio.sleep(1)
+        assert (it.offered[1:], len(it.published)) == ([{"numpy": "2.1"}, {}], 101)
+
+    _reporting(on_node, test)
+
+
+def test_offers_are_published_again_after_the_link_came_back(on_node: Any) -> None:
+    async def test(it: Reporting) -> None:
+        it.offers = Offer(frameworks={"numpy": "2.0"})
+        it.node.cloud.bus.lost()
+        it.change()
+        await asyncio.sleep(10)
+        assert it.offered == []
+        it.node.cloud.bus.connect()
+        await asyncio.sleep(1)
+        it.reporter.may_be_lost()
+        await asyncio.sleep(1)
+        assert it.offered == [{"numpy": "2.0"}] * 2
 
     _reporting(on_node, test)

@@ -204,6 +204,8 @@ class Report(Payload):
         observed: generation of the desired document that the agent has reached.
         version: version of the agent.
         datasets: the data sets that the edge offers.
+        offers: what its workers can run, as the coordinator has it from ``edge/<edge>/up/offers``; an agent of 0.1 says
+            it here.
         labels: the edge's labels, as its agent was started with.
         models: digests of the models on the edge's disk.
         packages: digests of the packages of code that the edge has unpacked.

@@ -34,7 +34,7 @@ async def test_reports_are_read_although_the_newest_was_purged(broker: Callable[
         refused: list[str] = []
         nothing, failures = cast(Any, None), Failures(refused.append)
         follower = EdgeFollower(Port(bus, World(), "a/b/c"), None, nothing, nothing, print, print, failures)
-        following = asyncio.create_task(follower.follow_reports())
+        following = asyncio.create_task(follower.follow())
         async with asyncio.timeout(HANGS):
             await follower.reports_read.wait()
         await cancel_and_wait(following)

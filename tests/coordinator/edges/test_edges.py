@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from heliograph.bus.connect import connect
-from heliograph.bus.contract.payloads import Generation, LoopReport, Report
+from heliograph.bus.contract.payloads import Generation, LoopReport, Offer, Report
 from heliograph.bus.contract.resources import Edge, EdgeLearning, Metadata, Resource
 from heliograph.bus.nats.authority_keys import Origin
 from heliograph.coordinator.edges.damping import MAX_RETURNS, STEADY, WINDOW
@@ -123,3 +123,27 @@ async def test_an_edge_that_was_deleted_and_comes_back_is_of_its_group_again_and
             while not saved:
                 await asyncio.sleep(0)
     assert (saved[-1].status.invitation, saved[-1].status.node) == ("hall", "edge-7")
+
+
+async def test_what_an_edges_workers_can_run_is_part_of_each_of_its_reports() -> None:
+    looks: list[None] = []
+    offers = Offer(frameworks={"numpy": "2.0"})
+    async with edges_of(World(), [], lambda: looks.append(None)) as edges:
+
+        def seen() -> dict[str, str]:
+            report = edges.views()["e"].report
+            assert report is not None
+            return report.offers.frameworks
+
+        edges.offered("e", offers)  # before its first report
+        assert "e" not in edges.views()
+        edges.reported("e", Report(edge="e", observed=Generation()))
+        assert (seen(), len(looks)) == ({"numpy": "2.0"}, 1)
+        edges.reported("e", Report(edge="e", observed=Generation(), refused_events=1))
+        edges.offered("e", offers.model_copy())  # again, after its link came back
+        assert (seen(), len(looks)) == ({"numpy": "2.0"}, 1)
+        edges.offered("e", Offer())
+        assert (seen(), len(looks)) == ({}, 2)
+        await edges.forget("e")
+        edges.reported("e", Report(edge="e", observed=Generation()))
+        assert seen() == {}

@@ -120,7 +120,7 @@ class KeptModels:
             self._rounds[closed.round] = closed
         newest = sorted(self._rounds)[-KEPT_ROUNDS:]
         stays = frozenset[str]().union(*(written(self._rounds[round]) for round in newest))
-        gone = self._all() - stays
+        gone = self.digests() - stays
         self._rounds = {round: self._rounds[round] for round in newest}
         return sorted(gone)
 
@@ -132,9 +132,10 @@ class KeptModels:
         """
         rounds = [round for round in self._rounds if last is None or round <= last]
         stays = result(self._rounds[max(rounds)]) if rounds else frozenset[str]()
-        return sorted(self._all() - stays)
+        return sorted(self.digests() - stays)
 
-    def _all(self) -> frozenset[str]:
+    def digests(self) -> frozenset[str]:
+        """Return the digests of what stays."""
         return frozenset[str]().union(*(written(each) for each in self._rounds.values()))
 
 

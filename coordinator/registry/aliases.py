@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from heliograph.bus.contract.model_requests import AliasChange, Rollback
-from heliograph.bus.contract.resources import CHAMPION, AliasMove, Model, resolve
+from heliograph.bus.contract.resources import BEST, CHAMPION, AliasMove, Model, resolve
 from heliograph.core.errors import Refused
 
 MOVES_KEPT = 16
@@ -34,6 +34,8 @@ def change(model: Model, request: AliasChange, caller: str, now: str) -> Model:
     if request.edges is not None:
         if alias not in model.status.aliases:
             raise _no_alias(model, alias)
+        if request.edges:
+            check_version(model, model.status.aliases[alias], "edges")
         model = _bound(model, alias, request.edges)
     return model
 
@@ -84,6 +86,14 @@ def referred(model: Model) -> set[int]:
         found.add(model.status.rollout.version)
     before = _before_deployed(model)
     return found if before is None else found | {before}
+
+
+def without_lost_best(model: Model) -> Model:
+    """Return the model without the alias ``BEST`` where it names what is kept no longer: the unfinished model of an old
+    job."""
+    number = model.status.aliases.get(BEST)
+    there = _known(model) | {each.version for each in model.status.unfinished}
+    return model if number is None or number in there else _removed(model, BEST)
 
 
 def check_version(model: Model, number: int, field: str) -> None:

@@ -26,7 +26,7 @@ from heliograph.bus.contract.model_requests import (
 )
 from heliograph.bus.contract.model_statement import is_signed, labels_of, record_of, signed
 from heliograph.bus.contract.request_bodies import Change
-from heliograph.bus.contract.resources import Model, ModelVersion, aliased, resolve
+from heliograph.bus.contract.resources import Model, ModelVersion, named_by, resolve
 from heliograph.bus.contract.resources.model import declared
 from heliograph.coordinator.feature import Feature, Part
 from heliograph.coordinator.garbage.lives import Lives
@@ -233,7 +233,7 @@ def _version(model: Model, query: VersionQuery) -> ModelVersion:
     """Return the version that a request names, what an unfinished job left among them. Raise Refused where there is
     none."""
     if query.alias is not None:
-        found = aliased(model, query.alias)
+        found = named_by(model, query.alias)
         expected = ", ".join(model.status.aliases) or "no alias: the model has none"
     elif query.version is not None:
         known = [*(each for each in (declared(model),) if each is not None), *model.status.versions,

@@ -5,14 +5,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.model_requests import AliasChange, Rollback
 from heliograph.bus.contract.model_statement import signed
-from heliograph.bus.contract.resources import CHAMPION, Metadata, Model, ModelLabels, ModelVersion, WeightsRef, resolve
+from heliograph.bus.contract.resources import (
+    BEST,
+    CHAMPION,
+    Metadata,
+    Model,
+    ModelLabels,
+    ModelVersion,
+    WeightsRef,
+    resolve,
+)
 from heliograph.bus.contract.resources.model import ModelStatus, declared
 from heliograph.bus.contract.resources.rollout import Rollout
 from heliograph.bus.contract.weights_header import check_inline
@@ -128,20 +138,56 @@ class ModelVersions:
         await uploads.delete(weights.digest)
         return placed
 
-    async def keep_unfinished(self, model: str, version: ModelVersion) -> list[WeightsRef]:
-        """Keep the last global model of a job that has failed or was stopped, in place of an earlier one of that job.
-        Nothing deploys it. Return the weights that this makes superfluous: only the newest ``UNFINISHED`` stay."""
-        weights = await self.in_bucket(version.weights)
+    async def add_result(self, model: str, last: ModelVersion, best: ModelVersion | None) -> None:
+        """Append what a job has made: its last global model, which is the newest version then, and before it the best
+        one, under the alias ``BEST``. Create a missing model; skip what has been added before.
+
+        Args:
+            best: its best model, which may be the last one; None where it has none.
+        """
+        made = [await self._stored(each) for each in _each_once(best, last)]
+        async with self._lock(Model.plural, model):  # two jobs that train one model may end at once
+            known = self._store.get(Model, model) or Model(metadata=Metadata(name=model))
+            labels = known.spec.label_schema
+            for version in made:
+                if _added_before(known, version) is None:
+                    numbered = self._described(known, version, _next_number(known.status), version.weights, labels)
+                    known = _with(known, labels, versions=[*known.status.versions, numbered])
+            others = [each for each in known.status.unfinished if each.job != last.job]
+            changed = _with(known, labels, unfinished=others)
+            if best is not None:
+                changed = _with_best(changed, changed.status.versions, best)
+            await self._save(aliases.without_lost_best(changed))
+
+    async def keep_unfinished(
+        self, model: str, last: ModelVersion, best: ModelVersion | None = None
+    ) -> list[WeightsRef]:
+        """Keep the last global model of a job that has failed or was stopped, and its best one, in place of earlier
+        ones of that job. Nothing deploys them. Return the weights that this makes superfluous: only those of the newest
+        ``UNFINISHED`` jobs stay.
+
+        The alias ``BEST`` names the best model, unless edges are bound to it: they would lose what is deployed there.
+        """
+        made = [await self._stored(each) for each in _each_once(best, last)]
         async with self._lock(Model.plural, model):
             known = self._store.get(Model, model) or Model(metadata=Metadata(name=model))
-            before = known.status.unfinished
-            own = next((each for each in before if each.job == version.job), None)
-            number = own.version if own is not None else _next_number(known.status)
-            labels = known.spec.label_schema
-            numbered = self._described(known, version, number, weights, labels)
-            kept = [*(each for each in before if each is not own), numbered][-UNFINISHED:]
-            await self._save(_with(known, labels, unfinished=kept))
+            before, labels = known.status.unfinished, known.spec.label_schema
+            free = [each.version for each in before if each.job == last.job]
+            unused = itertools.count(_next_number(known.status))
+            kept = [each for each in before if each.job != last.job]
+            for version in made:
+                number = free.pop(0) if free else next(unused)
+                kept.append(self._described(known, version, number, version.weights, labels))
+            newest = [*dict.fromkeys(each.job for each in reversed(kept))][:UNFINISHED]
+            kept = [each for each in kept if each.job in newest]
+            changed = _with(known, labels, unfinished=kept)
+            if best is not None and not known.status.bindings.get(BEST):
+                changed = _with_best(changed, kept, best)
+            await self._save(aliases.without_lost_best(changed))
         return [each.weights for each in before if each.weights not in [one.weights for one in kept]]
+
+    async def _stored(self, version: ModelVersion) -> ModelVersion:
+        return version.model_copy(update={"weights": await self.in_bucket(version.weights)})
 
     async def in_bucket(self, weights: WeightsRef) -> WeightsRef:
         """Put weights that travel inline into the object store, and return the reference to them.
@@ -193,6 +239,20 @@ def _added_before(model: Model, version: ModelVersion) -> ModelVersion | None:
         return next((each for each in status.versions if (each.job, each.round) == (version.job, version.round)), None)
     known = [*reversed(status.versions), *(each for each in (declared(model),) if each is not None)]
     return next((each for each in known if each.weights.digest == version.weights.digest), None)
+
+
+def _each_once(best: ModelVersion | None, last: ModelVersion) -> list[ModelVersion]:
+    """Return the best and the last model of a job, the last one at the end: it is the newest version."""
+    return [last] if best is None or best.round == last.round else [best, last]
+
+
+def _with_best(model: Model, versions: Sequence[ModelVersion], best: ModelVersion) -> Model:
+    """Return the model with the alias ``BEST`` at a job's best model, one of these versions."""
+    number = next((each.version for each in versions if (each.job, each.round) == (best.job, best.round)), None)
+    named = model.status.aliases
+    if number is None or named.get(BEST) == number or (BEST not in named and len(named) >= aliases.MOST_ALIASES):
+        return model
+    return aliases.moved(model, BEST, number, "", best.time)
 
 
 def _with(model: Model, labels: ModelLabels | None, **changes: list[ModelVersion]) -> Model:

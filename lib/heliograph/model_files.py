@@ -10,7 +10,7 @@ from typing import Any
 
 from heliograph.bus.contract.buckets import MODELS
 from heliograph.bus.contract.onnx_file import read_onnx
-from heliograph.bus.contract.resources import Model, ModelVersion, aliased, latest
+from heliograph.bus.contract.resources import Model, ModelVersion, latest, named_by
 from heliograph.bus.contract.resources.base import WeightsFormat, WeightsRef
 from heliograph.bus.contract.resources.model import declared
 from heliograph.bus.contract.tflite_file import read_tflite
@@ -36,7 +36,7 @@ def version_of(model: Model, version: int | str | None) -> ModelVersion:
     """
     found = latest(model)
     if isinstance(version, str):
-        found = aliased(model, version)
+        found = named_by(model, version)
         if found is None:
             raise Refused("no-version", topic=f"model/{model.name}", field="version",
                           expected=", ".join(model.status.aliases) or "a number: the model has no aliases",

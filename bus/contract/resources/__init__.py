@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     )
     from heliograph.bus.contract.resources.learning_tasks import GateRule, ShardRef
     from heliograph.bus.contract.resources.model import (
+        BEST,
         CHAMPION,
         AliasMove,
         Model,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
         TensorSchema,
         aliased,
         latest,
+        named_by,
         resolve,
         resolve_all,
     )
@@ -92,6 +94,10 @@ if TYPE_CHECKING:
     )
     from heliograph.bus.contract.resources.quarantine import Quarantine, QuarantineSpec, QuarantineStatus
     from heliograph.bus.contract.resources.stop_conditions import (
+        BestBy,
+        BestModel,
+        EvaluatedModel,
+        MetricMode,
         MetricTarget,
         Plateau,
         PlateauState,
@@ -102,6 +108,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "BEST",
     "CHAMPION",
     "ENDED",
     "HISTORY",
@@ -114,6 +121,8 @@ __all__ = [
     "Algorithm",
     "AlgorithmPackage",
     "AliasMove",
+    "BestBy",
+    "BestModel",
     "CandidateState",
     "Condition",
     "Dataset",
@@ -123,6 +132,7 @@ __all__ = [
     "Edge",
     "EdgeLearning",
     "EdgeSelection",
+    "EvaluatedModel",
     "FederatedTask",
     "FederatedTaskStatus",
     "GateFigures",
@@ -146,6 +156,7 @@ __all__ = [
     "LearningRound",
     "LoopState",
     "Metadata",
+    "MetricMode",
     "MetricTarget",
     "Model",
     "ModelLabels",
@@ -187,6 +198,7 @@ __all__ = [
     "condition",
     "dump",
     "latest",
+    "named_by",
     "refusal_of",
     "resolve",
     "resolve_all",
@@ -212,12 +224,13 @@ _HOMES = {
         "JointInferenceServiceStatus ServiceNumbers",
     "label_queue": "LabelQueue LabelQueueSpec LabelQueueStatus LabelSchema",
     "model":
-        "CHAMPION AliasMove Model ModelLabels ModelSpec ModelVersion TensorSchema aliased "
-        "latest resolve resolve_all",
+        "BEST CHAMPION AliasMove Model ModelLabels ModelSpec ModelVersion TensorSchema aliased "
+        "latest named_by resolve resolve_all",
     "pair_plan": "SIDES Objective PairFigures PairPlan SelectionFigures Side",
     "pair_training_job": "PAIR_ENDED PairTrainingJob PairTrainingJobStatus TrainedModel",
     "quarantine": "Quarantine QuarantineSpec QuarantineStatus",
-    "stop_conditions": "MetricTarget Plateau PlateauState StopConditions StopReason",
+    "stop_conditions":
+        "BestBy BestModel EvaluatedModel MetricMode MetricTarget Plateau PlateauState StopConditions StopReason",
     "user": "Grant User UserInvitation UserSpec UserStatus",
 }
 """The names that each module defines: it is imported when one is first asked for."""

@@ -17,7 +17,14 @@ from heliograph.bus.contract.resources.base import (
     WeightsRef,
 )
 from heliograph.bus.contract.resources.node_resources import Priority, WorkerResources
-from heliograph.bus.contract.resources.stop_conditions import PlateauState, StopConditions, StopReason
+from heliograph.bus.contract.resources.stop_conditions import (
+    BestBy,
+    BestModel,
+    EvaluatedModel,
+    PlateauState,
+    StopConditions,
+    StopReason,
+)
 from heliograph.bus.contract.resources.worker_spec import WorkerSpec
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import CLOUD, Label
@@ -96,6 +103,8 @@ class FederatedTaskSpec(Document):
             round; ``ignore``: the edge is asked again, and its script starts again.
         priority: which job's worker runs where the workers of two jobs do not fit on a node together.
         stop: conditions that end the job before its last round.
+        best: the metric by which one of the job's models is the best, which stays under the alias ``best``. Without it
+            it is the metric of ``stop``, else the evaluation's accuracy, or its loss.
     """
 
     aggregation_worker: AggregationWorker
@@ -108,6 +117,7 @@ class FederatedTaskSpec(Document):
     early_stopping: EarlyStopping = added("0.2", "leave")
     priority: Priority = added("0.2", 0)
     stop: StopConditions | None = added("0.2")
+    best: BestBy | None = added("0.2")
 
     @model_validator(mode="before")
     @classmethod
@@ -235,6 +245,9 @@ class FederatedTaskStatus(Document):
     """What has been seen of the metric of ``stop.plateau``."""
     stopped_by: StopReason | None = added("0.2")
     """The stop condition that has ended the task."""
+    best: BestModel | None = added("0.2")
+    evaluating: EvaluatedModel | None = added("0.2")
+    """The model that the evaluation worker has, where a newer one was made before its evaluation came."""
     left: list[str] = added("0.2", [])
     """Edges that asked to stop, and take part in no further round."""
     packages: dict[str, PinnedPackage] = added("0.2", {})

@@ -18,6 +18,8 @@ CHAMPION = "champion"
 """The alias that decides what is deployed; without it the newest version is."""
 
 
+BEST = "best"
+"""The alias of the best model of the job that ended last, of those that have one."""
 MAX_TENSORS = 32
 """Inputs or outputs of a model, at most."""
 
@@ -146,7 +148,7 @@ class ModelStatus(Document):
             ``champion`` names is deployed; without that alias the newest.
         unfinished: the last global models of the newest jobs that failed or were stopped, oldest first, numbered with
             the versions. They are kept for people, who may download them; nothing deploys them or starts from them.
-        aliases: alias to the number of the version that it names now.
+        aliases: alias to the number of the version that it names now. ``best`` may name an unfinished one.
         bindings: alias to the edges on which the version that it names is deployed, in place of the champion.
         moves: the last moves of aliases, oldest first.
         label_schemas: the label schemas that versions name, by digest.
@@ -235,6 +237,13 @@ def aliased(model: Model, alias: str) -> ModelVersion | None:
     """Return the version that an alias names; None where there is no such alias."""
     number = model.status.aliases.get(alias)
     return numbered(model, number) if number is not None else None
+
+
+def named_by(model: Model, alias: str) -> ModelVersion | None:
+    """Return what an alias names, to download it: a version, or what a job left that failed or was stopped."""
+    number = model.status.aliases.get(alias)
+    unfinished = (each for each in model.status.unfinished if each.version == number)
+    return aliased(model, alias) or next(unfinished, None)
 
 
 def declared(model: Model) -> ModelVersion | None:

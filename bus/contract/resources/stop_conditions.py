@@ -1,10 +1,10 @@
-"""When a federated task ends before its last round: a target, a plateau, a time, or bytes."""
+"""When a federated task ends before its last round, and which of its models is the best."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from heliograph.bus.contract.resources.base import Document
+from heliograph.bus.contract.resources.base import Document, WeightsRef
 
 MetricName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 MetricMode = Literal["max", "min"]
@@ -86,3 +86,39 @@ class StopReason(Document):
 
     reason: str
     message: str
+
+
+class BestBy(Document):
+    """The metric by which one of a task's global models is the best.
+
+    Attributes:
+        mode: ``max`` where a higher value is better, ``min`` where a lower one is.
+    """
+
+    metric: MetricName
+    mode: MetricMode
+
+
+class BestModel(Document):
+    """The best global model of a task so far.
+
+    Attributes:
+        metric, mode: by which it is the best.
+        value: what it has of the metric.
+        round: the round that closed with it.
+        metrics: all metrics of the round.
+    """
+
+    metric: MetricName
+    mode: MetricMode
+    value: float
+    round: int
+    model: WeightsRef
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class EvaluatedModel(Document):
+    """An earlier global model whose evaluation has not come yet."""
+
+    round: int
+    model: WeightsRef

@@ -5,7 +5,7 @@ from __future__ import annotations
 from heliograph.bus.contract.resources import ENDED, FederatedTask
 from heliograph.core.errors import Refused
 
-_LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds", "priority", "stop"}
+_LIVE_FIELDS = {"rounds", "quorum", "round_deadline_seconds", "priority", "stop", "best"}
 """The fields of a running task's spec that may change."""
 
 

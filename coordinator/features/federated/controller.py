@@ -246,12 +246,18 @@ class FederatedController(Feature[FederatedTask]):
 
     async def _step(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> bool:
         """Return whether the task changed."""
-        async def end(before: FederatedTask, after: FederatedTask) -> None:
+        async def first(before: FederatedTask, after: FederatedTask) -> None:
+            await self._results.keep_best(before, after)
             if _ends(before, after):
                 await self._end(after)
 
-        step = await self.context.step(FederatedTask, name, decide, end)
-        return step is not None and step[1] is not step[0]
+        step = await self.context.step(FederatedTask, name, decide, first)
+        if step is None or step[1] is step[0]:
+            return False
+        was, best = (each.status.best for each in step)
+        if was is not None and was != best and step[1].status.phase not in ENDED:
+            self._leftovers.free_later(step[1].metadata.uid, was.model.digest)
+        return True
 
     async def _end(self, task: FederatedTask) -> None:
         """Register the model of a task that is about to end, before its end is shown: its model is there by then."""
@@ -266,7 +272,7 @@ class FederatedController(Feature[FederatedTask]):
             return  # another decision came first: its own end follows
         self.context.out(f"job {task.name} {stored.status.phase.lower()}")
         await self._ends.announce(stored)
-        self._leftovers.forget(stored.metadata.uid)
+        await self._results.free(self._leftovers.forget(stored.metadata.uid))
         await self._results.free_last_rounds(stored)
 
     def _training_edges(self, uid: str) -> list[str]:

@@ -181,18 +181,29 @@ def _offered(task: FederatedTask, view: View) -> dict[str, dict[str, Any]]:
     return view.algorithms(task.spec.aggregation_worker.node_name)
 
 
+def evaluation_is_due(task: FederatedTask, view: View) -> bool:
+    """Return whether the newest model is one to evaluate."""
+    status, every = task.status, 1
+    value = training_parameters(task, _offered(task, view)).get("rounds_between_validations", 1)
+    if isinstance(value, int) and value > 0:
+        every = value
+    return status.model_round > 0 and (status.model_round % every == 0 or status.step == "evaluating")
+
+
 def _evaluation(task: FederatedTask, view: View) -> EvaluateTask:
     status = task.status
     worker = task.spec.evaluation_worker
     assert worker is not None
-    every, code = _evaluation_interval(task, view), _first_code(task)
-    due = status.model_round > 0 and (status.model_round % every == 0 or status.step == "evaluating")
+    code, round, model = _first_code(task), status.model_round, status.model
+    if status.evaluating is not None:
+        round, model = status.evaluating.round, status.evaluating.model
+    due = status.evaluating is not None or evaluation_is_due(task, view)
     return EvaluateTask(
         worker=join_labels(task.name, worker.name),
         job=task.name,
         job_uid=task.metadata.uid,
-        round=status.model_round,
-        model=status.model if due else None,
+        round=round,
+        model=model if due else None,
         script=code.script,
         package=code.package,
         pod=code.pod,
@@ -260,8 +271,3 @@ def training_parameters(task: FederatedTask, algorithms: Mapping[str, Mapping[st
     """Return parameters for workers that declare none: the defaults, overridden by the first worker with parameters."""
     first = next((each.worker_spec for each in task.spec.training_workers if each.worker_spec.parameters), None)
     return _defaults(task, algorithms) | (values_of(first.parameters) if first is not None else {})
-
-
-def _evaluation_interval(task: FederatedTask, view: View) -> int:
-    value = training_parameters(task, _offered(task, view)).get("rounds_between_validations", 1)
-    return value if isinstance(value, int) and value > 0 else 1

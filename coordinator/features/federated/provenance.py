@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 
 from heliograph.bus.contract.payloads import TrainTask
-from heliograph.bus.contract.resources import DatasetIndex, DatasetUse, FederatedTask, ModelVersion
+from heliograph.bus.contract.resources import DatasetIndex, DatasetUse, FederatedTask, ModelVersion, WeightsRef
 from heliograph.coordinator.edges.view import View
 
 DATASETS_NAMED = 8
@@ -23,14 +23,31 @@ def version_of(task: FederatedTask, view: View, metrics: dict[str, float]) -> Mo
     """
     status = task.status
     assert status.model is not None
-    uses = _uses(task, view)
+    record = next((each for each in reversed(status.rounds) if each.round == status.model_round), None)
+    evaluated = record is not None and bool(record.evaluation)
+    return _version(task, view, status.model, status.model_round, metrics, evaluated)
+
+
+def best_version_of(task: FederatedTask, view: View) -> ModelVersion | None:
+    """Return the version that a job which ends makes of its best model, without a number; None where it has none."""
+    best = task.status.best
+    if best is None:
+        return None
+    evaluated = task.spec.evaluation_worker is not None
+    return _version(task, view, best.model, best.round, best.metrics, evaluated)
+
+
+def _version(
+    task: FederatedTask, view: View, weights: WeightsRef, round: int, metrics: dict[str, float], evaluated: bool
+) -> ModelVersion:
+    status, uses = task.status, _uses(task, view)
     lines = "".join(f"{each.edge}  {each.name}  {each.version}\n" for each in uses)
     return ModelVersion(
         version=0,
-        weights=status.model,
+        weights=weights,
         job=task.metadata.uid,
         job_name=task.name,
-        round=status.model_round,
+        round=round,
         metrics=metrics,
         time=status.completion_time,
         parent=status.parent,
@@ -38,7 +55,7 @@ def version_of(task: FederatedTask, view: View, metrics: dict[str, float]) -> Mo
         datasets_digest=hashlib.sha256(lines.encode()).hexdigest() if uses else "",
         dataset_count=len(uses),
         code=_code(task, view),
-        evaluation_set=_evaluation_set(task, view),
+        evaluation_set=_evaluation_set(task, view) if evaluated else None,
     )
 
 
@@ -76,9 +93,6 @@ def _code(task: FederatedTask, view: View) -> dict[str, int]:
 
 
 def _evaluation_set(task: FederatedTask, view: View) -> DatasetUse | None:
-    """Return the data that the model was evaluated with; None where its metrics are those of training."""
-    status, worker = task.status, task.spec.evaluation_worker
-    record = next((each for each in reversed(status.rounds) if each.round == status.model_round), None)
-    if worker is None or record is None or not record.evaluation:
-        return None
-    return _use(worker.node_name, worker.dataset.name, view)
+    """Return the data that the job evaluates its models with."""
+    worker = task.spec.evaluation_worker
+    return _use(worker.node_name, worker.dataset.name, view) if worker is not None else None

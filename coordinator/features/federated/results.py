@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 
 from heliograph.bus.contract import close_record
@@ -10,7 +11,7 @@ from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.resources import ENDED, FederatedTask, FederatedTaskStatus
 from heliograph.bus.transport import Bus, KeyValue
 from heliograph.coordinator.edges.view import View
-from heliograph.coordinator.features.federated.provenance import version_of
+from heliograph.coordinator.features.federated.provenance import best_version_of, version_of
 from heliograph.coordinator.registry.model_versions import ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
@@ -30,22 +31,39 @@ class Results:
         self._versions = versions
 
     async def register(self, task: FederatedTask, view: View) -> None:
-        """Make the result of a task that ends the newest version of its model; keep the last global model of one that
-        failed or was stopped, if an update was counted in it, as unfinished."""
+        """Make the result of a task that ends the newest version of its model, and its best model one before it; keep
+        those of one that failed or was stopped, if an update was counted in it, as unfinished."""
         status = task.status
         if status.model is None:
             return
         end = close_record.dump_end(status.model_round)
         await self._rounds.put(close_record.end_key(task.metadata.uid), end)  # before the aggregation worker ends
-        version = version_of(task, view, metrics_of(status))
+        version, best = version_of(task, view, metrics_of(status)), best_version_of(task, view)
         name = task.spec.aggregation_worker.model.name
         if status.phase == "Succeeded":
-            await self._versions.add(name, version)
+            await self._versions.add_result(name, version, best)
         elif any(each.counted for each in status.rounds):
             models = await self._bus.blobs(MODELS)
-            for weights in await self._versions.keep_unfinished(name, version):
+            for weights in await self._versions.keep_unfinished(name, version, best):
                 if weights.digest not in self.in_use():
                     await models.delete(weights.digest)
+
+    async def keep_best(self, before: FederatedTask, after: FederatedTask) -> None:
+        """Store the bytes of a task's new best model, where they have travelled inside messages so far."""
+        best = after.status.best
+        if best is None or (before.status.best is not None and before.status.best.model == best.model):
+            return
+        given = [before.status.evaluating, after.status.evaluating]
+        refs = [after.status.model, before.status.model, *(each.model for each in given if each is not None)]
+        found = (ref for ref in refs if ref is not None and ref.inline is not None and ref.digest == best.model.digest)
+        if (inline := next(found, None)) is not None:
+            await self._versions.in_bucket(inline)
+
+    async def free(self, digests: Collection[str]) -> None:
+        """Delete models of closed rounds that nothing names any more."""
+        models = await self._bus.blobs(MODELS)
+        for digest in sorted(set(digests) - self.in_use()):
+            await models.delete(digest)
 
     async def free_last_rounds(self, task: FederatedTask) -> None:
         """Delete the blobs of an ended task's last rounds, except its result: a killed aggregation worker could not.
@@ -98,7 +116,9 @@ class Results:
         used = [ref for task in tasks for ref in (task.status.personal or {}).values()]
         for task in tasks:
             if task.status.phase not in ENDED:
-                used += [ref for ref in (task.status.model, task.status.down) if ref is not None]
+                status = task.status
+                used += [ref for ref in (status.model, status.down) if ref is not None]
+                used += [each.model for each in (status.best, status.evaluating) if each is not None]
         return {ref.digest for ref in used}
 
 

@@ -35,15 +35,23 @@ class RoundLeftovers:
         self._failures = failures
         self._kept: dict[str, KeptModels] = {}
         """By uid of the job."""
+        self._held: dict[str, set[str]] = {}
+        """By uid of the job: models of closed rounds that a resource still names, such as its best one."""
         self._closed: asyncio.Queue[Aggregation] = asyncio.Queue()
 
     def free_soon(self, closed: Aggregation) -> None:
         """Let ``run`` free what a closed round has left."""
         self._closed.put_nowait(closed)
 
-    def forget(self, job_uid: str) -> None:
-        """Forget a job that has ended: its last rounds are freed by what registers its result."""
+    def free_later(self, job_uid: str, digest: str) -> None:
+        """Free a model that its job names no longer with the next round that closes, if nothing needs it then."""
+        self._held.setdefault(job_uid, set()).add(digest)
+
+    def forget(self, job_uid: str) -> set[str]:
+        """Forget a job that has ended: its last rounds are freed by what registers its result. Return what was held of
+        earlier ones."""
         self._kept.pop(job_uid, None)
+        return self._held.pop(job_uid, set())
 
     async def run(self) -> None:
         """Free until cancelled."""
@@ -65,9 +73,13 @@ class RoundLeftovers:
             if (bucket := await self._bus.existing_blobs(upload_bucket(edge))) is not None:
                 for digest in digests:
                     await bucket.delete(digest)
-        if superfluous := (await self._kept_of(closed)).add(closed):
+        kept = await self._kept_of(closed)
+        superfluous = {*kept.add(closed), *self._held.pop(closed.job_uid, ())} - kept.digests()
+        if superfluous:
+            if held := superfluous & self._in_use():
+                self._held[closed.job_uid] = held
             models = await self._bus.blobs(MODELS)
-            for digest in sorted(set(superfluous) - self._in_use()):
+            for digest in sorted(superfluous - held):
                 await models.delete(digest)
 
     async def _kept_of(self, closed: Aggregation) -> KeptModels:

@@ -16,20 +16,29 @@ from heliograph.bus.contract.resources import (
     WATCHED,
     Condition,
     DatasetIndex,
+    EvaluatedModel,
     FederatedTask,
     FederatedTaskStatus,
     RoundRecord,
     StopReason,
     UncountedRecord,
+    WeightsRef,
     condition,
     resolve,
 )
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated import conditions, stopping
+from heliograph.coordinator.features.federated.best_model import best_of, measured_model
 from heliograph.coordinator.features.federated.deadlines import deadline_of, end_of_wall_time
+from heliograph.coordinator.features.federated.desired_tasks import evaluation_is_due
 from heliograph.coordinator.features.federated.joining import foreign_samples, with_joined
 from heliograph.coordinator.features.federated.selection import Missing, draw, ready_of, select
-from heliograph.coordinator.features.federated.troubles import among, failed_beside, queued_workers
+from heliograph.coordinator.features.federated.troubles import (
+    among,
+    failed_beside,
+    queued_workers,
+    rests_at_evaluation,
+)
 from heliograph.coordinator.packages import names_of, pinned, signed_since
 
 ROUNDS_WITHOUT_UPDATE = 3
@@ -111,6 +120,7 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
         "updates_from": closed.next_sequence,
         "uplink_bytes": status.uplink_bytes + closed.uplink_bytes,
         "left": left,
+        "evaluating": _outstanding(task, view),
         "conditions": _after_close(task, closed, now),
     }
     if closed.round > 0 and status.uncounted:
@@ -138,7 +148,7 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
         task, model=closed.model, model_round=closed.round, down=closed.down, personal=closed.personal, **changes
     )
     if closed.round > 0 and closed.counted and task.spec.evaluation_worker is None:
-        after = _measured(after, closed.round, closed.metrics, now)
+        after = _measured(after, closed.round, closed.model, closed.metrics, now)
     if after.status.stopped_by is not None or last:
         return _finish(after, now)
     if (enough := stopping.by_bytes(task.spec.stop, after.status.uplink_bytes)) is not None:
@@ -146,8 +156,25 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
     return _begin_round(after, closed.round + 1, view, now)
 
 
-def _measured(task: FederatedTask, round: int, metrics: Mapping[str, float], now: str) -> FederatedTask:
-    """Return the task with what a round's metrics say about its stop conditions."""
+def _outstanding(task: FederatedTask, view: View) -> EvaluatedModel | None:
+    """Return the model whose evaluation has not come yet, of a task whose next model is there: the evaluation worker
+    keeps it until then, so that it is known which models may still become the best one."""
+    status = task.status
+    if status.evaluating is not None or status.model is None or task.spec.evaluation_worker is None:
+        return status.evaluating
+    if _is_evaluated(status) or not evaluation_is_due(task, view):
+        return None
+    return EvaluatedModel(round=status.model_round, model=status.model)
+
+
+def _is_evaluated(status: FederatedTaskStatus) -> bool:
+    return any(each.round == status.model_round and each.evaluation is not None for each in status.rounds)
+
+
+def _measured(
+    task: FederatedTask, round: int, model: WeightsRef | None, metrics: Mapping[str, float], now: str
+) -> FederatedTask:
+    """Return the task with what a round's metrics say about its stop conditions, and about its best model."""
     status, stop = task.status, task.spec.stop
     plateau = stopping.followed(stop.plateau if stop is not None else None, status.plateau, round, metrics)
     reached = stopping.by_metrics(stop, plateau, round, metrics)
@@ -155,7 +182,10 @@ def _measured(task: FederatedTask, round: int, metrics: Mapping[str, float], now
         reached = None  # the task has its reason to end
     told = conditions.stop_measured(task, round, metrics)
     found = condition(status.conditions, told, now) if told is not None else status.conditions
-    return _with(task, plateau=plateau, conditions=found, stopped_by=status.stopped_by or reached)
+    return _with(
+        task, plateau=plateau, conditions=found, stopped_by=status.stopped_by or reached,
+        best=best_of(task, round, model, metrics),
+    )  # fmt: skip
 
 
 def _stopped_by(task: FederatedTask, reached: StopReason, now: str) -> FederatedTask:
@@ -205,12 +235,14 @@ def evaluate(task: FederatedTask, evaluation: Evaluation, now: str) -> Federated
         else each
         for each in status.rounds
     ]
-    if rounds == status.rounds:
+    model = measured_model(task, evaluation.round, evaluation.model)
+    if rounds == status.rounds and model is None:
         return task
-    measured = _with(task, rounds=rounds, evaluation=evaluation.metrics)
+    outstanding = status.evaluating if model is None else None
+    measured = _with(task, rounds=rounds, evaluation=evaluation.metrics, evaluating=outstanding)
     if (told := conditions.evaluated(task, evaluation)) is not None:
         measured = _with(measured, conditions=condition(status.conditions, told, now))
-    measured = _measured(measured, evaluation.round, evaluation.metrics, now)
+    measured = _measured(measured, evaluation.round, model, evaluation.metrics, now)
     if status.step == "evaluating":
         is_last = status.model is not None and evaluation.model == status.model.digest
         return _succeed(measured, now) if is_last else measured
@@ -235,6 +267,9 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
             return _finish(task, now)  # the others have learned what they wanted
         edge, why = min(failing.items())
         return fail(task, "WorkersFailed", f"the worker fails on every edge; {edge}: {why}", now)
+    if rests_at_evaluation(task, view):
+        task = _with(task, evaluating=None)  # its agent starts the worker again only for another model
+        status = task.status
     if ended := failed_beside(task, view):
         return fail(task, *ended, now)
     overdue = "" < deadline_of(task) <= now
@@ -290,9 +325,7 @@ def _begin_round(task: FederatedTask, round: int, view: View, now: str) -> Feder
 
 def _finish(task: FederatedTask, now: str) -> FederatedTask:
     """End a task that has learned, once its last model is evaluated."""
-    status = task.status
-    measured = any(each.round == status.model_round and each.evaluation is not None for each in status.rounds)
-    if task.spec.evaluation_worker is not None and not measured:
+    if task.spec.evaluation_worker is not None and not _is_evaluated(task.status):
         return _with(task, step="evaluating", participants=[])
     return _succeed(task, now)
 

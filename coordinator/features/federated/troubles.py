@@ -40,3 +40,14 @@ def failed_beside(task: FederatedTask, view: View) -> tuple[str, str] | None:
     if aggregation in view.edges and (why := view.edges[aggregation].trouble(uid, AggregateTask)):
         return "AggregationFailed", f"{aggregation}: {why}"
     return None
+
+
+def rests_at_evaluation(task: FederatedTask, view: View) -> bool:
+    """Return whether the evaluation worker has failed at the model that it was given, and is started again only for
+    another one."""
+    evaluation, given = task.spec.evaluation_worker, task.status.evaluating
+    node = view.edges.get(evaluation.node_name) if evaluation is not None else None
+    if node is None or given is None:
+        return False
+    since = node.rests_since(task.metadata.uid, EvaluateTask)
+    return since is not None and since >= given.round

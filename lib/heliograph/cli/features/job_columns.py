@@ -118,13 +118,19 @@ def _row(document: Document, now: float) -> list[Cell]:
     ]
 
 
+def _best_of(status: Document) -> str:
+    """Return the best model of a job: its value, and the round of it."""
+    best = status.get("best")
+    return f"{best['metric']} {best['value']:.4g} (round {best['round']})" if best else ""
+
+
 def _wide(document: Document) -> list[Cell]:
     aggregation = document.get("spec", {}).get("aggregationWorker", {})
     algorithm = aggregation.get("workerSpec", {}).get("aggregationAlgorithm", "")
-    return [aggregation.get("model", {}).get("name", ""), algorithm,
+    return [aggregation.get("model", {}).get("name", ""), algorithm, _best_of(status_of(document)),
             some_of(sorted(status_of(document).get("assignments", {}).values()))]  # fmt: skip
 
 
 JOBS = Presentation(
-    "NAME PHASE ROUND EDGES METRICS AGE NOTE", _row, JobProgress, wide="MODEL ALGORITHM WORKERS", wide_row=_wide
+    "NAME PHASE ROUND EDGES METRICS AGE NOTE", _row, JobProgress, wide="MODEL ALGORITHM BEST WORKERS", wide_row=_wide
 )

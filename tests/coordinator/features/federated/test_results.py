@@ -17,7 +17,17 @@ from heliograph.bus.contract import close_record
 from heliograph.bus.contract.payloads import Aggregation, UncountedUpdate
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import parse_resource
-from heliograph.bus.contract.resources import FederatedTask, Model, RoundRecord, WeightsRef, latest, resolve
+from heliograph.bus.contract.resources import (
+    BEST,
+    BestModel,
+    FederatedTask,
+    Model,
+    RoundRecord,
+    WeightsRef,
+    latest,
+    named_by,
+    resolve,
+)
 from heliograph.bus.contract.weights_file import write
 from heliograph.bus.transport import Bus, KeyValue
 from heliograph.coordinator.edges.view import View
@@ -209,3 +219,82 @@ async def test_earlier_rounds_were_freed_while_the_task_ran(desk: Any) -> None:
     await desk.closed(task, 99, recent)
     await desk.results.free_last_rounds(task)
     assert set(await (await desk.models()).digests()) == {old.digest}
+
+
+def _best(model: WeightsRef, round: int) -> BestModel:
+    return BestModel(metric="accuracy", mode="max", value=0.9, round=round, model=model, metrics={"accuracy": 0.9})
+
+
+async def test_the_best_model_is_a_version_before_the_last_one_which_is_deployed(desk: Any) -> None:
+    best, last = await desk.blob("models", b"round 1"), await desk.blob("models", b"round 3")
+    task = await desk.task(model=last, model_round=3, best=_best(best, 1), completion_time="now")
+    for _ in range(2):  # another coordinator ends it once more
+        await desk.results.register(task, View())
+    uid = task.metadata.uid
+    assert desk.weights() == [(1, best.digest, uid), (2, last.digest, uid)]
+    model = desk.store.get(Model, "m")
+    assert (resolve(model).version, model.status.aliases) == (2, {BEST: 1})
+    assert (named_by(model, BEST).round, named_by(model, BEST).metrics) == (1, {"accuracy": 0.9})
+    assert len(model.status.moves) == 1
+    await desk.results.free_last_rounds(task)
+    assert set(await (await desk.models()).digests()) == {best.digest, last.digest}
+
+
+async def test_a_last_model_that_is_the_best_is_one_version(desk: Any) -> None:
+    last = await desk.blob("models", b"round 3")
+    await desk.results.register(await desk.task(model=last, model_round=3, best=_best(last, 3)), View())
+    model = desk.store.get(Model, "m")
+    assert ([number for number, _, _ in desk.weights()], model.status.aliases) == ([1], {BEST: 1})
+
+
+async def test_the_best_model_of_an_unfinished_job_has_the_alias_and_is_deployed_nowhere(desk: Any) -> None:
+    best, last = await desk.blob("models", b"round 1"), await desk.blob("models", b"round 3")
+    task = await desk.task(phase="Failed", model=last, best=_best(best, 1), **COUNTED | {"model_round": 3})
+    for _ in range(2):
+        await desk.results.register(task, View())
+    model = desk.store.get(Model, "m")
+    assert desk.unfinished() == [(1, best.digest, 1), (2, last.digest, 3)]
+    assert (model.status.aliases, named_by(model, BEST).weights.digest) == ({BEST: 1}, best.digest)
+    assert (resolve(model), latest(model).version) == (None, 2)
+    await desk.results.free_last_rounds(task)
+    assert set(await (await desk.models()).digests()) == {best.digest, last.digest}
+
+
+async def test_edges_that_are_bound_to_the_alias_keep_what_they_run(desk: Any) -> None:
+    good = await desk.blob("models", b"good")
+    await desk.results.register(await desk.task(model=good, model_round=3, best=_best(good, 3)), View())
+    model = desk.store.get(Model, "m")
+    bound = model.status.model_copy(update={"bindings": {BEST: ["edge-1"]}})
+    await desk.store.put(model.model_copy(update={"status": bound}))
+    other, last = await desk.blob("models", b"other"), await desk.blob("models", b"last")
+    failed = await desk.task("two", "Failed", model=last, best=_best(other, 1), **COUNTED | {"model_round": 3})
+    await desk.results.register(failed, View())
+    model = desk.store.get(Model, "m")
+    assert resolve(model, "edge-1").weights.digest == good.digest
+    await desk.results.register(await desk.task("three", model=last, model_round=3, best=_best(other, 1)), View())
+    assert resolve(desk.store.get(Model, "m"), "edge-1").weights.digest == other.digest
+
+
+async def test_the_alias_goes_with_the_unfinished_model_that_it_names(desk: Any) -> None:
+    refs = [await desk.blob("models", f"model {number}".encode()) for number in range(UNFINISHED + 1)]
+    best = await desk.blob("models", b"best")
+    first = await desk.task(phase="Stopped", model=refs[0], best=_best(best, 1), **COUNTED | {"model_round": 2})
+    await desk.results.register(first, View())
+    for number, ref in enumerate(refs[1:], 1):
+        assert desk.store.get(Model, "m").status.aliases == {BEST: 1}
+        await desk.results.register(await desk.task(f"job-{number}", phase="Failed", model=ref, **COUNTED), View())
+    model = desk.store.get(Model, "m")
+    assert (model.status.aliases, model.status.moves) == ({}, [])
+    assert set(await (await desk.models()).digests()) == {each.digest for each in refs[1:]}
+
+
+async def test_the_bytes_of_a_best_model_that_travel_inline_are_stored_before_it_is_named(desk: Any) -> None:
+    before = await desk.task(phase="Running", model=SMALL)
+    status = before.status.model_copy(update={"best": _best(SMALL.model_copy(update={"inline": None}), 1)})
+    after = before.model_copy(update={"status": status})
+    await desk.results.keep_best(before, after)
+    assert await (await desk.models()).has(SMALL.digest)
+    await desk.store.put(after)
+    assert SMALL.digest in await desk.results.used_blobs()
+    await desk.results.free([SMALL.digest, "0" * 64])
+    assert await (await desk.models()).has(SMALL.digest)

@@ -104,3 +104,22 @@ async def test_a_model_that_a_version_names_stays_whatever_a_record_says(cloud: 
             leftovers.free_soon(each)
         await leftovers.wait_until_freed()
     assert await cloud.models() == {_model(each) for each in records}
+
+
+async def test_a_model_that_was_the_best_one_goes_once_nothing_names_it(cloud: Cloud) -> None:
+    records = [await cloud.closed(round) for round in range(5)]
+    inline = await cloud.blob("it travelled inline")
+    cloud.in_use = {_model(records[0])}
+    async with cloud.leftovers() as leftovers:
+        for each in records[:3]:
+            leftovers.free_soon(each)
+        await leftovers.wait_until_freed()
+        assert _model(records[0]) in await cloud.models()
+        cloud.in_use = {_model(records[3])}
+        leftovers.free_later(UID, inline.digest)
+        leftovers.free_later(UID, _model(records[2]))  # the round before the newest: edges may be fetching it
+        leftovers.free_soon(records[3])
+        await leftovers.wait_until_freed()
+        assert await cloud.models() == {_model(each) for each in records[2:]}
+        leftovers.free_later(UID, _model(records[0]))
+        assert leftovers.forget(UID) == {_model(records[0])}

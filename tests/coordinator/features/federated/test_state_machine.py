@@ -35,7 +35,7 @@ def _weights(number: int) -> WeightsRef:
 def _edge(name: str, online: bool = True, dataset: str = "data", **workers: Any) -> EdgeView:
     datasets = [DatasetIndex(name=dataset, samples=10)] if dataset else []
     offers = Offer(algorithms={"FedAvg": {}})
-    found = [WorkerReport(worker=f"w-{role}", role=role, job="j", job_uid="uid", round=1, **state)
+    found = [WorkerReport(worker=f"w-{role}", role=role, job="j", job_uid="uid", **{"round": 1, **state})
              for role, state in workers.items()]  # fmt: skip
     return EdgeView(
         name, online, Report(edge=name, observed=Generation(), datasets=datasets, offers=offers, workers=found)

@@ -219,8 +219,14 @@ class FederatedTaskStatus(Document):
     """The round that closed with ``model``."""
     down: WeightsRef | None = None
     """Tensors that the algorithm sends down beside the model."""
+    state: WeightsRef | None = added("0.2")
+    """The algorithm's state after ``model_round``, for a run that goes on."""
     personal: dict[str, WeightsRef] | None = None
     """Edge to its personal model, if the algorithm makes any."""
+    first_run: str = added("0.2", "")
+    """Uid of the job's first run, where this one goes on after another: participants are drawn as in one run."""
+    resumed_round: int = added("0.2", 0)
+    """The round after which this run goes on; 0 for a first one."""
     updates_from: int = 1
     """Sequence in the stream of updates at which the current round starts."""
     evaluations_from: int = 1

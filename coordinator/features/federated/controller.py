@@ -204,7 +204,7 @@ class FederatedController(Feature[FederatedTask]):
         """Delete the task's close records, and the edges' own models; tell the end of a task that had none."""
         if task.status.phase not in ENDED:
             self.context.background.spawn(self._ends.announce(task))
-        await self._results.free_personal(task)
+        await self._results.free_own(task)
         await self._records.delete_of(task)
 
     async def used_blobs(self, gone: Collection[str] = ()) -> set[str]:
@@ -254,9 +254,12 @@ class FederatedController(Feature[FederatedTask]):
         step = await self.context.step(FederatedTask, name, decide, first)
         if step is None or step[1] is step[0]:
             return False
-        was, best = (each.status.best for each in step)
-        if was is not None and was != best and step[1].status.phase not in ENDED:
-            self._leftovers.free_later(step[1].metadata.uid, was.model.digest)
+        before, after = (each.status for each in step)
+        if after.phase not in ENDED:
+            if before.best is not None and before.best != after.best:
+                self._leftovers.free_later(step[1].metadata.uid, before.best.model.digest)
+            if before.state is not None and before.state != after.state:
+                self._leftovers.free_later(step[1].metadata.uid, before.state.digest)
         return True
 
     async def _end(self, task: FederatedTask) -> None:

@@ -22,6 +22,7 @@ from heliograph.bus.contract.resources.worker_spec import WorkerSpec
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.features.federated.resuming import left_by_earlier_run
 from heliograph.coordinator.features.federated.selection import common_resources, ready_of, repeated_worker
 from heliograph.coordinator.packages import package_of
 from heliograph.coordinator.pods import pod_of, script_in
@@ -155,6 +156,7 @@ def _aggregation(task: FederatedTask, view: View) -> AggregateTask:
         algorithm=algorithm.aggregation_algorithm,
         collect=collect,
         edges_of_job=len(set(status.assignments.values())),
+        resumed=left_by_earlier_run(task),
     )
 
 

@@ -89,11 +89,11 @@ class Results:
                 for digest in sorted(digests.intersection(await bucket.digests())):
                     await bucket.delete(digest)
 
-    async def free_personal(self, task: FederatedTask) -> None:
-        """Delete the edges' own models, when the task that made them is deleted."""
-        models = await self._bus.blobs(MODELS)
-        for _, ref in sorted((task.status.personal or {}).items()):
-            await models.delete(ref.digest)
+    async def free_own(self, task: FederatedTask) -> None:
+        """Delete what only a task that is deleted has: the edges' own models, and what another run would begin from."""
+        status = task.status
+        own = [*(status.personal or {}).values(), status.state, status.down]
+        await self.free([ref.digest for ref in own if ref is not None])
 
     async def used_blobs(self) -> set[str]:
         """Return the digests of what tasks need: edges' own models; for running tasks their packages of code, and what
@@ -117,9 +117,17 @@ class Results:
         for task in tasks:
             if task.status.phase not in ENDED:
                 status = task.status
-                used += [ref for ref in (status.model, status.down) if ref is not None]
+                used += [ref for ref in (status.model, status.down, status.state) if ref is not None]
                 used += [each.model for each in (status.best, status.evaluating) if each is not None]
-        return {ref.digest for ref in used}
+        return {ref.digest for ref in used}.union(*map(self._for_another_run, tasks))
+
+    def _for_another_run(self, task: FederatedTask) -> set[str]:
+        """Return what lies beside the model of a task that may be started again."""
+        status = task.status
+        if status.phase not in ("Failed", "Stopped") or status.model is None:
+            return set()
+        beside = {ref.digest for ref in (status.state, status.down) if ref is not None}
+        return beside if beside and status.model.digest in self._versions.digests() else set()
 
 
 def metrics_of(status: FederatedTaskStatus) -> dict[str, float]:

@@ -10,6 +10,7 @@ from heliograph.bus.contract.resources import FederatedTask, TrainingWorker
 from heliograph.bus.contract.resources.node_resources import WorkerResources
 from heliograph.coordinator.asks import beyond
 from heliograph.coordinator.edges.view import EdgeView, View
+from heliograph.coordinator.features.federated.resuming import seed_of
 from heliograph.coordinator.packages import missing_packages
 from heliograph.core.names import join_labels
 from heliograph.core.world import seeded
@@ -112,7 +113,7 @@ def draw(task: FederatedTask, round: int, view: View, several: bool = False) -> 
     number = participants.count if participants is not None else None
     if number is None or number >= len(pool):
         return pool
-    return sorted(seeded(f"{uid}/{round}").sample(pool, number))
+    return sorted(seeded(f"{seed_of(task)}/{round}").sample(pool, number))
 
 
 def repeated_worker(task: FederatedTask) -> TrainingWorker:

@@ -56,10 +56,11 @@ def begin(
         waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(found.what))
         return _with(task, conditions=condition(task.status.conditions, waiting, now))
     ready = Condition(type="Ready", status="True", reason="Selected", message=f"{len(found.assignments)} edges")
-    weights, last = task.status.model, task.status.model_round
+    weights, parent, last = task.status.model, task.status.parent, task.status.model_round
     if not last:  # else it goes on where it was stopped
         version = resolve(view.models[task.spec.aggregation_worker.model.name])
         weights = version.weights if version is not None else None
+        parent = weights.digest if weights is not None else ""
     placed = with_joined(task, found, view)
     started = _with(
         task,
@@ -72,7 +73,7 @@ def begin(
         conditions=condition(task.status.conditions, ready, now),
         start_time=now,
         model=weights,
-        parent=weights.digest if weights is not None else "",
+        parent=parent,
         updates_from=updates_from,
         evaluations_from=evaluations_from,
         uncounted=sorted(placed.assignments.values())[:WATCHED],
@@ -145,8 +146,9 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
         )
         changes["rounds"] = [*status.rounds, record][-HISTORY:]
     after = _with(
-        task, model=closed.model, model_round=closed.round, down=closed.down, personal=closed.personal, **changes
-    )
+        task, model=closed.model, model_round=closed.round, down=closed.down, state=closed.state,
+        personal=closed.personal, **changes,
+    )  # fmt: skip
     if closed.round > 0 and closed.counted and task.spec.evaluation_worker is None:
         after = _measured(after, closed.round, closed.model, closed.metrics, now)
     if after.status.stopped_by is not None or last:

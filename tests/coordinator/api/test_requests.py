@@ -92,7 +92,7 @@ async def test_a_running_task_names_its_frozen_fields_as_documents_do(desk: Any)
     with pytest.raises(Refused) as refused:
         await desk.ask("jobs", "update", changed)
     assert refused.value.field == "spec.trainingWorkers"
-    assert "(only priority, quorum, roundDeadlineSeconds, rounds may)" in refused.value.expected
+    assert "(only best, priority, quorum, roundDeadlineSeconds, rounds, stop may)" in refused.value.expected
 
 
 async def test_the_coordinator_writes_who_created_a_resource_and_ignores_what_a_request_says() -> None:

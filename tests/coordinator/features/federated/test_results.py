@@ -298,3 +298,26 @@ async def test_the_bytes_of_a_best_model_that_travel_inline_are_stored_before_it
     assert SMALL.digest in await desk.results.used_blobs()
     await desk.results.free([SMALL.digest, "0" * 64])
     assert await (await desk.models()).has(SMALL.digest)
+
+
+@pytest.mark.parametrize(("phase", "kept"), [("Stopped", True), ("Failed", True), ("Succeeded", False)])
+async def test_what_another_run_would_begin_from_stays_until_the_task_is_deleted(
+    desk: Any, phase: str, kept: bool
+) -> None:
+    last, state, down = [await desk.blob("models", text) for text in (b"model", b"state", b"down")]
+    task = await desk.task(phase=phase, model=last, state=state, down=down, round=1, **COUNTED)
+    await desk.closed(task, 1, last, counted={"edge-1": "d"}, state=state, down=down)
+    await desk.results.register(task, View())
+    await desk.results.free_last_rounds(task)
+    beside = {state.digest, down.digest} if kept else set()
+    assert set(await (await desk.models()).digests()) == {last.digest} | beside
+    assert await desk.results.used_blobs() == beside
+    await desk.store.delete(task)
+    await desk.results.free_own(task)
+    assert set(await (await desk.models()).digests()) == {last.digest}
+
+
+async def test_a_task_whose_model_is_kept_no_longer_keeps_nothing_beside_it(desk: Any) -> None:
+    last, state = await desk.blob("models", b"model"), await desk.blob("models", b"state")
+    await desk.task(phase="Failed", model=last, state=state, **COUNTED)
+    assert await desk.results.used_blobs() == set()

@@ -10,17 +10,19 @@ from heliograph.bus.contract.custom_resources.definitions import GROUP, VERSION,
 from heliograph.coordinator.kubernetes.api import EVENTS, JOBS, NAMESPACES, NODES, PODS, Api, Kind
 from heliograph.coordinator.kubernetes.errors import Exists, NotFound
 from tests.kubernetes.probes import DEFINITIONS
+from tests.kubernetes.ready_nodes import ready_nodes
 from tests.patience import HANGS
 
 MADE = (NAMESPACES, NODES)
 """Kinds of which those go that were not there before the test."""
-EMPTIED = (JOBS, PODS, EVENTS)
-"""Kinds of which all of the namespace ``default`` go."""
+EDGE_NODES = ("node-1", "node-2")
+"""Nodes that tests name."""
 
 
 @asynccontextmanager
 async def own_cluster(api: Api) -> AsyncIterator[None]:
-    """Serve our kinds, without any object of them. At the end delete what was made meanwhile."""
+    """Serve our kinds, without any object of them, and have two nodes of edges that are ready. At the end delete what
+    was made meanwhile."""
     for definition in definitions().values():
         with suppress(Exists):
             await api.create(DEFINITIONS, "", definition)
@@ -29,7 +31,11 @@ async def own_cluster(api: Api) -> AsyncIterator[None]:
         await _empty(api, kind)
     before = {kind: await _names(api, kind) for kind in MADE}
     try:
-        yield
+        async with ready_nodes(api, EDGE_NODES):
+            try:
+                yield
+            finally:
+                await _leave_no_pod(api)
     finally:
         for definition in definitions().values():  # a test may have removed one
             with suppress(Exists):
@@ -37,13 +43,18 @@ async def own_cluster(api: Api) -> AsyncIterator[None]:
         for kind in custom_kinds():
             await _served(api, kind)
             await _empty(api, kind)
-        for kind in EMPTIED:
-            await _empty(api, kind, "default")
+        await _empty(api, EVENTS, "default")
         for kind in MADE:
             for name in await _names(api, kind) - before[kind]:
                 with suppress(NotFound):
                     await api.delete(kind, "", name)
             await _until(api, kind, before[kind])
+
+
+async def _leave_no_pod(api: Api) -> None:
+    """Delete Jobs and pods wherever they are, while their nodes are there to end them."""
+    for kind in (JOBS, PODS):
+        await _empty(api, kind)
 
 
 def custom_kinds() -> Iterator[Kind]:

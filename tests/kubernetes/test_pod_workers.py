@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from heliograph.coordinator.kubernetes.api import JOBS, NAMESPACES, PODS, Api, Object
+from heliograph.coordinator.kubernetes.api import JOBS, NAMESPACES, Api, Object
 from heliograph.coordinator.kubernetes.pod_settings_file import read_pod_settings
 from heliograph.coordinator.kubernetes.pod_workers import PodWorkers, Problems
 from heliograph.coordinator.kubernetes.worker_job import HOSTNAME, PodSettings
@@ -21,6 +21,7 @@ from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 from tests.coordinator.kubernetes.worker_tasks import CLOUD_ID, train_task
 from tests.kubernetes.api_server.server import ApiServer
+from tests.kubernetes.fake_pods import container_is, pod_like
 from tests.kubernetes.running_operator import Printed
 from tests.patience import HANGS
 
@@ -116,19 +117,13 @@ async def test_an_image_that_cannot_be_pulled_is_told_and_taken_back_once_it_is(
     async with keeping(kubernetes) as desk:
         desk.want(given := train_task())
         (job,) = await desk.jobs(1)
-        labels = job["spec"]["template"]["metadata"]["labels"]
-        template = {"containers": job["spec"]["template"]["spec"]["containers"]}
-        pod = {"apiVersion": "v1", "kind": "Pod", "spec": template, "metadata": {"name": "p", "labels": labels}}
-        created = await kubernetes.create(PODS, NAMESPACE, pod)
-        waiting = {"reason": "ImagePullBackOff", "message": "no such host"}
-        status = {"containerStatuses": [{"image": "x/y:1", "name": "worker", "state": {"waiting": waiting}}]}
-        pulled = await kubernetes.replace_status(PODS, NAMESPACE, {**created, "status": status})
+        await pod_like(kubernetes, job)
+        await container_is(kubernetes, NAMESPACE, waiting={"reason": "ImagePullBackOff", "message": "no such host"})
         async with asyncio.timeout(HANGS):
             problems = await desk.told.get()
         (sentence,) = problems[given.job_uid]
         assert "ImagePullBackOff: no such host" in sentence and "edge edge-1" in sentence
-        running = {"containerStatuses": [{"image": "x/y:1", "name": "worker", "state": {"running": {}}}]}
-        await kubernetes.replace_status(PODS, NAMESPACE, {**pulled, "status": running})
+        await container_is(kubernetes, NAMESPACE, running={})
         async with asyncio.timeout(HANGS):
             assert await desk.told.get() == {}
 

@@ -16,13 +16,14 @@ from heliograph.client import AsyncClient
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.edges.wanted_documents import Wanted as WantedParts
 from heliograph.coordinator.edges.wanted_documents import WantedDocuments
-from heliograph.coordinator.kubernetes.api import JOBS, PODS, Api, Object
+from heliograph.coordinator.kubernetes.api import JOBS, Api, Object
 from heliograph.coordinator.kubernetes.documents import CLOUD
 from heliograph.coordinator.kubernetes.operator import OperatorSettings
 from heliograph.coordinator.kubernetes.worker_job import EDGE, HOSTNAME, JOB, PodSettings
 from heliograph.coordinator.kubernetes.worker_jobs import Wanted, WorkerJobs
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.world import World
+from tests.kubernetes.fake_pods import container_is, pod_like
 from tests.kubernetes.running_operator import (
     MODEL,
     NUMBERS,
@@ -82,21 +83,22 @@ async def test_the_job_of_a_worker_comes_and_goes_with_its_custom_resource(kuber
 
 
 async def test_two_clouds_keep_their_own_jobs_in_one_namespace(kubernetes: Api) -> None:
-    async with operating(kubernetes, SETTINGS) as ours, operating(kubernetes, SETTINGS) as theirs:
-        for each in (ours, theirs):  # both have an edge of the name, on the same node
-            await edge_reports(each, **{HOSTNAME: "node-1"})
-        await serving(ours)
+    async with operating(kubernetes, SETTINGS) as ours:
+        await edge_reports(ours, **{HOSTNAME: "node-1"})
+        await serving(ours)  # before the other cloud comes: a custom resource is whose operator marks it first
         made = await the_job(ours)
-        await theirs.client.models.create({"kind": "Model", "metadata": {"name": "other"}})
-        spec = {"edgeWorker": {**WORKER, "model": {"name": "other"}}}
-        await theirs.client.services.create(
-            {"kind": "JointInferenceService", "metadata": {"name": "others"}, "spec": spec}
-        )
-        labels = [each["metadata"]["labels"] for each in await the_jobs(ours, 2)]
-        clouds = {each[JOB]: each[CLOUD] for each in labels}
-        assert clouds.keys() == {"answers", "others"} and clouds["answers"] != clouds["others"]
-        await theirs.client.services.delete("others")
-        assert (await the_job(ours))["metadata"]["uid"] == made["metadata"]["uid"]
+        async with operating(kubernetes, SETTINGS) as theirs:
+            await edge_reports(theirs, **{HOSTNAME: "node-1"})  # they have an edge of the name, on the same node
+            await theirs.client.models.create({"kind": "Model", "metadata": {"name": "other"}})
+            spec = {"edgeWorker": {**WORKER, "model": {"name": "other"}}}
+            await theirs.client.services.create(
+                {"kind": "JointInferenceService", "metadata": {"name": "others"}, "spec": spec}
+            )
+            labels = [each["metadata"]["labels"] for each in await the_jobs(ours, 2)]
+            clouds = {each[JOB]: each[CLOUD] for each in labels}
+            assert clouds.keys() == {"answers", "others"} and clouds["answers"] != clouds["others"]
+            await theirs.client.services.delete("others")
+            assert (await the_job(ours))["metadata"]["uid"] == made["metadata"]["uid"]
 
 
 async def test_an_image_that_cannot_be_pulled_is_a_condition_of_the_service_wherever_one_looks(kubernetes: Api) -> None:
@@ -104,18 +106,13 @@ async def test_an_image_that_cannot_be_pulled_is_a_condition_of_the_service_wher
         await edge_reports(running, **{HOSTNAME: "node-1"})
         await serving(running)
         made = await the_job(running)
-        template = made["spec"]["template"]
-        pod = {"metadata": {"name": "p", "labels": template["metadata"]["labels"]},
-               "spec": {"containers": template["spec"]["containers"]}}  # fmt: skip
-        waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
-        created = await kubernetes.create(PODS, "default", pod)
-        containers = [{"name": "worker", "image": "example.com/server:1", "state": waiting}]
-        await kubernetes.replace_status(PODS, "default", {**created, "status": {"containerStatuses": containers}})
+        await pod_like(kubernetes, made)
+        await container_is(kubernetes, "default", waiting={"reason": "ErrImagePull", "message": "no such image"})
         shown = await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "False")
         assert "ErrImagePull: no such image" in said(shown, "PodsRunning")[2]
         by_topics = await running.client.services.get("answers")
         assert "ErrImagePull" in said(by_topics, "PodsRunning")[2]
-        await kubernetes.delete(PODS, "default", "p")
+        await container_is(kubernetes, "default", running={})
         await running.until(SERVICE, "answers", lambda each: said(each, "PodsRunning")[0] == "True")
 
 

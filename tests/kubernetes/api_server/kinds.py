@@ -46,12 +46,13 @@ JOBS = Served("batch", "v1", "jobs", "Job")
 EVENTS = Served("", "v1", "events", "Event", status=False, short_names=("ev",))
 DEFINITIONS = Served("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition",
                      namespaced=False, unconditional=False, short_names=("crd", "crds"))  # fmt: skip
+PODS = Served("", "v1", "pods", "Pod", short_names=("po",))
 BUILT_IN = (
     NAMESPACES,
     EVENTS,
     JOBS,
     DEFINITIONS,
-    Served("", "v1", "pods", "Pod", short_names=("po",)),
+    PODS,
     Served("", "v1", "nodes", "Node", namespaced=False, short_names=("no",)),
     Served("", "v1", "configmaps", "ConfigMap", status=False, short_names=("cm",)),
     Served("", "v1", "secrets", "Secret", status=False),

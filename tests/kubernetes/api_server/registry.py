@@ -21,7 +21,17 @@ from tests.kubernetes.api_server.failure import (
     invalid,
     not_found,
 )
-from tests.kubernetes.api_server.kinds import BUILT_IN, DEFINITIONS, EVENTS, JOBS, NAMESPACES, Served, of_definition
+from tests.kubernetes.api_server.kinds import (
+    BUILT_IN,
+    DEFINITIONS,
+    EVENTS,
+    JOBS,
+    NAMESPACES,
+    PODS,
+    Served,
+    of_definition,
+)
+from tests.kubernetes.api_server.pod_checks import wrong_mounts
 from tests.kubernetes.api_server.store import Store
 
 Object = dict[str, Any]
@@ -80,6 +90,10 @@ class Registry:
         if kind is EVENTS and given.get("involvedObject", {}).get("namespace", "") != namespace:
             wrong.append(Cause("FieldValueInvalid", "Invalid value: does not match event.namespace",
                                "involvedObject.namespace"))  # fmt: skip
+        if kind is PODS:
+            wrong.extend(wrong_mounts(given.get("spec", {}), "spec"))
+        if kind is JOBS:
+            wrong.extend(wrong_mounts(given.get("spec", {}).get("template", {}).get("spec", {}), "spec.template.spec"))
         if wrong:
             raise invalid(kind.group, kind.kind, name, wrong)
         if namespace:

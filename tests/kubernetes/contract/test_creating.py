@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heliograph.coordinator.kubernetes.api import Kind, Object
+from heliograph.coordinator.kubernetes.api import JOBS, Kind, Object
 from heliograph.coordinator.kubernetes.errors import Exists, Invalid, NotFound, NotServed
 from tests.kubernetes.contract.waiting import changes
 from tests.kubernetes.probes import Probes
@@ -113,3 +113,13 @@ async def test_updates_patches_and_statuses_are_checked_too(probes: Probes) -> N
     with pytest.raises(Invalid, match=r"status\.round"):
         await probes.api.patch_status(probes.kind, probes.namespace, "a", {"status": {"round": "first"}})
     assert (await probes.get()) == made
+
+
+async def test_a_container_mounts_only_volumes_of_its_pod(probes: Probes) -> None:
+    mounts = [{"name": "here", "mountPath": "/here"}, {"name": "nowhere", "mountPath": "/nowhere"}]
+    spec = {"restartPolicy": "Never", "volumes": [{"name": "here", "emptyDir": {}}],
+            "containers": [{"name": "c", "image": "example.com/a:1", "volumeMounts": mounts}]}  # fmt: skip
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template": {"spec": spec}}}
+    with pytest.raises(Invalid) as refused:
+        await probes.api.create(JOBS, probes.namespace, job)
+    assert [path for path, _ in refused.value.causes] == ["spec.template.spec.containers[0].volumeMounts[1].name"]

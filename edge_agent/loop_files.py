@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from heliograph.bus.contract.resources import ShardRef
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.resources.incremental_learning_job import EvaluationRule
 from heliograph.bus.contract.weights_header import check_file, check_inline
+from heliograph.core.durable_files import write_durably
 from heliograph.core.errors import Refused
 from heliograph.core.membership import HeldOut
 from heliograph.core.world import World
@@ -37,7 +37,7 @@ class LoopFiles:
         target = self._directory / ref.digest
         if ref.inline is not None:
             check_inline(ref)
-            await self._world.in_thread(_write, ref.inline, target)
+            await self._world.in_thread(write_durably, target, [ref.inline])
             return placed
         if not target.exists():
             staged = await self._workers.staged(worker, ref.digest)
@@ -60,15 +60,6 @@ class LoopFiles:
             shard = ShardRef(number=first + len(found), held_out=is_held_out, samples=len(group), weights=ref)
             found.append((shard, [each.digest for each in group]))
         return found
-
-
-def _write(content: bytes, target: Path) -> None:
-    unfinished = target.with_name(f"{target.name}.part")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(target)
 
 
 def _move(source: Path, target: Path) -> None:

@@ -18,12 +18,13 @@ from heliograph.core.errors import HeliographError
 from heliograph.core.pod_channel import MAX_LINE, SECRET
 from heliograph.core.private_files import make_private, write_private
 from heliograph.core.tasks import cancel_and_wait
+from heliograph.core.worker_directory import STAGED
 from heliograph.core.world import World
 from heliograph.edge_agent.launcher import LaunchFailed, LaunchRequest, RunningWorker
 from heliograph.edge_agent.outputs import Outputs, WorkingPlace, logged_lines
 from heliograph.edge_agent.pod_door import PodConnection, PodDoor
 from heliograph.edge_agent.process_launcher import MODULES
-from heliograph.edge_agent.shared_directory import STAGED, SharedDirectory
+from heliograph.edge_agent.shared_directory import SharedDirectory
 
 SOON = 5.0
 """Seconds after which a worker whose pod has not come is reported as waiting for it."""

@@ -7,10 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from heliograph.core.private_files import write_private
+from heliograph.core.worker_directory import EDGE_STATE, STAGED
 from heliograph.edge_agent.launcher import LOGIN_FILE
-
-STAGED = "staged"
-"""Name of the directory in a worker's own one with the weights that it has staged."""
 
 
 class SharedDirectory:
@@ -31,9 +29,9 @@ class SharedDirectory:
         self._staged(worker, digest).unlink(missing_ok=True)
 
     def sweep(self, wanted: Collection[str]) -> None:
-        for updates in self.directory.glob("*/updates"):
-            if updates.parent.name not in wanted:
-                shutil.rmtree(updates, ignore_errors=True)
+        for kept in (*self.directory.glob("*/updates"), *self.directory.glob(f"*/{EDGE_STATE}")):
+            if kept.parent.name not in wanted:
+                shutil.rmtree(kept, ignore_errors=True)
 
     async def hand_login(self, worker: str, text: str) -> None:
         file = self.of(worker) / LOGIN_FILE

@@ -13,6 +13,7 @@ from heliograph.bus.contract.payloads import Assignment, PairResult, PairTask
 from heliograph.bus.contract.resources import PairPlan
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.weights_file import TensorFile, origin, write
+from heliograph.core.worker_directory import STAGED
 from heliograph.incremental import class_names
 from heliograph.session import PairWork
 from heliograph.workers.runtime import Runtime, log
@@ -100,7 +101,7 @@ class PairWorkerSession(ScriptSession):
         """Write arrays as a file of this turn: equal ones of two turns are different files."""
         task = self._task()
         whose = origin(task.job_uid, task.round, self.edge) | {"step": task.step}
-        return write(arrays, self._runtime.environment.directory / "staged", whose | dict(more))
+        return write(arrays, self._runtime.environment.directory / STAGED, whose | dict(more))
 
 
 def _work_of(task: PairTask, assignment: Assignment) -> PairWork:

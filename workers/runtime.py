@@ -33,6 +33,7 @@ from heliograph.core.errors import HeliographError, Refused, first_error
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.text import say_line
+from heliograph.core.worker_directory import STAGED
 from heliograph.core.world import World
 from heliograph.workers.outbox import Outbox
 
@@ -196,7 +197,7 @@ class Runtime:
             return weights
         placed = weights.model_copy(update={"bucket": upload_bucket(self.environment.edge)})
         if self.bus.durable:
-            file = self.environment.directory / "staged" / weights.digest
+            file = self.environment.directory / STAGED / weights.digest
             await retry_until_reachable(lambda: self._upload(file, placed), self.world, self.world.say)
             file.unlink(missing_ok=True)
         return placed

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Literal
 from heliograph import script_process, session
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Assignment, DatasetTask, EvaluateTask, Evaluation, ModelUpdate, TrainTask
-from heliograph.bus.contract.weights_file import LEFT_OUT, origin, write
-from heliograph.session import Work
+from heliograph.bus.contract.weights_file import LEFT_OUT, origin, with_buffers, write
+from heliograph.core.worker_directory import STAGED
+from heliograph.session import Trained, Work
+from heliograph.workers.edge_states import EdgeStates
 from heliograph.workers.runtime import Runtime, log
 from heliograph.workers.script import run_with_host
 from heliograph.workers.script_end import ScriptEnd, end_of, places_of
@@ -43,6 +45,7 @@ class WorkerSession(ScriptSession):
         self._current: Assignment | None = None
         self._done: tuple[str, int, str | None] | None = None
         self._leaving: _Leaving | None = None
+        self._states = EdgeStates(runtime.environment.directory)
 
     def begin(self) -> Assignment:
         session.current = self
@@ -80,13 +83,13 @@ class WorkerSession(ScriptSession):
             self._current = assignment
             return work
 
-    def send_update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
-        self._call(self._send(self._update(arrays, num_samples, metrics)))
+    def send_update(self, trained: Trained) -> None:
+        self._call(self._send(self._update(trained)))
 
-    def leave(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
+    def leave(self, trained: Trained) -> None:
         if os.getpid() != self._process:
             return  # a forked child ends
-        update = self._update(arrays, num_samples, metrics, stop=True)
+        update = self._update(trained, stop=True)
         self._leaving = _Leaving(update, _places_from(sys._getframe(1)))
         self._call(self._leave_soon(self._leaving))
 
@@ -100,21 +103,23 @@ class WorkerSession(ScriptSession):
         )  # fmt: skip
         self._call(self._runtime.send(topics.EVALUATION, evaluation, job=task.job, edge=self.edge))
 
-    def _update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float], stop: bool = False) -> ModelUpdate:
-        """Stage the weights, and return the update that names them."""
+    def _update(self, trained: Trained, stop: bool = False) -> ModelUpdate:
+        """Stage the weights and the edge's own state, and return the update that names them."""
         assert self._current is not None
         task = task_of(self._current)
-        arrays, metadata = self._changed(arrays, task)
-        update_origin = origin(task.job_uid, task.round, self.edge) | metadata
+        arrays, metadata = self._changed(trained.arrays, task)
+        update_origin = origin(task.job_uid, task.round, self.edge) | metadata | with_buffers(trained.buffers)
+        weights = write(arrays, self._runtime.environment.directory / STAGED, update_origin)
+        self._states.stage(weights.digest, trained.state)  # first, so that no counted update has none
         return ModelUpdate(
             job=task.job,
             job_uid=task.job_uid,
             round=task.round,
             edge=self.edge,
             base=task.model.digest if task.model is not None else None,
-            weights=write(arrays, self._runtime.environment.directory / "staged", update_origin),
-            num_samples=num_samples,
-            metrics=metrics,
+            weights=weights,
+            num_samples=trained.num_samples,
+            metrics=trained.metrics,
             stop=stop,
         )
 
@@ -168,9 +173,12 @@ class WorkerSession(ScriptSession):
         kind: Literal["train", "evaluate", "initialise"] = "evaluate" if isinstance(task, EvaluateTask) else "train"
         if task.model is None:
             kind = "initialise"
-        down = open_weights(task.down, assignment.down_file) if isinstance(task, TrainTask) else None
         loaded = open_weights(task.loaded, assignment.model_file)
-        return Work(kind, task.job, task.round, loaded, task.parameters, down)
+        if not isinstance(task, TrainTask):
+            return Work(kind, task.job, task.round, loaded, task.parameters)
+        down = open_weights(task.down, assignment.down_file)
+        state = self._states.current(task.counted) if task.local_term else None
+        return Work(kind, task.job, task.round, loaded, task.parameters, down, task.needs, task.local_term, state)
 
 
 class _Leaving:

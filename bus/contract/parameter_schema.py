@@ -10,8 +10,13 @@ MAX_KEY, MAX_TEXT = 128, 1024
 """Characters of a parameter's name, and of a text as its value, as documents have them."""
 LEAST_UPDATES = "x-leastUpdates"
 """Key of an algorithm's schema: a round needs ``times`` the value of ``parameter``, and ``plus``, updates."""
-NEEDS_RECEIVED_LOSS = "x-needsReceivedLoss"
-"""Key of an algorithm's schema: True where participants report the loss of the received model before they train."""
+NEEDS = "x-needs"
+"""Key of an algorithm's schema: a list of what participants have to measure, ``MEASURES``."""
+MEASURES = frozenset(("received_loss", "local_steps"))
+"""What a participant can measure for the algorithm: the loss of the received model before it trains, and the steps of
+its optimizer. Each is a metric of its update."""
+LOCAL_TERM = "x-localTerm"
+"""Key of an algorithm's schema: name of the term that it adds to the local training."""
 _BOUNDS = frozenset(("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"))
 
 
@@ -21,6 +26,11 @@ def check_schema(schema: dict[str, Any]) -> dict[str, Any]:
     least = schema.get(LEAST_UPDATES)
     if least is not None and not _is_least(least):
         raise ValueError(f"expected parameter, a text, times and plus, whole numbers from 0, under {LEAST_UPDATES}")
+    needs, term = schema.get(NEEDS, []), schema.get(LOCAL_TERM, "")
+    if not isinstance(needs, list) or not all(isinstance(each, str) and len(each) <= MAX_KEY for each in needs):
+        raise ValueError(f"expected a list of texts of at most {MAX_KEY} characters under {NEEDS}")
+    if not isinstance(term, str) or len(term) > MAX_KEY:
+        raise ValueError(f"expected a text of at most {MAX_KEY} characters under {LOCAL_TERM}")
     return schema
 
 

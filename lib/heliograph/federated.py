@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
@@ -30,7 +31,8 @@ from heliograph.metrics import Metrics, measured
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.weights_file import Arrays, TensorFile
-    from heliograph.frameworks import ModelAdapter
+    from heliograph.frameworks.arrays import Array
+    from heliograph.local_training import LocalTraining
 
 __all__ = ["FederatedLearning", "Round", "dataset", "parameters"]
 
@@ -83,10 +85,12 @@ class Round(int):
     metrics: Metrics
     down: Arrays
     attached: dict[str, Any]
+    _training: LocalTraining | None
 
     def __new__(
-        cls, number: int, local: bool = False, parameters: dict[str, Scalar] | None = None, down: Arrays | None = None
-    ) -> Round:
+        cls, number: int, local: bool = False, parameters: dict[str, Scalar] | None = None, down: Arrays | None = None,
+        training: LocalTraining | None = None,
+    ) -> Round:  # fmt: skip
         this = super().__new__(cls, number - 1)
         this.number = number
         this.local = local
@@ -94,6 +98,7 @@ class Round(int):
         this.metrics = Metrics("report")
         this.down = down if down is not None else {}
         this.attached = {}
+        this._training = training
         return this
 
     def __getnewargs__(self) -> tuple[int]:
@@ -108,6 +113,33 @@ class Round(int):
         """
         for kind, arrays in kinds.items():
             self.attached.update({beside(kind, name): array for name, array in arrays.items()})
+
+    def correct(self, gradients: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the gradients of one step with what the job's algorithm adds to them (FedProx, SCAFFOLD, FedDyn), for
+        models whose steps are taken by the script itself: a dict of NumPy arrays, say.
+
+            for name, gradient in r.correct(gradients).items():
+                model[name] -= rate * gradient
+
+        Outside a job, and for an algorithm that adds nothing, they are returned as they are. An optimizer of PyTorch or
+        Keras needs no call: its gradients are corrected where it stands.
+        """
+        return dict(gradients) if self._training is None else self._training.correct(gradients)
+
+    @contextmanager
+    def correct_fit(self, learning_rate: float) -> Iterator[None]:
+        """Add what the job's algorithm adds to a step that is taken within a fit, such as scikit-learn's:
+
+            with r.correct_fit(learning_rate=0.1):
+                model.partial_fit(x, y)
+
+        Args:
+            learning_rate: the step's own: the gradient is taken to be the weights' change divided by it.
+        """
+        before = self._training.weights() if self._training is not None else {}
+        yield
+        if self._training is not None:
+            self._training.correct_fit(learning_rate, before)
 
     def report(self, **metrics: SupportsFloat | list[Any]) -> None:
         """Report metrics of the round: ``r.report(loss=0.1)``, or ``r.report(**model.fit(x, y).history)``. A later
@@ -132,6 +164,9 @@ class FederatedLearning:
         evaluate: function that measures the present model and returns an accuracy, or metrics by name, or what Keras'
             ``model.evaluate`` returns. The job calls it to evaluate a global model; outside a job it is called after
             each round.
+        loss: function that returns the mean loss of the present model over this participant's samples. A job calls it
+            before the training of a round where its algorithm or its choice of participants needs that (q-FedAvg,
+            power-of-choice).
 
     Attributes:
         history: the metrics of each round of this process, the present one last.
@@ -146,11 +181,13 @@ class FederatedLearning:
         *,
         num_samples: int | None = None,
         evaluate: Callable[[], Any] | None = None,
+        loss: Callable[[], Any] | None = None,
     ) -> None:
         self.model = model
         self.history: list[dict[str, float]] = []
         self._round = 0
         self._evaluate = evaluate
+        self._loss = loss
         self._num_samples = None if num_samples is None else _count(num_samples, self.edge)
         if session.reached in ("nothing", "imported"):
             session.reached = "made"
@@ -214,28 +251,32 @@ class FederatedLearning:
         return loop
 
     def _work_through(self, job: session.Session) -> Iterator[Round]:
-        from heliograph.frameworks import adapter_for
+        from heliograph.frameworks import adapter_for, buffers_of
         from heliograph.frameworks.loading import Loader
+        from heliograph.local_training import LocalTraining
 
         adapter = adapter_for(self.model)
         loader = Loader(adapter)
         num_samples = self._samples_in(job)
+        training = LocalTraining(adapter, num_samples, self._loss)
         while (work := job.next_work()) is not None:
             if work.weights is not None:
                 loader.load(work.weights)
             if work.kind == "initialise":
-                job.send_update(adapter.get(), num_samples, {})
+                job.send_update(session.Trained(adapter.get(), num_samples, buffers=buffers_of(adapter)))
             elif work.kind == "evaluate":
                 job.send_evaluation(self._measure(), num_samples)
             elif work.kind == "train":
                 given = {**job.parameters, **work.parameters}
-                this = self._started(Round(work.round, parameters=given, down=_copied(work.down)))
+                down = _copied(work.down)
+                this = Round(work.round, parameters=given, down=down, training=training)
+                this.metrics.update(training.begin(work, down))
                 try:
-                    yield this
+                    yield self._started(this)
                 except GeneratorExit:
-                    _leave(job, adapter, this, num_samples)
+                    _leave(job, training, this)
                     raise
-                job.send_update({**adapter.get(), **this.attached}, num_samples, dict(this.metrics))
+                job.send_update(training.end(this.metrics, this.attached))
 
     def _samples_in(self, job: session.Session) -> int:
         count = self._num_samples if self._num_samples is not None else _count(job.dataset_samples, job.edge)
@@ -263,10 +304,10 @@ class FederatedLearning:
         return measured(self._evaluate(), self.model)
 
 
-def _leave(job: session.Session, adapter: ModelAdapter, this: Round, num_samples: int) -> None:
+def _leave(job: session.Session, training: LocalTraining, this: Round) -> None:
     """Hand over the update of a loop that is left. What Python drops an iterator for may raise nothing."""
     try:
-        job.leave({**adapter.get(), **this.attached}, num_samples, dict(this.metrics))
+        job.leave(training.end(this.metrics, this.attached))
     except Refused as error:
         warnings.warn(f"round {this.number} sends no update: {error}", stacklevel=3)
 

@@ -6,7 +6,7 @@ script.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -31,6 +31,9 @@ class Work:
         weights: the global model, or this edge's own if the job's algorithm makes one; None to start from the model's
             own initial weights.
         down: tensors that the job's algorithm sends down beside the model.
+        needs: what the algorithm needs measured, each a metric of the update.
+        local_term: name of the term that the algorithm adds to the local training; empty for none.
+        state: what the term has kept on this edge; None before its first counted update.
     """
 
     kind: Literal["initialise", "train", "evaluate"]
@@ -39,6 +42,26 @@ class Work:
     weights: TensorFile | None = None
     parameters: dict[str, Scalar] = field(default_factory=dict)
     down: TensorFile | None = None
+    needs: Sequence[str] = ()
+    local_term: str = ""
+    state: TensorFile | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A round's update, as the script hands it over.
+
+    Attributes:
+        arrays: the trained weights, and what travels beside them.
+        buffers: names of the weights that training writes without a gradient.
+        state: what the algorithm's term keeps on this edge, once the update has counted.
+    """
+
+    arrays: Arrays
+    num_samples: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    buffers: Collection[str] = ()
+    state: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -186,11 +209,11 @@ class Session(Protocol):
         """Wait for the next round's work and return it; return None when the job has ended."""
         ...
 
-    def send_update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
+    def send_update(self, trained: Trained) -> None:
         """Stage this round's update for sending and return."""
         ...
 
-    def leave(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
+    def leave(self, trained: Trained) -> None:
         """Send this round's update with the request to stop, unless an error of the script has left the loop."""
         ...
 

@@ -51,7 +51,7 @@ def main() -> None:
         parameters = {**job.parameters, **work.parameters}
         if work.weights is None:
             computed = learning.initial(job.edge, parameters)
-            job.send_update(computed.arrays, computed.num_samples, {})
+            job.send_update(session.Trained(computed.arrays, computed.num_samples))
             continue
         weights = _copied(work.weights)
         if work.kind == "evaluate":
@@ -63,7 +63,7 @@ def main() -> None:
         learning.set_slowdown(job.edge, disturbance.get("slowdown", 1.0))
         computed = learning.train(job.edge, work.round, weights, parameters)
         time.sleep(computed.seconds / speed)
-        job.send_update(computed.arrays, computed.num_samples, dict(computed.metrics))
+        job.send_update(session.Trained(computed.arrays, computed.num_samples, dict(computed.metrics)))
 
 
 def _settings(file: Path) -> dict[str, Any]:

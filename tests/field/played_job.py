@@ -12,7 +12,7 @@ import pytest
 
 from heliograph import session
 from heliograph.bus.contract.weights_file import LEFT_OUT, TensorFile, dumps
-from heliograph.session import Work
+from heliograph.session import Trained, Work
 from heliograph.workers.aggregation.checks import check_weights
 from heliograph.workers.aggregation.combine import aggregate
 from heliograph.workers.aggregation.round_inputs import INITIAL, Input, RoundStart
@@ -43,8 +43,8 @@ class PlayedEdge:
     def next_work(self) -> Work | None:
         return self._works.pop(0) if self._works else None
 
-    def send_update(self, arrays: Any, num_samples: int, metrics: dict[str, float]) -> None:
-        self.updates.append(dict(arrays))
+    def send_update(self, trained: Trained) -> None:
+        self.updates.append(dict(trained.arrays))
 
     def send_evaluation(self, metrics: dict[str, float], num_samples: int) -> None:
         self.evaluations.append(metrics)

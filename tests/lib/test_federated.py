@@ -54,11 +54,11 @@ class FakeSession:
     def next_work(self) -> Work | None:
         return self.works.pop(0) if self.works else None
 
-    def send_update(self, arrays: Any, num_samples: int, metrics: dict[str, float]) -> None:
-        self.updates.append((dict(arrays), num_samples, metrics))
+    def send_update(self, trained: session.Trained) -> None:
+        self.updates.append((dict(trained.arrays), trained.num_samples, trained.metrics))
 
-    def leave(self, arrays: Any, num_samples: int, metrics: dict[str, float]) -> None:
-        self.left.append((dict(arrays), num_samples, metrics))
+    def leave(self, trained: session.Trained) -> None:
+        self.left.append((dict(trained.arrays), trained.num_samples, trained.metrics))
 
     def send_evaluation(self, metrics: dict[str, float], num_samples: int) -> None:
         self.evaluations.append((metrics, num_samples))

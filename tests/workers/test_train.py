@@ -30,7 +30,8 @@ async def test_a_model_that_was_dropped_before_it_was_opened_costs_no_restart(tm
     async def report_state(state: str) -> None:
         reported.put_nowait(state)
 
-    runtime = cast(Runtime, SimpleNamespace(environment=SimpleNamespace(edge="edge-1"), report_state=report_state))
+    environment = SimpleNamespace(edge="edge-1", directory=Path("unused"))
+    runtime = cast(Runtime, SimpleNamespace(environment=environment, report_state=report_state))
     session = WorkerSession(runtime, asyncio.get_running_loop())
     session.put(_assignment(1, tmp_path / "dropped"))  # the model was deleted while this worker was busy
     waiting: asyncio.Future[Any] = asyncio.get_running_loop().run_in_executor(None, session.next_work)

@@ -46,7 +46,9 @@ BUILT_IN = {
     "FedAdam": "fedadam",
     "FedAvg": "fedavg",
     "FedAvgM": "fedavgm",
+    "FedDyn": "feddyn",
     "FedNova": "fednova",
+    "FedProx": "fedprox",
     "FedYogi": "fedyogi",
     "Krum": "krum",
     "Median": "median",
@@ -54,6 +56,7 @@ BUILT_IN = {
     "NormClipping": "norm_clipping",
     "QFedAvg": "qfedavg",
     "RFA": "rfa",
+    "SCAFFOLD": "scaffold",
     "TrimmedMean": "trimmed_mean",
 }
 """The module of this folder that holds the class of each algorithm; a worker imports the one that its job names."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from heliograph.bus.contract.parameter_schema import LEAST_UPDATES, NEEDS_RECEIVED_LOSS
+from heliograph.bus.contract.parameter_schema import LEAST_UPDATES, LOCAL_TERM, NEEDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,7 +167,8 @@ class Algorithm(ABC):
         combines_buffers: whether ``combine`` gets floating-point buffers too, such as the running means of a batch
             norm. Otherwise they become the weighted mean: they are statistics, which no step of an optimizer or a
             control variate may move.
-        needs_received_loss: whether participants have to report the loss of the received model before they train.
+        needs: what participants have to measure (``parameter_schema.MEASURES``), each a metric of their updates.
+        local_term: name of the term that participants add to their local training (``heliograph.local_terms``).
         least_updates: the updates that a round needs, where that depends on a parameter.
     """
 
@@ -179,7 +180,8 @@ class Algorithm(ABC):
     down: ClassVar[tuple[str, ...]] = ()
     personal: ClassVar[bool] = False
     combines_buffers: ClassVar[bool] = False
-    needs_received_loss: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    local_term: ClassVar[str] = ""
     least_updates: ClassVar[LeastUpdates | None] = None
 
     def __init__(self, parameters: AlgorithmParameters) -> None:
@@ -191,8 +193,10 @@ class Algorithm(ABC):
         more: dict[str, Any] = {}
         if cls.least_updates is not None:
             more[LEAST_UPDATES] = asdict(cls.least_updates)
-        if cls.needs_received_loss:
-            more[NEEDS_RECEIVED_LOSS] = True
+        if cls.needs:
+            more[NEEDS] = list(cls.needs)
+        if cls.local_term:
+            more[LOCAL_TERM] = cls.local_term
         return cls.Parameters.model_json_schema() | more
 
     def least(self) -> int:

@@ -43,6 +43,7 @@ class FedNova(Algorithm):
     Parameters = FedNovaParameters
     needs_base = True
     measures = True
+    needs = (LOCAL_STEPS,)
     parameters: FedNovaParameters
 
     def measure(self, piece: Piece) -> Array:

@@ -47,7 +47,7 @@ class QFedAvg(Algorithm):
     Parameters = QFedAvgParameters
     needs_base = True
     measures = True
-    needs_received_loss = True
+    needs = (RECEIVED_LOSS,)
     parameters: QFedAvgParameters
 
     def measure(self, piece: Piece) -> Array:

@@ -40,4 +40,4 @@ def reported(
 def _how_to_mend(name: str) -> str:
     if name == RECEIVED_LOSS:
         return "give FederatedLearning a function: loss=..., which measures the model that came"
-    return f"report it in the loop: r.report({name}=...)"
+    return f"train with an optimizer of PyTorch or Keras, or report it in the loop: r.report({name}=...)"

@@ -26,7 +26,7 @@ from heliograph.bus.contract.resources.label_queue import ClassName
 from heliograph.bus.contract.resources.learning_tasks import GateRule, ShardRef
 from heliograph.bus.contract.resources.pair_plan import PairPlan, PairStep
 from heliograph.bus.contract.versions import added
-from heliograph.core.names import Label
+from heliograph.core.names import Digest, Label
 from heliograph.core.signing import Envelope
 
 
@@ -144,12 +144,18 @@ class TrainTask(DatasetTask):
     Attributes:
         down: tensors that the job's algorithm sends down beside the model.
         personal: this edge's personal model; the worker trains it instead of the global one.
+        needs: what the algorithm needs measured (``parameter_schema.MEASURES``).
+        local_term: name of the term that the algorithm adds to the local training; empty for none.
+        counted: digest of this edge's last counted update, where the algorithm has a term.
     """
 
     role: Literal["train"] = "train"
     framework: Text | None = None
     down: WeightsRef | None = added("0.2")
     personal: WeightsRef | None = added("0.2")
+    needs: Annotated[list[Text], Field(max_length=16)] = added("0.2", [])
+    local_term: Text = added("0.2", "")
+    counted: Digest | None = added("0.2")
 
     starts_idle = True  # a round may select a hundred of ten thousand edges
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from heliograph.bus.contract.parameter_schema import LOCAL_TERM, NEEDS
 from heliograph.bus.contract.payloads import (
     AggregateTask,
     EvaluateTask,
@@ -97,6 +98,8 @@ def warm_tasks(
     declared = {each.name: each.worker_spec for each in task.spec.training_workers}
     repeated = repeated_worker(task).worker_spec
     first, parameters, defaults = _first_code(task), training_parameters(task, algorithms), _defaults(task, algorithms)
+    schema = algorithms.get(task.spec.aggregation_worker.worker_spec.aggregation_algorithm, {})
+    needs, term = schema.get(NEEDS, []), schema.get(LOCAL_TERM, "")
     known: dict[int, tuple[_Code, dict[str, Scalar]]] = {}
     """Code and parameters of each spec: ten thousand edges may share one."""
     common = ask_of(common_resources(task), task.spec.priority, task.metadata)
@@ -124,6 +127,8 @@ def warm_tasks(
             parameters=given,
             active=False,
             asks=ask_of(own.resources, task.spec.priority, task.metadata) if own.resources else common,
+            needs=needs,
+            local_term=term,
         )
         found.setdefault(edge, []).append(one)
     return found

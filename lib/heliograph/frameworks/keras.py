@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heliograph.core.errors import Refused
 from heliograph.frameworks.arrays import Array, check_fit
+
+if TYPE_CHECKING:
+    from heliograph.frameworks.keras_steps import KerasSteps
 
 _QUANTISED = ("kernel", "embeddings", "_kernel", "quantized_kernel")
 """Ends of the paths of variables that ``quantize`` turns into integers."""
@@ -46,6 +49,16 @@ class KerasModel:
             for variable in layer._non_trainable_variables
         }
         return frozenset(name for name, variable in self._variables().items() if id(variable) in made)
+
+    def steps(self) -> KerasSteps:
+        """Return the steps of the optimizer that the model was compiled with."""
+        from heliograph.frameworks.keras_steps import KerasSteps
+
+        return KerasSteps(self._model, self._trained)
+
+    def _trained(self) -> dict[str, Any]:
+        trained = {id(variable) for variable in self._model.trainable_variables}
+        return {name: variable for name, variable in self._variables().items() if id(variable) in trained}
 
     def _variables(self) -> dict[str, Any]:
         if not self._model.built or not self._model.weights:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heliograph.core.errors import Refused
 from heliograph.frameworks.arrays import Array, check_fit
 from heliograph.frameworks.constants import Constant, check_constants, digest, named
+
+if TYPE_CHECKING:
+    from heliograph.frameworks.torch_steps import TorchSteps
 
 _FINGERPRINT = 4096
 """Elements of each frozen tensor that its fingerprint reads."""
@@ -49,6 +52,16 @@ class TorchModel:
         parameters = {id(parameter) for parameter in self._module.parameters()}
         own = {name for name, value in self._named(keep_vars=True).items() if id(value) not in parameters}
         return frozenset(own & self._tensors().keys())
+
+    def steps(self) -> TorchSteps:
+        """Return the steps of the optimizers that move the parameters."""
+        from heliograph.frameworks.torch_steps import TorchSteps
+
+        return TorchSteps(self._trained)
+
+    def _trained(self) -> dict[str, Any]:
+        """Return the tensors that an optimizer may move, by their names."""
+        return {name: value for name, value in self._named(keep_vars=True).items() if hasattr(value, "requires_grad")}
 
     @property
     def _constants(self) -> dict[str, Constant]:

@@ -21,13 +21,12 @@ from heliograph.bus.contract.payloads.task_parts import ScriptSpec
 from heliograph.bus.contract.resources.base import Scalar
 from heliograph.bus.contract.weights_file import TensorFile, write
 from heliograph.core.errors import Refused
-from heliograph.session import Work
+from heliograph.session import Trained, Work
 from heliograph.workers.script import run_script
 from heliograph.workers.script_end import ScriptEnd, end_of
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.resources.base import WeightsRef
-    from heliograph.bus.contract.weights_file import Arrays
 
 JOB = "check"
 
@@ -120,7 +119,7 @@ class ProbeSession:
     def begin_rounds(self, rounds: Iterator[Any]) -> None:
         self._require_main_process()
 
-    def leave(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None: ...
+    def leave(self, trained: Trained) -> None: ...
 
     def next_work(self) -> Work | None:
         self._require_main_process()
@@ -135,7 +134,8 @@ class ProbeSession:
         source = self._weights.inline or self._directory / self._weights.digest
         return Work("train", JOB, 1, _LastWeights(source, self))
 
-    def send_update(self, arrays: Arrays, num_samples: int, metrics: dict[str, float]) -> None:
+    def send_update(self, trained: Trained) -> None:
+        arrays, num_samples = trained.arrays, trained.num_samples
         if self._weights is not None:  # the end of round 1: its weights were loaded in another way than expected
             self.end()
         if 0 < self._spec.samples < num_samples:

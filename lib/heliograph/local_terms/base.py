@@ -1,0 +1,106 @@
+"""A term of the local training: what it adds to gradients, and what it keeps and sends after a round.
+
+All terms of the algorithms here are of one form: they add ``pull`` · (w - anchor) + shift to the gradient at w.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from heliograph.bus.contract.resources.base import Scalar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+Arrays: TypeAlias = Mapping[str, Array]
+
+@dataclass(frozen=True)
+class Correction:
+    """What is added to the gradient of each weight, in one round.
+
+    Attributes:
+        pull: factor of the distance from the anchor; 0 for none.
+        anchor: weights by name; empty where nothing pulls.
+        shift: what is added to a weight's gradient as it is, by name; of a weight that it lacks, nothing.
+    """
+
+    pull: float = 0.0
+    anchor: Arrays = field(default_factory=dict)
+    shift: Arrays = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is known of a round's local training at its end.
+
+    Attributes:
+        received: the weights from which it began.
+        trained: the weights to which it came.
+        steps: steps of the optimizer.
+        gradients: by name, the mean of the gradients before their correction; empty unless the term asks for it.
+        down, state: as the term got them.
+    """
+
+    received: Arrays
+    trained: Arrays
+    steps: int
+    gradients: Arrays
+    down: Arrays
+    state: Arrays
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a term keeps and sends after a round.
+
+    Attributes:
+        state: the edge's own arrays for its next round, by name; valid only if the round counts its update.
+        attached: by kind, arrays that travel beside the update, one for each floating-point weight.
+    """
+
+    state: Arrays = field(default_factory=dict)
+    attached: Mapping[str, Arrays] = field(default_factory=dict)
+
+
+class LocalTerm(ABC):
+    """One term with a job's parameters.
+
+    Attributes:
+        needs_gradients: whether ``keep`` gets the mean of the uncorrected gradients.
+        keeps_state: whether the edge keeps arrays from round to round.
+    """
+
+    needs_gradients: ClassVar[bool] = False
+    keeps_state: ClassVar[bool] = False
+
+    def __init__(self, parameters: Mapping[str, Scalar]) -> None:
+        self.parameters = parameters
+
+    @abstractmethod
+    def correction(self, received: Arrays, down: Arrays, state: Arrays) -> Correction:
+        """Return the correction of a round.
+
+        Args:
+            received: the weights from which it begins.
+            down: tensors that the algorithm sent down; empty in its first round.
+            state: what the edge has kept; empty before its first counted update.
+        """
+
+    def keep(self, trained: Trained) -> Kept:
+        """Return what the edge keeps, and sends beside its update."""
+        return Kept()
+
+    def number(self, name: str, default: float) -> float:
+        """Return a parameter that is a number."""
+        value = self.parameters.get(name, default)
+        return float(value) if isinstance(value, (int, float)) else default
+
+
+def kind_of(kind: str, arrays: Arrays) -> dict[str, Array]:
+    """Return the arrays of one kind, ``<kind>:w``, by the names of the weights that they belong to."""
+    prefix = f"{kind}:"
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -17,6 +17,8 @@ MEASURES = frozenset(("received_loss", "local_steps"))
 its optimizer. Each is a metric of its update."""
 LOCAL_TERM = "x-localTerm"
 """Key of an algorithm's schema: name of the term that it adds to the local training."""
+KEEPS_EDGE_STATE = "x-keepsEdgeState"
+"""Key of an algorithm's schema: True where that term keeps arrays on each edge from round to round."""
 _BOUNDS = frozenset(("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"))
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from heliograph.bus.contract.parameter_schema import LEAST_UPDATES, LOCAL_TERM, NEEDS
+from heliograph.bus.contract.parameter_schema import KEEPS_EDGE_STATE, LEAST_UPDATES, LOCAL_TERM, NEEDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,6 +169,8 @@ class Algorithm(ABC):
             control variate may move.
         needs: what participants have to measure (``parameter_schema.MEASURES``), each a metric of their updates.
         local_term: name of the term that participants add to their local training (``heliograph.local_terms``).
+        keeps_edge_state: whether that term keeps arrays on each edge: what an edge has kept with its last counted
+            update is valid, and nothing else.
         least_updates: the updates that a round needs, where that depends on a parameter.
     """
 
@@ -182,6 +184,7 @@ class Algorithm(ABC):
     combines_buffers: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
     local_term: ClassVar[str] = ""
+    keeps_edge_state: ClassVar[bool] = False
     least_updates: ClassVar[LeastUpdates | None] = None
 
     def __init__(self, parameters: AlgorithmParameters) -> None:
@@ -197,6 +200,8 @@ class Algorithm(ABC):
             more[NEEDS] = list(cls.needs)
         if cls.local_term:
             more[LOCAL_TERM] = cls.local_term
+        if cls.keeps_edge_state:
+            more[KEEPS_EDGE_STATE] = True
         return cls.Parameters.model_json_schema() | more
 
     def least(self) -> int:

@@ -35,6 +35,7 @@ class FedDyn(Algorithm):
     Parameters = FedDynParameters
     needs_base = True
     state = ("h",)
+    keeps_edge_state = True
     local_term = "FedDyn"
     parameters: FedDynParameters
 

@@ -38,6 +38,7 @@ class SCAFFOLD(Algorithm):
     beside = ("control",)
     state = ("control",)
     down = ("control",)
+    keeps_edge_state = True
     local_term = "SCAFFOLD"
     parameters: SCAFFOLDParameters
 

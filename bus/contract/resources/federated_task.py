@@ -227,6 +227,8 @@ class FederatedTaskStatus(Document):
     """Uid of the job's first run, where this one goes on after another: participants are drawn as in one run."""
     resumed_round: int = added("0.2", 0)
     """The round after which this run goes on; 0 for a first one."""
+    counted_updates: dict[str, str] | None = added("0.2")
+    """Edge to the digest of its last counted update, if the algorithm keeps arrays on edges; else None."""
     updates_from: int = 1
     """Sequence in the stream of updates at which the current round starts."""
     evaluations_from: int = 1

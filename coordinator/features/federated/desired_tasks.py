@@ -75,10 +75,10 @@ def training_tasks(
     status = task.status
     found = dict(warm)
     if status.step in ("initialising", "training"):
-        personal = status.personal or {}
+        personal, counted = status.personal or {}, status.counted_updates or {}
         for edge in status.participants if participants is None else participants:
             now = {"round": status.round, "model": status.model, "active": True, "down": status.down,
-                   "personal": personal.get(edge)}  # fmt: skip
+                   "personal": personal.get(edge), "counted": counted.get(edge)}  # fmt: skip
             if edge in warm:  # else no coordinator has written this status
                 found[edge] = [each.model_copy(update=now) for each in warm[edge]]
     return found

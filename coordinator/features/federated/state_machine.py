@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from heliograph.bus.contract.parameter_schema import KEEPS_EDGE_STATE
 from heliograph.bus.contract.payloads import Aggregation, Evaluation, TrainTask, UncountedUpdate
 from heliograph.bus.contract.resources import (
     ENDED,
@@ -77,10 +78,18 @@ def begin(
         updates_from=updates_from,
         evaluations_from=evaluations_from,
         uncounted=sorted(placed.assignments.values())[:WATCHED],
+        counted_updates={} if _keeps_edge_state(task, view) else None,
     )
     if last >= task.spec.rounds:
         return _finish(started, now)
     return _begin_round(started, last + 1 if weights is not None else 0, view, now)
+
+
+def _keeps_edge_state(task: FederatedTask, view: View) -> bool:
+    """Return whether the algorithm keeps arrays on each edge from round to round."""
+    worker = task.spec.aggregation_worker
+    schema = view.algorithms(worker.node_name).get(worker.worker_spec.aggregation_algorithm, {})
+    return bool(schema.get(KEEPS_EDGE_STATE))
 
 
 def _samples_now(datasets: Mapping[str, str], view: View) -> dict[str, int]:
@@ -124,6 +133,8 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
         "evaluating": _outstanding(task, view),
         "conditions": _after_close(task, closed, now),
     }
+    if closed.round > 0 and status.counted_updates is not None:
+        changes["counted_updates"] = {**status.counted_updates, **closed.counted}
     if closed.round > 0 and status.uncounted:
         changes["uncounted"] = [edge for edge in status.uncounted if edge not in closed.counted]
     if closed.model is None or without_update >= (1 if last else ROUNDS_WITHOUT_UPDATE):

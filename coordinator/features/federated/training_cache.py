@@ -44,7 +44,7 @@ def cached_training(task: FederatedTask, view: View, known: CachedTraining | Non
     status, algorithms = task.status, view.algorithms(task.spec.aggregation_worker.node_name)
     warm_of = (task.metadata.uid, task.spec, algorithms, status.assignments, status.datasets, status.packages)
     tasks_of = (status.round, status.step, status.model, status.participants, status.down, status.personal,
-                status.left)  # fmt: skip
+                status.counted_updates, status.left)  # fmt: skip
     if known is None or known.warm_of != warm_of:
         known = CachedTraining(warm_of, {})
         assignments = sorted(status.assignments.items())

@@ -255,3 +255,23 @@ def test_the_next_rounds_edges_get_the_algorithms_tensors_and_each_its_own_model
     assert one.model == _weights(2)  # its update names this base
     task = federated.close(task, _closed(2, *EDGES, model=3), ALL, NOW)
     assert (task.status.down, task.status.personal) == (None, None)
+
+
+def test_each_edge_s_last_counted_update_reaches_its_next_task() -> None:
+    """Also where it was late, refused or not asked in the rounds between; only where the algorithm keeps arrays there.
+    """
+    offers = Offer(algorithms={"FedAvg": {"x-keepsEdgeState": True}})
+    cloud = ALL.edges["cloud"]
+    assert cloud.report is not None
+    report = cloud.report.model_copy(update={"offers": offers})
+    view = View({**ALL.edges, "cloud": EdgeView("cloud", True, report)}, ALL.models)
+    for seen, keeps in ((view, True), (ALL, False)):
+        task = _task(rounds=9)
+        task = federated.begin(task, seen, NOW, 1)
+        for round, counted in enumerate(({}, {"edge-1": "a1", "edge-2": "b1"}, {"edge-2": "b2"}, {"edge-3": "c3"})):
+            closed = Aggregation(job="j", job_uid="uid", round=round, counted=counted, model=_weights(round),
+                                 reason="complete")  # fmt: skip
+            task = federated.close(task, closed, seen, NOW)
+        tasks = training_tasks(task, warm_tasks(task, {}))
+        found = {edge: tasks[edge][0].counted for edge in EDGES}  # type: ignore[union-attr]
+        assert found == ({"edge-1": "a1", "edge-2": "b2", "edge-3": "c3"} if keeps else dict.fromkeys(EDGES))

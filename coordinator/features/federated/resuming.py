@@ -27,6 +27,8 @@ def restart(task: FederatedTask, uid: str, unfinished: Sequence[ModelVersion]) -
     weights = next((each.weights for each in unfinished if _is_model_of(status, each)), None)
     if weights is not None:
         kept = {name: getattr(status, name) for name in _KEPT}
+        if status.counted_updates is not None:
+            kept |= {"state": None, "down": None}  # edges have let go of their part of it when the run ended
         own = {
             "model": weights, "round": status.model_round, "resumed_round": status.model_round,
             "first_run": status.first_run or task.metadata.uid, "best": _kept_best(status, unfinished),

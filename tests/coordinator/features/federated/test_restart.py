@@ -85,6 +85,20 @@ def test_what_the_algorithm_has_learned_is_handed_to_the_first_round_that_goes_o
     assert (later.status.state, _aggregation(later).resumed) == (_weights(31), None)
 
 
+def test_an_algorithm_that_keeps_arrays_on_edges_begins_anew_with_its_own_part() -> None:
+    """Edges let go of theirs when a run ends: the sum of all parts on the server alone would be wrong for ever."""
+    left = {"state": _weights(21), "down": _weights(22)}
+    task = _running(rounds=9)
+    task = task.model_copy(update={"status": task.status.model_copy(update={"counted_updates": {}})})
+    stopped = federated.stop(federated.close(task, _closed(1, *EDGES, model=1, **left), ALL, NOW), NOW)
+    assert set(stopped.status.counted_updates or {}) == set(EDGES)
+    running = federated.begin(restart(stopped, "again", _kept(stopped)), ALL, LATER, 1)
+    assert _aggregation(running).resumed is None
+    (training,) = desired_tasks(running, ALL)["edge-1"]
+    assert (training.down, training.counted) == (None, None)  # type: ignore[attr-defined]
+    assert training.model == _weights(1)
+
+
 def test_a_run_without_anything_beside_the_model_hands_nothing_over() -> None:
     stopped = _stopped(closed=2)
     running = federated.begin(restart(stopped, "again", _kept(stopped)), ALL, LATER, 1)

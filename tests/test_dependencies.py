@@ -31,6 +31,7 @@ UNINSTALLED = {
     "river": "river",
     "peft": "peft",
     "pytorch_lightning": "pytorch-lightning",
+    "tensorboardX": "tensorboardX",
     "tensorflow": "tensorflow",
     "testcontainers": "testcontainers",
     "torch": "torch",
@@ -85,6 +86,9 @@ NEEDS = {
     "local/split_file.py": "train",
     "simulations": "demo",
     "testing": "dev",
+    "tracking/event_files.py": "tensorboard",
+    "tracking/mlflow_run.py": "mlflow",
+    "tracking/tensorboard_run.py": "tensorboard",
     "workers": "train",
 }
 """Extras that parts of the package need. A module's nearest entry applies to it."""

@@ -16,7 +16,7 @@ from heliograph.cli.doctor import command as doctor
 from heliograph.cli.events import events
 from heliograph.cli.help import completion, help_command
 from heliograph.cli.identity import device_commands, edge_commands, enroll_command, user_commands
-from heliograph.cli.jobs import incremental_jobs, jobs, join, pair_jobs, worker
+from heliograph.cli.jobs import incremental_jobs, jobs, join, pair_jobs, track, worker
 from heliograph.cli.label import label, studio
 from heliograph.cli.local import clusters, init, secrets, servers, simulate, site
 from heliograph.cli.local import run as run_command
@@ -27,8 +27,8 @@ from heliograph.cli.trace import trace
 app = typer.Typer(name="heliograph", pretty_exceptions_enable=False, rich_markup_mode=None)
 _COMMANDS = (
     clusters, init, secrets, servers, site, run_command, simulate, get, describe, verbs, events, worker, jobs,
-    incremental_jobs, pair_jobs, join, datasets, models, model_commands, model_rollout, algorithms, label, studio,
-    gate, gc, topics, crds, convert, trace, audit, doctor, edge_commands, user_commands, enroll_command,
+    incremental_jobs, pair_jobs, join, track, datasets, models, model_commands, model_rollout, algorithms, label,
+    studio, gate, gc, topics, crds, convert, trace, audit, doctor, edge_commands, user_commands, enroll_command,
     device_commands, completion, help_command,
 )  # fmt: skip
 for module in _COMMANDS:

@@ -27,9 +27,11 @@ from heliograph.local.printed_lines import PrintedLines
 from heliograph.local.probe import Spec, Verdict
 from heliograph.local.run_data import split_for_run
 from heliograph.local.run_folder import RunFolder, copy
-from heliograph.local.run_record import RunRecord
+from heliograph.local.run_record import FINISH, RunRecord
 from heliograph.local.split import Split
 from heliograph.local.split_file import Parts
+from heliograph.tracking.targets import Targets
+from heliograph.tracking.tracker import Tracker
 
 CHECK_PATIENCE = 300.0
 """Seconds that ``run --check`` waits for the script, of which nothing else waits."""
@@ -48,6 +50,7 @@ class Options:
         patience: seconds to wait for the check of the script; 0 skips it.
         verbose: show what the workers print.
         header: whether the first line of a csv names its columns; None: its cells decide.
+        targets: where the rounds are tracked, too.
     """
 
     script: Path
@@ -64,6 +67,7 @@ class Options:
     patience: float = PATIENCE
     verbose: bool = False
     header: Header | None = None
+    targets: Targets = field(default_factory=Targets)
 
 
 @dataclass
@@ -80,6 +84,7 @@ class Outcome:
         edges: lines about what became of the edges' updates.
         uncounted: the edges without any counted update.
         printed: the last lines of one worker, each with its component.
+        tracked: where the rounds were tracked.
     """
 
     document: dict[str, Any] = field(default_factory=dict)
@@ -91,6 +96,7 @@ class Outcome:
     edges: list[str] = field(default_factory=list)
     uncounted: list[str] = field(default_factory=list)
     printed: list[str] = field(default_factory=list)
+    tracked: list[str] = field(default_factory=list)
 
 
 async def run(options: Options, folder: RunFolder, target: Path, display: Display, world: World) -> Outcome:
@@ -103,6 +109,7 @@ async def run(options: Options, folder: RunFolder, target: Path, display: Displa
     script = options.script.resolve()
     name = job_name(script)
     edges = [f"edge-{number + 1}" for number in range(options.edges)]
+    writers = options.targets.writers(world)
     parts = await prepare(options, edges, display, world)
     datasets: dict[str, dict[str, Path]] = {edge: {name: file} for edge, file in parts.files.items()}
     if parts.test is not None:
@@ -126,8 +133,12 @@ async def run(options: Options, folder: RunFolder, target: Path, display: Displa
         following = [asyncio.create_task(printed.follow()), asyncio.create_task(record.follow())]
         stack.push_async_callback(cancel_and_wait, *following)
         await client.jobs.create(_task(name, script, edges, options, parts))
+        tracker = Tracker(client, name, writers, world, display.note)
+        tracking = asyncio.create_task(tracker.run())
+        stack.push_async_callback(cancel_and_wait, tracking)
         outcome = await _followed(client, name, display, record, printed)
         outcome.printed = printed.of_last_worker()
+        outcome.tracked = await _tracked(tracker, tracking, display)
     if record.models.last_round:
         outcome.model, outcome.model_round = _delivered(folder.model, target, display), record.models.last_round
     if record.models.best is not None:
@@ -135,6 +146,18 @@ async def run(options: Options, folder: RunFolder, target: Path, display: Displa
         outcome.best = f"round {record.models.best_round}, {metric} {value:.4g}"
     outcome.edges, outcome.uncounted = record.counts.lines(), record.counts.uncounted
     return outcome
+
+
+async def _tracked(tracker: Tracker, tracking: asyncio.Task[str], display: Display) -> list[str]:
+    """Return where the rounds are tracked, once all are. What fails is said: the models are there all the same."""
+    try:
+        async with asyncio.timeout(FINISH):
+            await asyncio.shield(tracking)
+    except TimeoutError:
+        display.note("not all rounds are tracked: what takes them is slow", good=False)
+    except HeliographError as error:
+        display.note(f"not all rounds are tracked: {error}", good=False)
+    return [each.place for each in tracker.runs]
 
 
 def _delivered(model: Path, target: Path, display: Display) -> Path:

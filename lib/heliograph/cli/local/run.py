@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from heliograph.cli.exit_codes import INTERRUPTED
+from heliograph.cli.jobs.track import MlflowOption, TensorBoardOption
 from heliograph.cli.local.clusters import (
     EdgesOption,
     PlainOption,
@@ -69,6 +70,8 @@ def run(
     check: Annotated[
         bool | None, typer.Option("--check/--no-check", help="Check script and data only; or train without a check.")
     ] = None,
+    tensorboard: TensorBoardOption = None,
+    mlflow: MlflowOption = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what the workers print.")] = False,
     plain: PlainOption = False,
 ) -> None:
@@ -80,13 +83,14 @@ def run(
     from heliograph.local.run_folder import RunFolder, require_writable
     from heliograph.local.run_scope import scratch
     from heliograph.local.split import Split
+    from heliograph.tracking.targets import Targets
 
     target = out or Path(f"{script.stem}.safetensors")
     with private_files(), scratch() as directory:
         options = run_script.Options(
             script, directory, edges, rounds, data, Split.parse(split), label, _test(test), seed,
             tuple(arguments or ()), _parameters(parameters), 0.0 if check is False else PATIENCE, verbose,
-            None if header == "auto" else header,
+            None if header == "auto" else header, Targets(tensorboard, mlflow),
         )  # fmt: skip
         require_writable(target)
         try:
@@ -149,6 +153,8 @@ def _close(outcome: Outcome, folder: RunFolder) -> None:
     if outcome.interrupted:
         status = outcome.document.get("status", {})
         say(f"interrupted in round {status.get('round', 0)} of {outcome.document.get('spec', {}).get('rounds', '?')}")
+    for place in outcome.tracked:
+        say(f"the rounds: {place}")
     say(f"models, metrics, and what the workers wrote: {folder.path}; the log: {folder.log}")
     never = [f"{named(outcome.uncounted)} never counted"] if outcome.uncounted else []
     if outcome.failure:

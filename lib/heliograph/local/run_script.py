@@ -109,7 +109,7 @@ async def run(options: Options, folder: RunFolder, target: Path, display: Displa
     script = options.script.resolve()
     name = job_name(script)
     edges = [f"edge-{number + 1}" for number in range(options.edges)]
-    writers = options.targets.writers(world)
+    writers = await world.in_thread(options.targets.writers)
     parts = await prepare(options, edges, display, world)
     datasets: dict[str, dict[str, Path]] = {edge: {name: file} for edge, file in parts.files.items()}
     if parts.test is not None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+EVENT_FILES = "events.out.tfevents.*"
+"""Pattern of the files' names, which begin with the time of their making."""
 LARGEST = 16 * 1024 * 1024
 """Bytes of a record beyond which a file is taken for damaged."""
 
@@ -21,7 +23,7 @@ def scalars_in(folder: Path) -> Iterator[tuple[int, Mapping[str, float]]]:
     damaged."""
     from tensorboardX.proto.event_pb2 import Event
 
-    for path in sorted(folder.glob("events.out.tfevents.*")):
+    for path in sorted(folder.glob(EVENT_FILES)):
         with path.open("rb") as file:
             for record in _records(file):
                 event = Event.FromString(record)

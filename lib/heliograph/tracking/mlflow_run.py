@@ -41,21 +41,19 @@ class MlflowRun:
         self._client: MlflowClient | None = None
         self._run_id = ""
         self._there: dict[str, set[int]] = {}
-        """Steps by name that are there of rounds and evaluations which are not whole."""
+        """Steps by name that are there: of evaluations, and of rounds that are not whole."""
 
     def require(self) -> None:
         try:
             import mlflow.tracking  # noqa: F401
         except ImportError:
             raise HeliographError("MLflow is not installed here: pip install 'heliograph[mlflow]'") from None
+        with self._refusing():
+            self._connected().search_experiments(max_results=1)
 
     def open(self, job: JobFacts) -> Written:
-        from mlflow.tracking import MlflowClient
-
-        # MLflow's own attempts take minutes, in which nobody hears of a wrong address; whoever tracks tries again
-        os.environ.setdefault(_RETRIES, "2")
         with self._refusing():
-            client = self._client = MlflowClient(self._uri)
+            client = self._client = self._connected()
             run = _run_of(client, job)
             self._run_id = run.info.run_id
             self.place = f"MLflow at {self._uri}: experiment {job.model}, run {self._run_id}"
@@ -73,14 +71,22 @@ class MlflowRun:
             for name, value in named.items()
             if step not in self._there.get(name, ())
         ]
-        with self._refusing():
-            self._client.log_batch(self._run_id, metrics=metrics)
+        if metrics:
+            with self._refusing():
+                self._client.log_batch(self._run_id, metrics=metrics)
 
     def close(self, phase: str = "") -> None:
         if self._client is not None and phase:
             with self._refusing():
                 self._client.set_terminated(self._run_id, _STATUS.get(phase, "KILLED"))
         self._client = None
+
+    def _connected(self) -> MlflowClient:
+        from mlflow.tracking import MlflowClient
+
+        # MLflow's own attempts take minutes, in which nobody hears of a wrong address; whoever tracks tries again
+        os.environ.setdefault(_RETRIES, "2")
+        return MlflowClient(self._uri)
 
     def _read(self, client: MlflowClient, run: Run) -> Written:
         found, steps = Written(), dict[str, set[int]]()
@@ -91,11 +97,8 @@ class MlflowRun:
                 found.rounds |= steps[name]
             if whole := [each for each in history if each.step in found.rounds]:
                 found.sums[name] = max(whole, key=lambda each: each.step).value
-        tests = [each for name, each in steps.items() if name.startswith(TEST)]
-        found.evaluated |= set.intersection(*tests) if tests else set()
-        for name, each in steps.items():
-            each -= found.evaluated if name.startswith(TEST) else found.rounds
-        self._there = {name: each for name, each in steps.items() if each}
+        # nothing tells whether an evaluation is whole: each of its values is compared
+        self._there = {name: each if name.startswith(TEST) else each - found.rounds for name, each in steps.items()}
         return found
 
     @contextmanager
@@ -105,7 +108,7 @@ class MlflowRun:
         try:
             yield
         except MlflowException as error:
-            said = f"MLflow at {self._uri}: {str(error).splitlines()[0]}"
+            said = f"MLflow at {self._uri}: {str(error).strip().splitlines()[0]}"
             raise (Unreachable if error.error_code in _PASSING else HeliographError)(said) from None
 
 

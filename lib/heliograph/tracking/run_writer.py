@@ -28,7 +28,7 @@ class Written:
 
     Attributes:
         rounds: numbers of the rounds that are whole.
-        evaluated: numbers of the rounds whose evaluation is whole.
+        evaluated: numbers of the rounds whose evaluation is known to be whole; that of another one may be there.
         sums: newest values by name, to go on from.
     """
 
@@ -45,7 +45,7 @@ class RunWriter(Protocol):
     """Where the values are, and how one sees them; known once it is open."""
 
     def require(self) -> None:
-        """Raise HeliographError where a package is missing."""
+        """Raise HeliographError where a package is missing, or the place cannot be reached or written."""
         ...
 
     def open(self, job: JobFacts) -> Written:
@@ -53,7 +53,7 @@ class RunWriter(Protocol):
         ...
 
     def write(self, step: int, time: float, values: Mapping[str, float]) -> None:
-        """Write values of one round. Once it returns they outlive the process."""
+        """Write values of one round, those that are not there. Once it returns they outlive the process."""
         ...
 
     def close(self, phase: str = "") -> None:

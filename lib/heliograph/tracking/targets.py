@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from heliograph.core.world import World
 from heliograph.tracking.mlflow_run import MlflowRun
 from heliograph.tracking.run_writer import RunWriter
 from heliograph.tracking.tensorboard_run import TensorBoardRun
@@ -26,12 +25,12 @@ class Targets:
     def __bool__(self) -> bool:
         return self.tensorboard is not None or bool(self.mlflow)
 
-    def writers(self, world: World) -> list[RunWriter]:
-        """Return a writer for each place. Raise HeliographError where its package is missing, or its directory cannot
-        be written."""
+    def writers(self) -> list[RunWriter]:
+        """Return a writer for each place. Raise HeliographError where its package is missing, or it cannot be reached
+        or written."""
         found: list[RunWriter] = []
         if self.tensorboard is not None:
-            found.append(TensorBoardRun(self.tensorboard, world.new_id))
+            found.append(TensorBoardRun(self.tensorboard))
         if self.mlflow:
             found.append(MlflowRun(self.mlflow))
         for each in found:

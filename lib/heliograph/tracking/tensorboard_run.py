@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -21,16 +21,11 @@ if TYPE_CHECKING:
 
 
 class TensorBoardRun:
-    """Writes event files into a folder of the job below ``directory``, ``NAME-UID``.
+    """Writes event files into a folder of the job below ``directory``, ``NAME-UID``."""
 
-    Args:
-        new_id: returns letters that no other process gets.
-    """
-
-    def __init__(self, directory: Path, new_id: Callable[[], str]) -> None:
+    def __init__(self, directory: Path) -> None:
         self.place = f"tensorboard --logdir {directory}"
         self._directory = directory
-        self._new_id = new_id
         self._lock: IO[bytes] | None = None
         self._writer: EventsWriter | None = None
 
@@ -45,11 +40,11 @@ class TensorBoardRun:
     def open(self, job: JobFacts) -> Written:
         from tensorboardX.event_file_writer import EventsWriter
 
-        from heliograph.tracking.event_files import scalars_in
+        from heliograph.tracking.event_files import EVENT_FILES, scalars_in
 
         self.close()
         folder = self._directory / f"{job.name}-{job.uid[:8]}"
-        found = Written()
+        found, newest = Written(), dict[str, int]()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(folder)
@@ -58,9 +53,10 @@ class TensorBoardRun:
                     found.rounds.add(step)
                 elif all(name.startswith(TEST) for name in values):
                     found.evaluated.add(step)
-                found.sums |= values
+                found.sums |= {name: each for name, each in values.items() if step >= newest.get(name, step)}
+                newest |= {name: max(step, newest.get(name, step)) for name in values}
             # files of one second would have one name, and the later one would replace the earlier
-            self._writer = EventsWriter(str(folder / "events"), f".{self._new_id()[:8]}")
+            self._writer = EventsWriter(str(folder / "events"), f".{len([*folder.glob(EVENT_FILES)]):06}")
             self._writer.flush()
         except OSError as error:
             raise self._unwritable(error) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from typing import Any
 
 from heliograph.bus.contract.registry import declared
@@ -19,7 +19,7 @@ from heliograph.core.names import CLOUD
 from heliograph.core.world import World
 from heliograph.tracking.closed_round import ClosedRound, evaluations_in, from_status, totals_in
 from heliograph.tracking.run_writer import JobFacts, RunWriter
-from heliograph.tracking.stored_rounds import StoredRounds, stored_rounds
+from heliograph.tracking.stored_rounds import StoredRounds
 from heliograph.tracking.tracked_run import TrackedRun
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
@@ -51,7 +51,6 @@ class Tracker:
         self._note = note
         self._uid = ""
         self._backoff = Backoff(world.rng.random, FIRST_PAUSE, LONGEST_PAUSE)
-        self._unread: set[int] = set()
 
     async def run(self) -> str:
         """Track until the job has ended and all is written. Return its last phase, or ``DELETED``.
@@ -87,8 +86,9 @@ class Tracker:
                     said = str(error)
                     self._note(f"{said}; waiting")
                 await self._world.sleep(self._backoff.next())
-                for each in self.runs:  # what was being written may be there, or not
-                    await self._reopened(each)
+                for each in self.runs:
+                    if each.broken:
+                        await self._reopened(each)
 
     async def _reopened(self, run: TrackedRun) -> None:
         while True:
@@ -101,23 +101,20 @@ class Tracker:
     async def _follow(self) -> str:
         """Follow the job until it has ended and return its phase. Raise Unreachable where that breaks off."""
         ended = declared().features["jobs"].ended
-        async with AsyncExitStack() as stack:
-            stored: StoredRounds | None = None
-            async with aclosing(self._client.jobs.watch(self._job)) as documents:  # type: ignore[type-var]
-                async for document in documents:
-                    uid = document["metadata"].get("uid", "")
-                    if not self._uid:
-                        await self._begin(document, uid)
-                    elif uid != self._uid:  # deleted meanwhile, and made again
-                        return DELETED
-                    if stored is None:
-                        stored = await stack.enter_async_context(
-                            stored_rounds(self._client.bus, self._job, uid, _evaluating_node(document))
-                        )
-                    await self._catch_up(document, stored)
-                    self._backoff.reset()
-                    if (phase := document["status"]["phase"]) in ended:
-                        return str(phase)
+        stored: StoredRounds | None = None
+        async with aclosing(self._client.jobs.watch(self._job)) as documents:  # type: ignore[type-var]
+            async for document in documents:
+                uid = document["metadata"].get("uid", "")
+                if not self._uid:
+                    await self._begin(document, uid)
+                elif uid != self._uid:  # deleted meanwhile, and made again
+                    return DELETED
+                if stored is None:
+                    stored = StoredRounds(self._client.bus, self._job, uid, _evaluating_node(document))
+                await self._catch_up(document, stored)
+                self._backoff.reset()
+                if (phase := document["status"]["phase"]) in ended:
+                    return str(phase)
         return DELETED
 
     async def _begin(self, document: Mapping[str, Any], uid: str) -> None:
@@ -128,7 +125,7 @@ class Tracker:
             self._note(f"job/{self._job} is tracked: {each.place}")
         self._uid = uid
 
-    async def _catch_up(self, document: Mapping[str, Any], stored: StoredRounds | None) -> None:
+    async def _catch_up(self, document: Mapping[str, Any], stored: StoredRounds) -> None:
         """Write what the streams have, and at its place in the order what they lack and the document has."""
         now, totals = self._world.now(), totals_in(document)
         shown = from_status(document, now)
@@ -146,8 +143,8 @@ class Tracker:
                 if run.lacks_evaluation(number):
                     await self._world.in_thread(run.take_evaluation, number, metrics, time)
 
-        if stored is not None:
-            async for each in stored.new():
+        async with aclosing(stored.new()) as new:  # type: ignore[type-var]
+            async for each in new:
                 if not isinstance(each, ClosedRound):
                     await take_evaluation(each.number, each.metrics, each.time)
                     continue

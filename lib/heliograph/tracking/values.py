@@ -38,6 +38,10 @@ class RoundValues:
         values |= self._totals(closed, totals) | self._edges(closed)
         return values | {COUNTED: closed.counted}  # last: a round is whole once it has this
 
+    def pass_over(self, closed: ClosedRound) -> None:
+        """Add the updates of a round that is not tracked to the job's sums, where they were not counted."""
+        self._totals(closed, None)
+
     def _totals(self, closed: ClosedRound, totals: Mapping[str, int] | None) -> dict[str, float]:
         if totals is None:
             if closed.late is None or closed.refused is None or closed.duplicates is None:
@@ -47,7 +51,7 @@ class RoundValues:
             found = {name: self._sums.get(f"{TOTAL}{name}", 0) + count for name, count in new.items()}
         else:
             found = dict(totals)
-        values: dict[str, float] = {f"{TOTAL}{name}": value for name, value in found.items()}
+        values: dict[str, float] = {f"{TOTAL}{name}": found[name] for name in found if name != "unnoted" or found[name]}
         self._sums |= values
         return values
 

@@ -53,7 +53,7 @@ def track(
     if not targets:
         raise misused("--tensorboard", expected="--tensorboard DIR or --mlflow URI, or both", got="neither")
     world = World()
-    writers = targets.writers(world)
+    writers = targets.writers()
 
     async def follow(client: AsyncClient) -> tuple[Tracker, str]:
         tracker = Tracker(client, name, writers, world, say)

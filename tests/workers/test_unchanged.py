@@ -12,7 +12,8 @@ import pytest
 
 from heliograph.bus.contract.payloads import Assignment, TrainTask
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.contract.weights_file import LEFT_OUT, TensorFile, dumps, header, write
+from heliograph.bus.contract.weights_file import LEFT_OUT, TensorFile, buffers_of, dumps, header, write
+from heliograph.session import Trained
 from heliograph.workers.runtime import Runtime
 from heliograph.workers.train import WorkerSession
 from heliograph.workers.unchanged import without_unchanged, without_unknown_constants
@@ -58,9 +59,10 @@ async def test_a_worker_leaves_out_what_has_not_changed(personal: bool, sent: se
     def work() -> None:
         session.next_work()
         arrays = {"w": np.ones(2), "frozen": np.ones(3), "constant:classes_": np.arange(2)}
-        session.send_update(arrays, 5, {})
+        session.send_update(Trained(arrays, 5, buffers={"frozen"}))
 
     await asyncio.get_running_loop().run_in_executor(None, work)
     with TensorFile(updates[0].weights.inline) as file:
         assert file.tensors.keys() == sent  # the base is of an earlier version and has no constants
+        assert buffers_of(file.metadata) == {"frozen"}
         assert (LEFT_OUT.items() <= file.metadata.items()) == (sent == {"w"})

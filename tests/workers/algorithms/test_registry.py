@@ -60,3 +60,9 @@ def test_an_unusable_algorithm_concerns_itself_alone(installed_algorithms: Insta
     assert "Gone = toy_algorithms.nowhere:Nothing" in gone and "ModuleNotFoundError" in gone
     assert "Odd = toy_algorithms:NOT_AN_ALGORITHM" in odd
     assert {*BUILT_IN, "ToyMoments", "ToyClusters"} == set(Offer.model_validate_json(offer).algorithms)
+
+
+def test_the_documentation_lists_every_built_in_algorithm_with_its_parameters() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "algorithms.md").read_text()
+    rows = [row.split("|")[1:-1] for row in page.splitlines() if row.startswith("| `")]
+    assert {row[0].strip(" `") for row in rows} == set(BUILT_IN)

@@ -163,7 +163,7 @@ def _container(task: ScriptTask, pod: PodSpec, directory: str, volumes: _Volumes
         "name": "worker",
         "image": pod.image,
         "command": [pod.python, "-P", "-m", "heliograph.workers.pod"],
-        "args": script,
+        **({"args": script} if script else {}),
         "env": [{"name": name, "value": value.replace("$(", "$$(")} for name, value in variables.items()],
         "resources": _resources(task, pod),
         "securityContext": {

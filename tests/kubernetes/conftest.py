@@ -53,10 +53,11 @@ def kubeconfig(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.fixture
-async def kubernetes(kubeconfig: Path) -> AsyncIterator[KubernetesClient]:
+async def kubernetes(kubeconfig: Path, tmp_path: Path) -> AsyncIterator[KubernetesClient]:
     """Return a client of the server to which ``kubeconfig`` leads."""
     client = await KubernetesClient.connect(World())
-    async with own_cluster(client) if kubeconfig == Path(REAL) else contextlib.nullcontext():
+    own = kubeconfig == Path(REAL)
+    async with own_cluster(client, Kubectl(kubeconfig, tmp_path)) if own else contextlib.nullcontext():
         yield client
     await client.close()
 

@@ -115,10 +115,10 @@ class Kubelet:
 
     async def _start(self, pod: Pod, container: dict[str, Any]) -> int:
         _, *rest = container["command"]  # the image's interpreter is this one
-        variables = {each["name"]: each["value"].replace("$$(", "$(") for each in container["env"]}
+        variables = {each["name"]: each.get("value", "").replace("$$(", "$(") for each in container["env"]}
         pod.process = await asyncio.create_subprocess_exec(
-            sys.executable, *rest, *container["args"], env={**os.environ, **self._environment, **variables}, cwd="/",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            sys.executable, *rest, *container.get("args", ()), cwd="/",
+            env={**os.environ, **self._environment, **variables}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         pod.starts += 1
         pod.phase = "Running"

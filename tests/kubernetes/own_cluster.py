@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from heliograph.bus.contract.custom_resources.definitions import GROUP, VERSION, definitions
 from heliograph.coordinator.kubernetes.api import EVENTS, JOBS, NAMESPACES, NODES, PODS, Api, Kind
 from heliograph.coordinator.kubernetes.errors import Exists, NotFound
+from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.probes import DEFINITIONS
 from tests.kubernetes.ready_nodes import ready_nodes
 from tests.patience import HANGS
@@ -20,7 +21,7 @@ EDGE_NODES = ("node-1", "node-2")
 
 
 @asynccontextmanager
-async def own_cluster(api: Api) -> AsyncIterator[None]:
+async def own_cluster(api: Api, kubectl: Kubectl) -> AsyncIterator[None]:
     """Serve our kinds, without any object of them, and have two nodes of edges that are ready. At the end delete what
     was made meanwhile."""
     for definition in definitions().values():
@@ -31,7 +32,7 @@ async def own_cluster(api: Api) -> AsyncIterator[None]:
         await _empty(api, kind)
     before = {kind: await _names(api, kind) for kind in MADE}
     try:
-        async with ready_nodes(api, EDGE_NODES):
+        async with ready_nodes(api, kubectl, EDGE_NODES):
             try:
                 yield
             finally:

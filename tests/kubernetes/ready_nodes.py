@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import UTC, datetime
 
 from heliograph.coordinator.kubernetes.api import NODES, PODS, Api, Object
-from heliograph.coordinator.kubernetes.errors import NotFound
 from heliograph.coordinator.kubernetes.worker_job import HOSTNAME
 from heliograph.core.tasks import cancel_and_wait
+from tests.kubernetes.kubectl import Kubectl
 from tests.patience import HANGS
 
 HEARTBEAT = 10.0
@@ -20,7 +20,7 @@ EDGE_TAINT = {"key": "node-role.kubernetes.io/edge", "effect": "NoSchedule"}
 
 
 @asynccontextmanager
-async def ready_nodes(api: Api, names: Sequence[str]) -> AsyncIterator[None]:
+async def ready_nodes(api: Api, kubectl: Kubectl, names: Sequence[str]) -> AsyncIterator[None]:
     """Let edge nodes be ready, until the block ends. Their pods end at once when they are deleted."""
     async with AsyncExitStack() as stack:
         for name in names:
@@ -29,7 +29,7 @@ async def ready_nodes(api: Api, names: Sequence[str]) -> AsyncIterator[None]:
             await api.create(NODES, "", node)
             await _heartbeat(api, name)
             stack.push_async_callback(cancel_and_wait, asyncio.create_task(_live(api, name)))
-        stack.push_async_callback(cancel_and_wait, asyncio.create_task(_end_pods(api)))
+        stack.push_async_callback(cancel_and_wait, asyncio.create_task(_end_pods(api, kubectl)))
         for name in names:
             await _untainted(api, name)
         yield
@@ -60,22 +60,20 @@ async def _untainted(api: Api, name: str) -> None:
                 await anext(watch, None)
 
 
-async def _end_pods(api: Api) -> None:
+async def _end_pods(api: Api, kubectl: Kubectl) -> None:
     """Remove pods that are being deleted, as a kubelet does once their containers have ended."""
     while True:
         pods, version = await api.list(PODS)
         for pod in pods:
-            await _end(api, pod)
+            await _end(kubectl, pod)
         async with aclosing(api.watch(PODS, version)) as watch:
             async for change in watch:
                 if change.type == "MODIFIED":
-                    await _end(api, change.object)
+                    await _end(kubectl, change.object)
 
 
-async def _end(api: Api, pod: Object) -> None:
+async def _end(kubectl: Kubectl, pod: Object) -> None:
     metadata = pod["metadata"]
-    if "deletionTimestamp" not in metadata:
-        return
-    with suppress(NotFound):  # a pod whose containers have ended has no time left
-        await api.patch_status(PODS, metadata["namespace"], metadata["name"], {"status": {"phase": "Failed"}})
-        await api.delete(PODS, metadata["namespace"], metadata["name"])
+    if "deletionTimestamp" in metadata:
+        await kubectl("delete", "pod", metadata["name"], "--namespace", metadata["namespace"], "--grace-period", "0",
+                      "--force", "--ignore-not-found")  # fmt: skip

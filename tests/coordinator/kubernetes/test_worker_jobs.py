@@ -104,6 +104,7 @@ def test_a_container_gets_what_its_spec_asks_for() -> None:
     assert container["image"] == IMAGE
     assert container["command"] == ["/opt/venv/bin/python3", "-P", "-m", "heliograph.workers.pod"]
     assert container["args"] == ["/app/train.py"]
+    assert "args" not in _pod(_manifest())["containers"][0]  # the API server keeps no empty list
     assert container["resources"] == {"requests": {"cpu": "500m", "memory": str(2 << 30)},
                                       "limits": {"nvidia.com/gpu": "1"}}  # fmt: skip
     variables = {each["name"]: each["value"] for each in container["env"]}

@@ -1,4 +1,4 @@
-"""What the API server refuses of a pod's spec, as far as workers' pods may get it wrong."""
+"""What the API server refuses of a pod's spec, and what it leaves out, as far as workers' pods are concerned."""
 
 from __future__ import annotations
 
@@ -21,3 +21,10 @@ def wrong_mounts(spec: dict[str, Any], path: str) -> Iterator[Cause]:
             if mount["name"] not in known:
                 yield Cause("FieldValueNotFound", f'Not found: "{mount["name"]}"',
                             f"{path}.containers[{number}].volumeMounts[{place}].name")  # fmt: skip
+
+
+def without_empty(given: Any) -> Any:
+    """Return a spec without the lists and texts that are empty: the API server does not keep them."""
+    if isinstance(given, dict):
+        return {key: without_empty(each) for key, each in given.items() if each not in (None, "", [])}
+    return [without_empty(each) for each in given] if isinstance(given, list) else given

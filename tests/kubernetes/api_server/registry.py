@@ -31,7 +31,7 @@ from tests.kubernetes.api_server.kinds import (
     Served,
     of_definition,
 )
-from tests.kubernetes.api_server.pod_checks import wrong_mounts
+from tests.kubernetes.api_server.pod_checks import without_empty, wrong_mounts
 from tests.kubernetes.api_server.store import Store
 
 Object = dict[str, Any]
@@ -220,6 +220,8 @@ class Registry:
 
     def _checked(self, kind: Served, given: Object, name: str, strict: bool) -> Object:
         """Return a document as it is stored: without unknown fields, with defaults. Raise Failure if it is invalid."""
+        if kind in (JOBS, PODS):
+            return {**given, "spec": without_empty(given.get("spec", {}))}
         if kind.schema is None:
             return given
         unknown: list[str] = []

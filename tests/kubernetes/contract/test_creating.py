@@ -123,3 +123,12 @@ async def test_a_container_mounts_only_volumes_of_its_pod(probes: Probes) -> Non
     with pytest.raises(Invalid) as refused:
         await probes.api.create(JOBS, probes.namespace, job)
     assert [path for path, _ in refused.value.causes] == ["spec.template.spec.containers[0].volumeMounts[1].name"]
+
+
+async def test_empty_lists_and_texts_of_a_pod_are_not_kept(probes: Probes) -> None:
+    container = {"name": "c", "image": "example.com/a:1", "args": [], "env": [{"name": "A", "value": ""}]}
+    spec = {"restartPolicy": "Never", "containers": [container], "volumes": [{"name": "v", "emptyDir": {}}]}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template": {"spec": spec}}}
+    pod = (await probes.api.create(JOBS, probes.namespace, job))["spec"]["template"]["spec"]
+    assert "args" not in pod["containers"][0]
+    assert pod["containers"][0]["env"] == [{"name": "A"}] and pod["volumes"] == [{"name": "v", "emptyDir": {}}]

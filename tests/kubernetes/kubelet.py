@@ -118,7 +118,8 @@ class Kubelet:
         variables = {each["name"]: each.get("value", "").replace("$$(", "$(") for each in container["env"]}
         pod.process = await asyncio.create_subprocess_exec(
             sys.executable, *rest, *container.get("args", ()), cwd="/",
-            env={**os.environ, **self._environment, **variables}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **self._environment, **variables},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         pod.starts += 1
         pod.phase = "Running"

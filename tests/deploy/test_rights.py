@@ -45,6 +45,24 @@ def recorded(may: Rights, refused: list[str]) -> Rights:
     return asked
 
 
+async def do_all(running: Running, namespace: str) -> None:
+    """Let the operator do all that it does with resources of a namespace."""
+    await running.api.create(MODEL, namespace, custom("line", "Model", {}, namespace))
+    await running.accepted(MODEL, "line", namespace)
+    await running.api.create(JOB, namespace, job("train") | {"metadata": {"name": "train", "namespace": namespace}})
+    await running.until(JOB, "train", lambda each: each.get("status", {}).get("phase") == "Pending", namespace)
+    await made_event(running, namespace)
+    await running.api.delete(JOB, namespace, "train")
+    await running.until_gone(JOB, "train", namespace)
+    shown = {"kind": "Model", "metadata": {"name": "by-topics", "namespace": namespace}, "spec": {}}
+    await running.client.models.create(shown)
+    await running.until(MODEL, "by-topics", lambda each: "status" in each, namespace)
+    await running.client.models.update({**shown, "spec": {"description": "new"}})
+    await running.until(MODEL, "by-topics", lambda each: each["spec"].get("description") == "new", namespace)
+    await running.client.models.delete("by-topics")
+    await running.until_gone(MODEL, "by-topics", namespace)
+
+
 async def made_event(running: Running, namespace: str) -> None:
     """Return once an event about the job is there."""
     def is_it(event: Object) -> bool:
@@ -80,21 +98,7 @@ async def test_the_operator_does_all_it_does_with_the_charts_rights_alone(
     api_server.faults.rights[token] = recorded(rights(values), refused)
     settings = OperatorSettings(HOME, namespaces, PodSettings(HOME, images=("*",)))
     async with operating(kubernetes, settings) as running:
-        await kubernetes.create(MODEL, namespace, custom("line", "Model", {}, namespace))
-        await running.accepted(MODEL, "line", namespace)
-        await kubernetes.create(JOB, namespace, job("train") | {"metadata": {"name": "train", "namespace": namespace}})
-        await running.until(JOB, "train", lambda each: each.get("status", {}).get("phase") == "Pending", namespace)
-        await made_event(running, namespace)
-        await kubernetes.delete(JOB, namespace, "train")
-        await running.until_gone(JOB, "train", namespace)
-        if namespace in namespaces or not namespaces:
-            shown = {"kind": "Model", "metadata": {"name": "by-topics", "namespace": namespace}, "spec": {}}
-            await running.client.models.create(shown)
-            await running.until(MODEL, "by-topics", lambda each: "status" in each, namespace)
-            await running.client.models.update({**shown, "spec": {"description": "new"}})
-            await running.until(MODEL, "by-topics", lambda each: each["spec"].get("description") == "new", namespace)
-            await running.client.models.delete("by-topics")
-            await running.until_gone(MODEL, "by-topics", namespace)
+        await do_all(running, namespace)
     assert refused == []
 
 

@@ -48,19 +48,19 @@ async def edge_reports(running: Running, **labels: str) -> None:
     await port.publish(topics.REPORT, report, edge="edge-1")
 
 
-async def the_jobs(running: Running, number: int) -> list[Object]:
+async def the_jobs(running: Running, number: int, namespace: str = "default") -> list[Object]:
     """Return the Jobs once there are so many."""
     async with asyncio.timeout(HANGS):
         while True:
-            found, version = await running.api.list(JOBS, "default")
+            found, version = await running.api.list(JOBS, namespace)
             if len(found) == number:
                 return found
-            async for _ in running.api.watch(JOBS, version, "default"):
+            async for _ in running.api.watch(JOBS, version, namespace):
                 break
 
 
-async def the_job(running: Running) -> Object:
-    return (await the_jobs(running, 1))[0]
+async def the_job(running: Running, namespace: str = "default") -> Object:
+    return (await the_jobs(running, 1, namespace))[0]
 
 
 async def serving(running: Running) -> None:

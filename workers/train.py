@@ -107,7 +107,7 @@ class WorkerSession(ScriptSession):
         """Stage the weights and the edge's own state, and return the update that names them."""
         assert self._current is not None
         task = task_of(self._current)
-        arrays, metadata = self._changed(trained.arrays, task)
+        arrays, metadata = self._changed(trained, task)
         update_origin = origin(task.job_uid, task.round, self.edge) | metadata | with_buffers(trained.buffers)
         weights = write(arrays, self._runtime.environment.directory / STAGED, update_origin)
         self._states.stage(weights.digest, trained.state)  # first, so that no counted update has none
@@ -151,9 +151,10 @@ class WorkerSession(ScriptSession):
         await self._leave(leaving)
         await self._runtime.flush(DELIVERED_WITHIN)
 
-    def _changed(self, arrays: Arrays, task: DatasetTask) -> tuple[Arrays, dict[str, str]]:
-        """Return the arrays that travel, and the metadata that says whether unchanged ones do not."""
+    def _changed(self, trained: Trained, task: DatasetTask) -> tuple[Arrays, dict[str, str]]:
+        """Return the arrays that travel, and the metadata that says whether unchanged or personal ones do not."""
         assert self._current is not None
+        arrays = trained.arrays
         try:
             loaded = open_weights(task.loaded, self._current.model_file)
         except FileNotFoundError:  # dropped meanwhile: a newer round's model is being fetched
@@ -166,7 +167,7 @@ class WorkerSession(ScriptSession):
             if not isinstance(task, TrainTask) or task.loaded != task.model:
                 return known, {}
             changed = without_unchanged(known, loaded)
-        return changed, LEFT_OUT if len(changed) < len(known) else {}
+        return changed, LEFT_OUT if len(changed) < len(known) or trained.personal else {}
 
     def _work(self, assignment: Assignment) -> Work:
         task = task_of(assignment)

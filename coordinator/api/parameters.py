@@ -49,6 +49,12 @@ def check_offered(choice: NamedChoice, offered: Schemas, topic: str) -> None:
         raise Refused(f"unknown-{choice.what}", topic=topic, field=choice.field,
                       expected=f"one of {', '.join(sorted(offered))}", got=choice.name)  # fmt: skip
     known = offered[choice.name].get("properties", {})
+    required = offered[choice.name].get("required", [])
+    given = {each.key for each in choice.parameters if each.value is not None}
+    for name in sorted(required if isinstance(required, list) else ()):
+        if name not in given:
+            raise Refused("missing-parameter", topic=topic, field=choice.place,
+                          expected=f"parameter {name}, which {choice.name} needs", got="none")  # fmt: skip
     for number, parameter in enumerate(choice.parameters):
         if parameter.key not in known:
             expected = f"one of {', '.join(sorted(known))}" if known else f"no parameter: {choice.name} has none"

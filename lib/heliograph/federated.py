@@ -77,6 +77,8 @@ class Round(int):
         down: tensors that the job's algorithm sends down beside the model, by name; one that belongs to the tensor
             ``w`` of the model is called ``<kind>:w``. Empty if there are none, as in an algorithm's first round.
         attached: the tensors attached so far.
+        own: True where the body trains a model of this edge's own, after the common one (Ditto). Its metrics are
+            reported as ``own_<name>``.
     """
 
     number: int
@@ -85,11 +87,12 @@ class Round(int):
     metrics: Metrics
     down: Arrays
     attached: dict[str, Any]
+    own: bool
     _training: LocalTraining | None
 
     def __new__(
         cls, number: int, local: bool = False, parameters: dict[str, Scalar] | None = None, down: Arrays | None = None,
-        training: LocalTraining | None = None,
+        training: LocalTraining | None = None, own: bool = False,
     ) -> Round:  # fmt: skip
         this = super().__new__(cls, number - 1)
         this.number = number
@@ -98,6 +101,7 @@ class Round(int):
         this.metrics = Metrics("report")
         this.down = down if down is not None else {}
         this.attached = {}
+        this.own = own
         this._training = training
         return this
 
@@ -273,6 +277,10 @@ class FederatedLearning:
                 this.metrics.update(training.begin(work, down))
                 try:
                     yield self._started(this)
+                    if training.begin_own():
+                        own = Round(work.round, parameters=given, down=down, training=training, own=True)
+                        yield own
+                        this.metrics.update({f"own_{name}": value for name, value in own.metrics.items()})
                 except GeneratorExit:
                     _leave(job, training, this)
                     raise

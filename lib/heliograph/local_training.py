@@ -12,8 +12,8 @@ from heliograph.bus.contract.weights_file import CONSTANT, beside
 from heliograph.core.errors import Refused
 from heliograph.frameworks import buffers_of
 from heliograph.frameworks.steps import GivenSteps, StepsTaken, steps_of
+from heliograph.local_terms import Correction, term_of
 from heliograph.local_terms import Trained as TrainedHere
-from heliograph.local_terms import term_of
 from heliograph.session import Trained, Work
 
 if TYPE_CHECKING:
@@ -48,35 +48,64 @@ class LocalTraining:
             raise Refused("unknown-term", field="local_term", expected="a term that this edge's release knows",
                           got=work.local_term, hint="Update heliograph on this edge.")  # fmt: skip
         self._state = _copied(work.state)
+        self._common: tuple[dict[str, Array], StepsTaken] | None = None
+        self._follows = self._term is not None or LOCAL_STEPS in work.needs
+        correction: Correction | None = None
+        if self._term is not None:
+            received = self._adapter.get()
+            self._personal = self._term.personal(received.keys(), buffers_of(self._adapter))
+            if own := self._term.own_weights(self._state):
+                received |= {name: own[name] for name in self._personal & own.keys()}
+                self._adapter.set(received)
+            self._received = received
+            correction = self._term.correction(received, down, self._state)
         found: dict[str, float] = {}
         if RECEIVED_LOSS in work.needs and self._loss is not None:
             found[RECEIVED_LOSS] = _number(self._loss())
-        self._follows = self._term is not None or LOCAL_STEPS in work.needs
         if self._follows:
-            self._received = self._adapter.get() if self._term is not None else {}
-            correction = self._term.correction(self._received, down, self._state) if self._term is not None else None
             self._steps.begin(correction, averages=self._term is not None and self._term.needs_gradients)
         return found
+
+    def begin_own(self) -> bool:
+        """Begin the pass in which the edge trains its own model, after that of the common one. Return whether the
+        algorithm has such a pass."""
+        own = self._term.own_model(self._received, self._state) if self._term is not None else None
+        if own is None:
+            return False
+        self._common = self._adapter.get(), self._steps.end()
+        self._adapter.set(own.weights)
+        self._steps.begin(own.correction, averages=False)
+        return True
 
     def end(self, metrics: Mapping[str, float], attached: Arrays) -> Trained:
         """End a round. Return its update.
 
         Raises:
-            Refused: if the algorithm has a term, and no step of an optimizer has met it.
+            Refused: if the algorithm corrects gradients, and no step of an optimizer has met it.
         """
-        arrays, measured = self._adapter.get(), dict(metrics)
-        buffers = buffers_of(self._adapter)
-        state: Arrays = {}
-        if self._follows:
-            taken = self._steps.end()
-            if LOCAL_STEPS in self._work.needs and taken.count:
-                measured = {LOCAL_STEPS: taken.count, LOCAL_MOMENTUM: taken.momentum} | measured
-            if self._term is not None:
-                if not taken.count:
-                    raise self._never_ran()
-                state, more = self._kept(arrays, taken)
-                attached = {**attached, **more}
-        return Trained({**arrays, **attached}, self._num_samples, measured, buffers, state)
+        measured, buffers = dict(metrics), buffers_of(self._adapter)
+        arrays, own = self._adapter.get(), None
+        taken = self._steps.end() if self._follows else StepsTaken()
+        if self._common is not None:
+            if not taken.count:
+                raise self._never_ran()
+            own, (arrays, taken) = arrays, self._common
+        if LOCAL_STEPS in self._work.needs and taken.count:
+            measured = {LOCAL_STEPS: taken.count, LOCAL_MOMENTUM: taken.momentum} | measured
+        if self._term is None:
+            return Trained({**arrays, **attached}, self._num_samples, measured, buffers)
+        if self._term.corrects and not taken.count:
+            raise self._never_ran()
+        kept = self._term.keep(
+            TrainedHere(
+                self._received, arrays, taken.weights & _floats(arrays), taken.count, taken.gradients, self._down,
+                self._state, self._personal, own,
+            )
+        )  # fmt: skip
+        travelling = {name: array for name, array in arrays.items() if name not in self._personal}
+        state = {name: np.asarray(array) for name, array in kept.state.items()}
+        more = {**attached, **_beside_all(kept.attached, arrays)}
+        return Trained({**travelling, **more}, self._num_samples, measured, buffers, state, self._personal)
 
     def correct(self, gradients: Mapping[str, Array]) -> dict[str, Array]:
         """Return a step's gradients with what the algorithm adds; count the step."""
@@ -94,8 +123,7 @@ class LocalTraining:
         if not self._follows:
             return
         given, after = self._given("correct_fit"), self._adapter.get()
-        floats = {name for name, array in after.items() if array.dtype.kind == "f" and not name.startswith(CONSTANT)}
-        gradients = {name: (before[name] - after[name]) / learning_rate for name in floats}
+        gradients = {name: (before[name] - after[name]) / learning_rate for name in sorted(_floats(after))}
         corrected = given.take(gradients, before)
         moved = {name: before[name] - learning_rate * gradient for name, gradient in corrected.items()}
         self._adapter.set({**after, **{name: array.astype(after[name].dtype) for name, array in moved.items()}})
@@ -109,22 +137,6 @@ class LocalTraining:
             raise Refused("bad-argument", field=call, expected="an optimizer's own steps: they are found and corrected",
                           got="a call in the loop of such a model", hint=f"Leave {call}() out.")  # fmt: skip
         return self._steps
-
-    def _kept(self, arrays: Arrays, taken: StepsTaken) -> tuple[Arrays, Arrays]:
-        """Return the term's state, and the tensors that it sends beside the weights."""
-        assert self._term is not None
-        floats = {name: array for name, array in arrays.items()
-                  if array.dtype.kind == "f" and not name.startswith(CONSTANT)}  # fmt: skip
-        moved = {name: array for name, array in floats.items() if name in taken.weights}
-        kept = self._term.keep(
-            TrainedHere(self._received, moved, taken.count, taken.gradients, self._down, self._state)
-        )
-        attached = {
-            beside(kind, name): np.asarray(of_kind.get(name, np.zeros_like(array)), array.dtype)
-            for kind, of_kind in kept.attached.items()
-            for name, array in floats.items()
-        }
-        return {name: np.asarray(array) for name, array in kept.state.items()}, attached
 
     def _never_ran(self) -> Refused:
         hint = _OF_OPTIMIZERS if not isinstance(self._steps, GivenSteps) else _BY_HAND
@@ -140,6 +152,21 @@ _BY_HAND = (
     "Hand each step's gradients to r.correct(gradients) and use what it returns; put a fit that hides them into "
     "'with r.correct_fit(learning_rate):'."
 )
+
+
+def _floats(arrays: Arrays) -> frozenset[str]:
+    """Return the names of the arrays that training may change."""
+    floats = (name for name, array in arrays.items() if array.dtype.kind == "f")
+    return frozenset(name for name in floats if not name.startswith(CONSTANT))
+
+
+def _beside_all(attached: Mapping[str, Arrays], arrays: Arrays) -> dict[str, Array]:
+    """Return what travels beside each floating-point weight; zeros where the term has nothing for one."""
+    return {
+        beside(kind, name): np.asarray(of_kind.get(name, np.zeros_like(arrays[name])), arrays[name].dtype)
+        for kind, of_kind in attached.items()
+        for name in sorted(_floats(arrays))
+    }
 
 
 def _number(value: Any) -> float:

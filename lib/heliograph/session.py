@@ -55,6 +55,7 @@ class Trained:
         arrays: the trained weights, and what travels beside them.
         buffers: names of the weights that training writes without a gradient.
         state: what the algorithm's term keeps on this edge, once the update has counted.
+        personal: names of the weights that are not among ``arrays``, since they stay on the edge.
     """
 
     arrays: Arrays
@@ -62,6 +63,7 @@ class Trained:
     metrics: dict[str, float] = field(default_factory=dict)
     buffers: Collection[str] = ()
     state: Arrays = field(default_factory=dict)
+    personal: Collection[str] = ()
 
 
 @dataclass(frozen=True)

@@ -40,13 +40,23 @@ class Federation:
     """Edges that train a dict of arrays in a loop of their own, and the server that aggregates their updates.
 
     Args:
-        counts: says whether a round counts an edge's update.
+        by_hand: whether the loop hands its gradients over, or hides them in a fit.
+        names: of the model's arrays, all with the same loss.
+
+    Attributes:
+        sent: names of the arrays in the last update.
+        at_end: by edge, the model that its script had at the end of its last round.
     """
 
-    def __init__(self, algorithm: str, parameters: dict[str, Any], directory: Path, by_hand: bool = True) -> None:
+    def __init__(
+        self, algorithm: str, parameters: dict[str, Any], directory: Path, by_hand: bool = True,
+        names: tuple[str, ...] = ("w",),
+    ) -> None:  # fmt: skip
         self.algorithm = choose(algorithm, parameters)
         self.parameters = parameters
-        self.model = {"w": np.zeros(4)}
+        self.model = {name: np.zeros(4) for name in names}
+        self.sent: set[str] = set()
+        self.at_end: dict[str, dict[str, Any]] = {}
         self._directory = directory
         self._by_hand = by_hand
         self._states = {edge: EdgeStates(directory / edge) for edge in EDGES}
@@ -63,6 +73,8 @@ class Federation:
             if edge not in uncounted:
                 self._counted[edge] = ref.digest
                 inputs[edge] = Input(dumps(trained.arrays), 10.0)
+        if not inputs:
+            return
         start = RoundStart(dumps(self.model), state=self._state)
         result = aggregate(inputs, self.algorithm, self._directory, start=start, round=number, asked=len(taking_part),
                            edges_of_job=len(EDGES))  # fmt: skip
@@ -82,15 +94,24 @@ class Federation:
                 down = {name: array.copy() for name, array in file.arrays().items()}
         term = type(self.algorithm).local_term
         training.begin(Work("train", "job", number, None, self.parameters, local_term=term, state=state), down)
+        self._loop(edge, arrays, training)
+        if training.begin_own():
+            self._loop(edge, arrays, training)
+        trained = training.end({}, {})
+        self.sent, self.at_end[edge] = set(trained.arrays), {name: array.copy() for name, array in arrays.items()}
+        return trained
+
+    def _loop(self, edge: str, arrays: dict[str, Any], training: LocalTraining) -> None:
         for _ in range(STEPS):
+            gradients = {name: _gradient(edge, array) for name, array in arrays.items()}
             if self._by_hand:
-                for name, gradient in training.correct({"w": _gradient(edge, arrays["w"])}).items():
+                for name, gradient in training.correct(gradients).items():
                     arrays[name] -= RATE * gradient
             else:
                 before = training.weights()
-                arrays["w"] -= RATE * _gradient(edge, arrays["w"])  # a fit that hides its gradient
+                for name, gradient in gradients.items():  # a fit that hides its gradient
+                    arrays[name] -= RATE * gradient
                 training.correct_fit(RATE, before)
-        return training.end({}, {})
 
 
 def _fedprox(mu: float, taking_part: Mapping[int, tuple[str, ...]]) -> Any:
@@ -213,3 +234,94 @@ def test_a_loss_that_is_no_number_is_refused(loss: Any) -> None:
     training = LocalTraining(adapter_for({"w": np.ones(2)}), 10, loss)
     with pytest.raises(Refused, match="field loss: expected a function that returns a finite number"):
         training.begin(Work("train", "job", 1, needs=("received_loss",)), {})
+
+
+def _descended(edge: str, y: Any, steps: int, *, pull: float = 0.0, anchor: Any = 0.0) -> Any:
+    for _ in range(steps):
+        y = y - RATE * (_gradient(edge, y) + pull * (y - anchor))
+    return y
+
+
+@pytest.mark.parametrize("head_steps", [None, 3])
+def test_the_head_never_leaves_its_edge_and_goes_on_from_its_last_counted_state(
+    tmp_path: Path, head_steps: int | None
+) -> None:
+    """FedPer trains head and body together; FedRep the head first, then the body."""
+    parameters: dict[str, Any] = {"personal_layers": "head*"}
+    if head_steps is not None:
+        parameters["head_steps"] = head_steps
+    federation = Federation("FedRep" if head_steps else "FedPer", parameters, tmp_path, names=("head.w", "body.w"))
+    body, heads = np.zeros(4), {edge: np.zeros(4) for edge in EDGES}
+    for number, edges in PARTS.items():
+        late = LATE.get(number, ())
+        federation.round(number, edges, late)
+        assert federation.sent == {"body.w"}
+        bodies = []
+        for edge in edges:
+            head = _descended(edge, heads[edge], head_steps or STEPS)
+            np.testing.assert_allclose(federation.at_end[edge]["head.w"], head)
+            if edge not in late:
+                heads[edge] = head
+                bodies.append(_descended(edge, body, STEPS - (head_steps or 0)))
+        body = np.mean(bodies, axis=0)
+        np.testing.assert_allclose(federation.model["body.w"], body, rtol=1e-6)
+        assert (federation.model["head.w"] == 0).all()
+
+
+def test_ditto_keeps_a_model_of_each_edge_beside_the_global_one(tmp_path: Path) -> None:
+    federation = Federation("Ditto", {"lambda_": 0.7}, tmp_path)
+    x, own = np.zeros(4), dict[str, Any]()
+    for number, edges in PARTS.items():
+        late = LATE.get(number, ())
+        federation.round(number, edges, late)
+        found = []
+        for edge in edges:
+            v = _descended(edge, own.get(edge, x), STEPS, pull=0.7, anchor=x)
+            np.testing.assert_allclose(federation.at_end[edge]["w"], v)  # what the script has when the job ends
+            if edge not in late:
+                own[edge] = v
+                found.append(_descended(edge, x, STEPS))
+        x = np.mean(found, axis=0)
+        np.testing.assert_allclose(federation.model["w"], x, rtol=1e-6)  # the global model is FedAvg's
+
+
+@pytest.mark.parametrize("patterns, matched", [("", "none, which match 0"), ("tail*", "tail\\*, which match 0"),
+                                               ("*", "which match 2")])  # fmt: skip
+def test_layers_that_the_model_has_not_are_refused_with_those_that_it_has(patterns: str, matched: str) -> None:
+    training = LocalTraining(adapter_for({"head.w": np.zeros(2), "body.w": np.zeros(2)}), 10, None)
+    with pytest.raises(Refused, match=rf"field personal_layers: expected .*body\.w, head\.w, got .*{matched} of 2"):
+        training.begin(Work("train", "job", 1, None, {"personal_layers": patterns}, local_term="FedPer"), {})
+
+
+class WithBuffers:
+    """A model of a user's own framework, with a layer of batch normalisation."""
+
+    def __init__(self) -> None:
+        names = ("conv.weight", "norm.weight", "norm.bias", "norm.running_var", "out.weight")
+        self.arrays = {name: np.ones(2) for name in names}
+
+    def get(self) -> dict[str, Any]:
+        return {name: array.copy() for name, array in self.arrays.items()}
+
+    def set(self, arrays: Mapping[str, Any]) -> None:
+        self.arrays = {name: array.copy() for name, array in arrays.items()}
+
+    def buffers(self) -> frozenset[str]:
+        return frozenset({"norm.running_var"})
+
+
+def test_fedbn_leaves_batch_normalisation_on_the_edge(tmp_path: Path) -> None:
+    model, states = WithBuffers(), EdgeStates(tmp_path)
+    training = LocalTraining(model, 10, None)
+    training.begin(Work("train", "job", 1, local_term="FedBN"), {})
+    model.arrays = {name: np.full(2, 5.0) for name in model.arrays}
+    trained = training.end({}, {})
+    assert set(trained.arrays) == {"conv.weight", "out.weight"}
+    states.stage("a" * 64, trained.state)
+    model.arrays = {name: np.full(2, 7.0) for name in model.arrays}  # the next global model
+    training.begin(Work("train", "job", 2, local_term="FedBN", state=states.current("a" * 64)), {})
+    assert {name: array[0] for name, array in model.arrays.items()} == {
+        "conv.weight": 7, "out.weight": 7, "norm.weight": 5, "norm.bias": 5, "norm.running_var": 5,
+    }  # fmt: skip
+    with pytest.raises(Refused, match="expected a layer of batch normalisation"):
+        LocalTraining(adapter_for({"w": np.zeros(2)}), 1, None).begin(Work("train", "j", 1, local_term="FedBN"), {})

@@ -4,6 +4,7 @@ itself."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -206,6 +207,26 @@ def test_a_model_in_bfloat16_is_corrected_in_its_own_type(framework: Framework) 
     torch.testing.assert_close(module.weight.detach(), torch.full((1, 2), 0.5, dtype=torch.bfloat16))
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_some_weights_move_first_and_the_others_after_them(framework: Framework, optimizer: str) -> None:
+    """Neither momentum nor decay moves a weight that rests."""
+    torch = framework("torch")
+    module = _module(torch)
+    own = {"3.weight", "3.bias"}
+    steps = steps_of(adapter_for(module))
+    steps.begin(Correction(first=frozenset(own), first_steps=2), averages=False)
+    seen = [dict(adapter_for(module).get())]
+    made = OPTIMIZERS[optimizer](torch, module.parameters())
+    made.register_step_post_hook(lambda *_: seen.append(dict(adapter_for(module).get())))
+    _train(torch, module, made)
+    assert steps.end().count == BATCHES
+    trained = {name for name, _ in module.named_parameters()}
+    for number, (before, after) in enumerate(pairwise(seen), 1):
+        moved = {name for name in trained if (before[name] != after[name]).any()}
+        moving = own if number <= 2 else trained - own - {"0.bias"}  # batch normalisation takes a bias before it away
+        assert moving <= moved and moved.isdisjoint(trained - own if number <= 2 else own)
+
+
 # Keras
 
 
@@ -283,6 +304,25 @@ def test_each_round_has_its_own_correction_on_every_backend(framework: Framework
         model.fit(np.zeros((8, 5)), np.zeros((8, 2)), batch_size=4, verbose=0)
         assert steps.end().count == 2
         np.testing.assert_allclose(adapter.get()[name], before - 2 * shift, rtol=1e-5)
+
+
+def test_some_weights_of_keras_move_first_and_the_others_after_them(framework: Framework) -> None:
+    keras = framework("keras")
+    model = _keras_model(keras, optimizer=keras.optimizers.AdamW(0.05))
+    adapter = adapter_for(model)
+    steps = steps_of(adapter)
+    trained = {name for name in adapter.get() if "moving" not in name}
+    own = {name for name in trained if name.startswith("sequential/dense_1")}
+    for _ in range(2):  # a round after the other: the optimizer's iterations go on
+        steps.begin(Correction(first=frozenset(own), first_steps=2), averages=False)
+        seen = [adapter.get()]
+        for x, y in _batches():
+            model.train_on_batch(x, y)
+            seen.append(adapter.get())
+        assert steps.end().count == BATCHES
+        for number, (before, after) in enumerate(pairwise(seen), 1):
+            moved = {name for name in trained if (before[name] != after[name]).any()}
+            assert own and moved == (own if number <= 2 else trained - own)
 
 
 def test_scaled_losses_of_keras_are_corrected_in_their_own_size(framework: Framework) -> None:

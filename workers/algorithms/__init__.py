@@ -42,13 +42,17 @@ __all__ = [
 GROUP = "heliograph.algorithms"
 BUILT_IN = {
     "Bulyan": "bulyan",
+    "Ditto": "ditto",
     "FedAdagrad": "fedadagrad",
     "FedAdam": "fedadam",
     "FedAvg": "fedavg",
     "FedAvgM": "fedavgm",
+    "FedBN": "fedbn",
     "FedDyn": "feddyn",
     "FedNova": "fednova",
+    "FedPer": "fedper",
     "FedProx": "fedprox",
+    "FedRep": "fedrep",
     "FedYogi": "fedyogi",
     "Krum": "krum",
     "Median": "median",

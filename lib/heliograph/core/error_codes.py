@@ -122,6 +122,7 @@ ANSWERS: dict[str, Code] = {
     "unknown-lease": Code("No lease of that id holds.", "Claim a task."),
     "unknown-output": Code("The service's model gives one number for each sample and does not tell what it is.",
                            "Say `outputs=` probabilities, logits or values in its script."),
+    "missing-parameter": Code("A parameter that the algorithm or rule needs is not given.", "Give it a value."),
     "unknown-parameter": Code("The algorithm or the rule has no parameter of that name.",
                               "Use one that `expected` lists."),
     "unknown-rule": Code("No worker offers the hard-sample rule.", "Use one that `expected` lists."),

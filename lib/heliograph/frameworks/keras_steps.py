@@ -33,6 +33,9 @@ class KerasSteps:
         self._anchor: dict[str, Any] = {}
         self._sums: dict[str, Any] = {}
         self._pull: Any = None
+        self._first: frozenset[str] = frozenset()
+        self._first_until: Any = None
+        """The optimizer's iteration at which other weights begin to move."""
         self._active = False
         self._began = 0
 
@@ -42,7 +45,7 @@ class KerasSteps:
         if optimizer is None:
             return
         if self._active or optimizer is self._wrapped:
-            self._assign(correction or Correction())
+            self._assign(correction or Correction(), int(optimizer.iterations.numpy()))
         if self._active and optimizer is not self._wrapped:
             self._wrap(optimizer)
         self._began = int(optimizer.iterations.numpy())
@@ -58,14 +61,17 @@ class KerasSteps:
         momentum = float(optimizer.momentum) if type(optimizer).__name__ == "SGD" else 0.0
         return StepsTaken(count, momentum, frozenset(variables) if count > 0 else frozenset(), gradients)
 
-    def _assign(self, correction: Correction) -> None:
+    def _assign(self, correction: Correction, iterations: int) -> None:
         """Write a round's correction into the variables that the wrapped step reads."""
         import keras
 
         variables = self._variables()
         if self._pull is None:
             self._pull = keras.Variable(0.0, trainable=False, dtype="float32")
+            self._first_until = keras.Variable(0, trainable=False, dtype="int32")
         self._pull.assign(correction.pull)
+        self._first_until.assign(iterations + correction.first_steps)
+        changed, self._first = self._first != correction.first, correction.first
         for name, variable in variables.items():
             zeros = np.zeros(tuple(variable.shape), "float32")
             given: Sequence[tuple[dict[str, Any], Mapping[str, Any]]]
@@ -76,7 +82,7 @@ class KerasSteps:
                     held[name].assign(values)
                 else:
                     held[name] = keras.Variable(values, trainable=False, dtype="float32")
-        if keras.backend.backend() == "jax" and hasattr(self._model, "make_train_function"):
+        if (changed or keras.backend.backend() == "jax") and hasattr(self._model, "make_train_function"):
             self._model.train_function = None  # JAX keeps the values of a trace: let it trace again
 
     def _wrap(self, optimizer: Any) -> None:
@@ -98,7 +104,15 @@ class KerasSteps:
                 away = ops.cast(variable.value, "float32") - self._anchor[name].value
                 added = wide + self._pull.value * away + self._shift[name].value
                 corrected.append(ops.cast(added, variable.dtype))
-            return original(corrected, trainable_variables)
+            if not self._first:
+                return original(corrected, trainable_variables)
+            phase_one = ops.cast(optimizer.iterations.value, "int32") < self._first_until.value
+            before = [ops.copy(variable.value) for variable in variables]
+            done = original(corrected, trainable_variables)
+            for variable, value in zip(variables, before, strict=True):
+                moves = phase_one if names.get(variable.path) in self._first else ops.logical_not(phase_one)
+                variable.assign(ops.where(moves, variable.value, value))  # momentum and decay may have moved it
+            return done
 
         optimizer.apply = apply
         self._wrapped = optimizer

@@ -92,7 +92,11 @@ class GivenSteps:
         correction = self._correction
         if correction is None:
             return dict(gradients)
-        return {name: gradient + addition(correction, name, weights[name]) for name, gradient in gradients.items()}
+        return {
+            name: gradient * 0 if correction.rests(name, self._count)
+            else gradient + addition(correction, name, weights[name])
+            for name, gradient in gradients.items()
+        }  # fmt: skip
 
 
 def addition(correction: Correction, name: str, weights: Any) -> Any:

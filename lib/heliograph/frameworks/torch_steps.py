@@ -91,7 +91,11 @@ class TorchSteps:
                 self._moved.add(name)
                 if self._averages:
                     self._sum(name, parameter.grad if scale is None else parameter.grad / scale)
-                if self._correction is not None:
+                if self._correction is None:
+                    continue
+                if self._correction.rests(name, self._counts[id(optimizer)]):
+                    parameter.grad = None  # not 0: momentum and decay would move it
+                else:
                     self._add(self._correction, name, parameter, scale)
 
     def _sum(self, name: str, gradient: Any) -> None:

@@ -10,13 +10,23 @@ from collections.abc import Mapping
 
 from heliograph.bus.contract.resources.base import Scalar
 from heliograph.local_terms.base import Correction, LocalTerm, Trained
+from heliograph.local_terms.ditto import DittoTerm
 from heliograph.local_terms.feddyn import FedDynTerm
 from heliograph.local_terms.fedprox import FedProxTerm
+from heliograph.local_terms.personal_layers import FedBNTerm, FedPerTerm, FedRepTerm
 from heliograph.local_terms.scaffold import ScaffoldTerm
 
 __all__ = ["Correction", "LocalTerm", "Trained", "term_of"]
 
-TERMS: dict[str, type[LocalTerm]] = {"FedDyn": FedDynTerm, "FedProx": FedProxTerm, "SCAFFOLD": ScaffoldTerm}
+TERMS: dict[str, type[LocalTerm]] = {
+    "Ditto": DittoTerm,
+    "FedBN": FedBNTerm,
+    "FedDyn": FedDynTerm,
+    "FedPer": FedPerTerm,
+    "FedProx": FedProxTerm,
+    "FedRep": FedRepTerm,
+    "SCAFFOLD": ScaffoldTerm,
+}
 
 
 def term_of(algorithm: str, parameters: Mapping[str, Scalar]) -> LocalTerm | None:

@@ -6,7 +6,7 @@ All terms of the algorithms here are of one form: they add ``pull`` · (w - anch
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -26,11 +26,32 @@ class Correction:
         pull: factor of the distance from the anchor; 0 for none.
         anchor: weights by name; empty where nothing pulls.
         shift: what is added to a weight's gradient as it is, by name; of a weight that it lacks, nothing.
+        first: weights that alone move in the first ``first_steps`` steps of the round, and never after them; empty
+            where all weights move in every step.
     """
 
     pull: float = 0.0
     anchor: Arrays = field(default_factory=dict)
     shift: Arrays = field(default_factory=dict)
+    first: frozenset[str] = frozenset()
+    first_steps: int = 0
+
+    def rests(self, name: str, step: int) -> bool:
+        """Return whether a weight does not move in the step of that number, from 1."""
+        return bool(self.first) and (name in self.first) != (step <= self.first_steps)
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A model that an edge trains for itself, in a second pass of the round's body.
+
+    Attributes:
+        weights: from which it goes on.
+        correction: of its gradients.
+    """
+
+    weights: Arrays
+    correction: Correction
 
 
 @dataclass(frozen=True)
@@ -40,17 +61,23 @@ class Trained:
     Attributes:
         received: the weights from which it began.
         trained: the weights to which it came.
+        moved: names of those that steps of the optimizer have moved.
         steps: steps of the optimizer.
         gradients: by name, the mean of the gradients before their correction; empty unless the term asks for it.
         down, state: as the term got them.
+        personal: names of the weights that stay on the edge.
+        own: the edge's own model after its pass; None where there was none.
     """
 
     received: Arrays
     trained: Arrays
+    moved: frozenset[str]
     steps: int
     gradients: Arrays
     down: Arrays
     state: Arrays
+    personal: frozenset[str] = frozenset()
+    own: Arrays | None = None
 
 
 @dataclass(frozen=True)
@@ -72,10 +99,12 @@ class LocalTerm(ABC):
     Attributes:
         needs_gradients: whether ``keep`` gets the mean of the uncorrected gradients.
         keeps_state: whether the edge keeps arrays from round to round.
+        corrects: whether a round without a step of an optimizer that the term sees is a mistake.
     """
 
     needs_gradients: ClassVar[bool] = False
     keeps_state: ClassVar[bool] = False
+    corrects: ClassVar[bool] = True
 
     def __init__(self, parameters: Mapping[str, Scalar]) -> None:
         self.parameters = parameters
@@ -89,6 +118,18 @@ class LocalTerm(ABC):
             down: tensors that the algorithm sent down; empty in its first round.
             state: what the edge has kept; empty before its first counted update.
         """
+
+    def personal(self, names: Collection[str], buffers: Collection[str]) -> frozenset[str]:
+        """Return the names of the weights that stay on the edge. Raise Refused where the model has none of them."""
+        return frozenset()
+
+    def own_weights(self, state: Arrays) -> Arrays:
+        """Return the weights that the edge has kept, which take the place of those that it received."""
+        return {}
+
+    def own_model(self, received: Arrays, state: Arrays) -> OwnModel | None:
+        """Return the model that the edge trains in a second pass of the round's body; None for no such pass."""
+        return None
 
     def keep(self, trained: Trained) -> Kept:
         """Return what the edge keeps, and sends beside its update."""

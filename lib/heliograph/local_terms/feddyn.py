@@ -24,8 +24,8 @@ class FedDynTerm(LocalTerm):
     def keep(self, trained: Trained) -> Kept:
         before = kind_of(GRADIENT, trained.state)
         after = {
-            f"{GRADIENT}:{name}": before.get(name, 0.0) - self._alpha * (array - trained.received[name])
-            for name, array in trained.trained.items()
+            f"{GRADIENT}:{name}": before.get(name, 0.0) - self._alpha * (trained.trained[name] - trained.received[name])
+            for name in sorted(trained.moved)
         }
         return Kept(after)
 

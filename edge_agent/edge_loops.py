@@ -22,6 +22,7 @@ from heliograph.bus.contract.payloads import (
 )
 from heliograph.bus.contract.resources import EdgeLearning, LoopState
 from heliograph.bus.contract.topics import CANDIDATE, INFERENCE_STATS, VERDICT, Topic
+from heliograph.bus.contract.worker_pods import pod_of, script_in
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import Flag, wait_for
 from heliograph.core.world import World
@@ -100,13 +101,18 @@ class EdgeLoops:
         tasks: list[WorkerTask] = [self._served(task) for task in desired.tasks]
         for name, wanted in self._wanted.items():
             stored = self._stored.get(name)
-            if stored is None or stored.uid != wanted.uid or not stored.state.round or wanted.stopped:
+            if stored is None or stored.uid != wanted.uid or wanted.stopped:
                 continue
             for learned in wanted.spec.models:
+                if not stored.state.round and learned.worker_spec.image is None:
+                    continue  # a process begins with the first round; a pod's image is to be here before
                 base = stored.own.get(learned.model.name, wanted.models.get(learned.model.name))
                 asks = loop_steps.ask_of(learned, wanted, stored)
                 package = wanted.packages.get(learned.model.name)
-                tasks.append(learn_task(name, wanted.uid, wanted.spec, stored.state, learned, base, package, asks))
+                worker = learned.worker_spec
+                pod = pod_of(worker, worker.resources, wanted.uid)
+                tasks.append(learn_task(name, wanted.uid, wanted.spec, stored.state, learned, base, package, asks, pod,
+                                        script_in(worker)))  # fmt: skip
         return desired.model_copy(update={"tasks": tasks})
 
     def from_elsewhere(self, task: WorkerTask) -> WorkerTask:

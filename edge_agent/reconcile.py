@@ -170,8 +170,8 @@ def decide(
             continue
         if hold:
             continue
-        if present is not None and present.job_uid != task.job_uid:
-            if present.state == "stopping" and not present.hurried:  # the earlier job of that name is stopped first
+        if present is not None and _is_obsolete(present, task):
+            if present.state == "stopping" and not present.hurried:  # the earlier one of that name is stopped first
                 actions.append(Hurry(task.worker))
             continue
         if present is None or present.state in ("failed", "finished"):
@@ -223,7 +223,12 @@ def _hurried(admission: Admission, running: Mapping[str, Running]) -> list[Actio
 
 
 def _is_obsolete(present: Running, task: WorkerTask | None) -> bool:
-    return task is None or task.job_uid != present.job_uid
+    if task is None or task.job_uid != present.job_uid:
+        return True
+    before = present.task  # of a name that all attempts have
+    return isinstance(task, payloads.LearnTask) and isinstance(before, payloads.LearnTask) and (
+        task.round == before.round and task.attempt != before.attempt
+    )  # fmt: skip
 
 
 def _awaits_package(package: PackageState | None) -> bool:

@@ -69,7 +69,7 @@ def loop_workers(cluster: VirtualCluster, node: str, desired: Desired) -> list[s
         state = _edge_loop(cluster, node, name, wanted.uid).state
         for learned in wanted.spec.models if state.round else ():
             candidate = state.candidates.get(learned.model.name)
-            found.append(worker_of(name, learned.model.name, candidate.attempt if candidate is not None else 1))
+            found.append(worker_of(name, wanted.spec, learned, candidate.attempt if candidate is not None else 1))
     return found
 
 

@@ -219,6 +219,22 @@ def test_a_final_failure_is_started_again_in_a_round_with_other_samples(roots: A
     assert decide([after], failed, DATA, set(), roots) == [Launch(after)]
 
 
+def test_another_attempt_of_a_worker_of_the_same_name_begins_once_the_one_that_hangs_has_been_ended(
+    roots: Any,
+) -> None:
+    """As a worker in a pod of a node that decides by itself has: one pod serves all attempts."""
+    first, second = (
+        LearnTask(worker="job-w", job="job", job_uid="u", round=1, attempt=attempt,
+                  script=ScriptSpec(boot_file="train.py"))
+        for attempt in (1, 2)
+    )  # fmt: skip
+    ready = {"job-w": Running("job-w", "u", "ready", first, first)}
+    assert decide([second], ready, DATA, set(), roots) == [Stop("job-w")]
+    assert decide([second], _ended("stopping", first), DATA, set(), roots) == [Hurry("job-w")]
+    assert decide([second], _ended("stopping", first, hurried=True), DATA, set(), roots) == []
+    assert decide([second], {}, DATA, set(), roots) == [Launch(second)]
+
+
 def test_an_ended_worker_of_an_earlier_job_makes_room(roots: Any) -> None:
     task = _task(job_uid="new")
     assert decide([task], _ended("failed", _task(), final=True), DATA, set(), roots) == [Stop("job-w")]

@@ -23,6 +23,8 @@ from heliograph.core.pod_channel import SOCKET
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.local.cluster import LocalCluster
 from heliograph.local.cluster_commands import heliograph
+from tests.edge_agent import learning_node
+from tests.edge_agent.learning_node import EDGE
 from tests.kubernetes.kubelet import Kubelet, Pod
 from tests.patience import HANGS
 
@@ -72,7 +74,9 @@ class Site:
 
 
 @asynccontextmanager
-async def site_on(api: Api, directory: Path, *, images: Sequence[str] = (IMAGE,)) -> AsyncIterator[Site]:
+async def site_on(
+    api: Api, directory: Path, *, images: Sequence[str] = (IMAGE,), code: Path = CODE, relayed: Sequence[str] = ()
+) -> AsyncIterator[Site]:
     await api.create(NAMESPACES, "", {"metadata": {"name": NAMESPACE}})
     datasets = {}
     for number, edge in enumerate(("edge-1", "edge-2")):
@@ -80,7 +84,7 @@ async def site_on(api: Api, directory: Path, *, images: Sequence[str] = (IMAGE,)
         np.savez(directory / f"{edge}.npz", x=x, y=x @ ANSWER)
         datasets[edge] = {"data": directory / f"{edge}.npz"}
     root, pods, settings = directory / "cluster", directory / "pods", directory / "pods.toml"
-    values = {"namespace": NAMESPACE, "pods": str(pods), "state": str(root / "edge-1" / "state"), "code": str(CODE),
+    values = {"namespace": NAMESPACE, "pods": str(pods), "state": str(root / "edge-1" / "state"), "code": str(code),
               "data": str(directory), "images": [*images]}  # fmt: skip
     settings.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
 
@@ -92,7 +96,7 @@ async def site_on(api: Api, directory: Path, *, images: Sequence[str] = (IMAGE,)
             return ["sh", "-c", f'exec "$@" {options}', "sh", *heliograph(name)]
         return heliograph(name)
 
-    cluster = LocalCluster(root, [*datasets], datasets=datasets, code=(CODE,), program=program)
+    cluster = LocalCluster(root, [*datasets], datasets=datasets, code=(code,), program=program, relayed=relayed)
     async with Kubelet() as kubelet, cluster, AsyncClient(cluster.server, timeout=HANGS) as client:
         following = asyncio.create_task(kubelet.follow(api, NAMESPACE))
         try:
@@ -151,6 +155,33 @@ async def test_a_job_outlives_its_pod_and_its_agent_and_leaves_nothing(kubernete
         await site.until("edges", "edge-1", lambda status: status.get("workers", []) == [])
         left = [each for each in site.pods.rglob("*") if not each.is_dir() and "outputs" not in each.parts]
         assert left == []
+
+
+@pytest.mark.long
+async def test_an_edge_that_decides_by_itself_learns_in_its_pod_without_a_link(
+    kubernetes: Api, tmp_path: Path
+) -> None:
+    answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    async with site_on(kubernetes, tmp_path, code=learning_node.CODE, relayed=[EDGE]) as site:
+        await learning_node.create_loop(site.client, image=IMAGE)
+        pod = await site.pod()  # it is there before anything has been labelled
+        relay = site.cluster.nodes[EDGE].relay
+        assert relay is not None
+        relay.cut()
+        async with learning_node.device_and_labeller(site.cluster, answers):
+            await site.cluster.wait_for_line(EDGE, "round 1 with")
+            pod.kill_container()  # its kubelet starts it again; the round goes on
+            await site.cluster.wait_for_line(EDGE, "round 2 with")
+        relay.restore()
+        name = learning_node.NAME
+
+        def learned(status: Any) -> bool:
+            return bool(status["edges"].get(EDGE, {}).get("deployed"))
+
+        await site.until("incremental-jobs", name, learned)
+        assert pod.starts == 2
+        await site.client.incremental_jobs.delete(name)
+        await site.no_pod()
 
 
 async def test_what_may_not_run_is_told_in_the_jobs_conditions(kubernetes: Api, tmp_path: Path) -> None:

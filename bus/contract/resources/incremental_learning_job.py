@@ -117,9 +117,6 @@ class IncrementalLearningJobSpec(Document):
         if not all(each.worker_spec.names_code for each in self.models):
             raise ValueError("a model's workerSpec names no trainScriptBootFile, no algorithm and no script in an "
                              "image")  # fmt: skip
-        if self.location == "edge" and any(each.worker_spec.image for each in self.models):
-            raise ValueError("image beside location: edge, whose workers begin without the cloud; no pod is made for "
-                             "them")  # fmt: skip
         return self
 
 

@@ -20,13 +20,13 @@ from heliograph.bus.contract.payloads import (
 from heliograph.bus.contract.resources import FederatedTask
 from heliograph.bus.contract.resources.base import Scalar
 from heliograph.bus.contract.resources.worker_spec import WorkerSpec
+from heliograph.bus.contract.worker_pods import pod_of, script_in
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated.resuming import left_by_earlier_run
 from heliograph.coordinator.features.federated.selection import common_resources, ready_of, repeated_worker
 from heliograph.coordinator.packages import package_of
-from heliograph.coordinator.pods import pod_of, script_in
 from heliograph.core.names import join_labels
 
 GROWTH = 2

@@ -19,6 +19,7 @@ from heliograph.bus.contract.resources import (
     Resource,
 )
 from heliograph.bus.contract.topics import Topic
+from heliograph.bus.contract.worker_pods import pod_of, script_in
 from heliograph.bus.port import Received
 from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View
@@ -28,7 +29,6 @@ from heliograph.coordinator.features.incremental import state_machine as jobs
 from heliograph.coordinator.features.incremental.labelled_samples import LabelledSamples
 from heliograph.coordinator.features.incremental.rounds import Rounds, check_sender
 from heliograph.coordinator.packages import check_parameters, names_of, package_of, pinned
-from heliograph.coordinator.pods import pod_of, script_in
 from heliograph.core.errors import Refused
 from heliograph.core.tasks import Flag, wait_for
 from heliograph.incremental import decisions, loop, triggers

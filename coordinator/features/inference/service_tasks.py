@@ -23,6 +23,7 @@ from heliograph.bus.contract.resources import (
 from heliograph.bus.contract.resources.base import Reference
 from heliograph.bus.contract.resources.joint_inference_service import CloudInference
 from heliograph.bus.contract.resources.model import candidate_on
+from heliograph.bus.contract.worker_pods import pod_of, script_in
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View
@@ -42,7 +43,6 @@ from heliograph.coordinator.packages import (
     package_of,
     with_defaults,
 )
-from heliograph.coordinator.pods import pod_of, script_in
 
 _NO_DEEP_MODEL = CloudInference(model=Reference(name="none"), script_boot_file="none")
 """Stands for the settings of a deep model where there is none."""

@@ -14,9 +14,9 @@ from heliograph.bus.contract.resources import (
     Side,
 )
 from heliograph.bus.contract.resources.joint_inference_service import HardSampleRule
+from heliograph.bus.contract.worker_pods import pod_of, script_in
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.packages import package_of, with_defaults
-from heliograph.coordinator.pods import pod_of, script_in
 from heliograph.core.names import join_labels
 from heliograph.incremental.tasks import script_of
 

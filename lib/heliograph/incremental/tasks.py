@@ -30,7 +30,7 @@ def learn_task(
     candidate = state.candidates.get(model)
     attempt = candidate.attempt if candidate is not None else 1
     idle = LearnTask(
-        worker=worker_of(name, model, attempt),
+        worker=worker_of(name, spec, learned, attempt),
         job=name,
         job_uid=uid,
         round=state.round,
@@ -62,9 +62,11 @@ def learn_task(
     return idle
 
 
-def worker_of(name: str, model: str, attempt: int = 1) -> str:
-    """Return the name of a model's worker. Another attempt is another worker: the one that hangs is ended."""
-    return join_labels(name, "learn", model, *([f"again-{attempt}"] if attempt > 1 else []))
+def worker_of(name: str, spec: IncrementalLearningJobSpec, learned: LearnedModel, attempt: int = 1) -> str:
+    """Return the name of a model's worker. Another attempt is another worker: the one that hangs is ended. On an edge
+    that decides by itself one pod serves all attempts: nobody there could have another one made."""
+    same = attempt == 1 or (spec.location == "edge" and learned.worker_spec.image is not None)
+    return join_labels(name, "learn", learned.model.name, *([] if same else [f"again-{attempt}"]))
 
 
 def script_of(worker: WorkerSpec) -> ScriptSpec | None:

@@ -27,7 +27,7 @@ def with_troubles(
         candidate = state.candidates.get(model)
         if candidate is None:
             continue
-        worker = worker_of(name, model, candidate.attempt)
+        worker = worker_of(name, spec, learned, candidate.attempt)
         for report in reports(learned):
             if report.worker != worker or report.round != state.round:
                 continue

@@ -82,9 +82,8 @@ def test_a_service_runs_a_script_of_its_image_or_serves_a_file_in_it() -> None:
     assert "runs no code" in _refusal(InferenceScript, {**model, "format": "onnx", "args": ["/app/serve.py"]})
 
 
-def test_a_job_whose_edges_decide_by_themselves_has_no_pods() -> None:
+def test_a_job_whose_edges_decide_by_themselves_has_pods_too() -> None:
     learned = {"model": {"name": "m"}, "workerSpec": {"image": IMAGE, "args": ["/app/learn.py"]}}
-    document = {"metadata": {"name": "job"}, "spec": {"models": [learned]}}
-    assert IncrementalLearningJob.model_validate(document).spec.models[0].worker_spec.image == IMAGE
-    document["spec"] = {"models": [learned], "location": "edge"}
-    assert "image beside location: edge" in _refusal(IncrementalLearningJob, document)
+    for location in ("cloud", "edge"):
+        document = {"metadata": {"name": "job"}, "spec": {"models": [learned], "location": location}}
+        assert IncrementalLearningJob.model_validate(document).spec.models[0].worker_spec.image == IMAGE

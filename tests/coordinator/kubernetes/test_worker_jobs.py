@@ -10,8 +10,9 @@ import kubernetes_validate
 import pytest
 
 from heliograph.bus.connect import connect
-from heliograph.bus.contract.payloads import Desired, Generation
-from heliograph.bus.contract.resources import Edge
+from heliograph.bus.contract.payloads import Desired, EdgeLoop, Generation
+from heliograph.bus.contract.resources import Edge, IncrementalLearningJobSpec
+from heliograph.bus.contract.worker_pods import pod_of
 from heliograph.coordinator.kubernetes.edge_node import node_of
 from heliograph.coordinator.kubernetes.pods_wanted import pods_wanted
 from heliograph.coordinator.kubernetes.worker_job import HOSTNAME, PodSettings, job_name, worker_job
@@ -19,6 +20,7 @@ from heliograph.coordinator.kubernetes.worker_jobs import Wanted, WorkerJobs, ch
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_label
+from heliograph.core.pod_channel import IDENTITY_VARIABLE
 from heliograph.core.world import World
 from tests.coordinator.kubernetes.worker_tasks import ALLOWING, CLOUD_ID, IMAGE, NODES, train_task
 
@@ -224,6 +226,28 @@ async def test_the_node_is_the_one_of_the_enrolment_not_of_the_report() -> None:
     changes = changes_of(wanted, {}, ALLOWING, CLOUD_ID)
     assert [each["metadata"]["labels"]["edgeai.io/edge"] for each in changes.create] == ["edge-2", "edge-3"]
     assert [node_of(edge) for edge in store.all(Edge)] == ["", NAMED, NAMED]
+
+
+async def test_the_pod_of_an_edges_own_loop_is_there_before_it_has_something_to_do() -> None:
+    learned = {"model": {"name": "m"}, "workerSpec": {"image": IMAGE, "args": ["/app/learn.py"]}}
+    spec = IncrementalLearningJobSpec.model_validate({"models": [learned], "location": "edge"})
+    loop = EdgeLoop(uid="u", queue="job", spec=spec)
+    async with connect("memory://pods-of-loops") as bus:
+        store = ResourceStore(await bus.kv("resources"), World())
+        await store.create(Edge.model_validate({"metadata": {"name": "edge-1"}, "spec": {"labels": {HOSTNAME: NAMED}}}))
+
+        def jobs(**changes: Any) -> list[dict[str, Any]]:
+            loops = {"job": loop.model_copy(update=changes)}
+            desired = Desired(edge="edge-1", generation=Generation(), loops=loops)
+            return changes_of(pods_wanted(store, lambda edge: desired, "workers"), {}, ALLOWING, CLOUD_ID).create
+
+        (job,) = jobs()
+        assert jobs(stopped=True) == []
+    container = _pod(job)["containers"][0]
+    assert (container["image"], container["args"]) == (IMAGE, ["/app/learn.py"])
+    worker = loop.spec.models[0].worker_spec  # the agent lets in the pod of this identity
+    identity = pod_of(worker, worker.resources, "u")
+    assert identity is not None and {"name": IDENTITY_VARIABLE, "value": identity.identity} in container["env"]
 
 
 @pytest.mark.parametrize("image", ["*", IMAGE, "registry.example.com/", "registry.example.com/team/trainer:"])

@@ -8,8 +8,8 @@ from heliograph.bus.contract.payloads import ScriptSpec, TrainTask, WorkerAsk
 from heliograph.bus.contract.resources import FederatedTask
 from heliograph.bus.contract.resources.node_resources import WorkerResources
 from heliograph.bus.contract.resources.worker_spec import WorkerSpec
+from heliograph.bus.contract.worker_pods import pod_of, script_in
 from heliograph.coordinator.kubernetes.worker_job import HOSTNAME, PodSettings
-from heliograph.coordinator.pods import pod_of, script_in
 
 IMAGE = "registry.example.com/team/trainer:1.4"
 CLOUD_ID = "cloud-1"

@@ -7,8 +7,8 @@ from typing import Any
 from heliograph.bus.contract.payloads import TrainTask
 from heliograph.bus.contract.resources import FederatedTask
 from heliograph.bus.contract.resources.node_resources import WorkerResources
+from heliograph.bus.contract.worker_pods import pod_of, script_in
 from heliograph.coordinator.features.federated.desired_tasks import warm_tasks
-from heliograph.coordinator.pods import pod_of, script_in
 from tests.coordinator.kubernetes.worker_tasks import IMAGE, federated, spec_of
 
 SCRIPT = {"trainScriptBootFile": "train.py"}

@@ -54,6 +54,7 @@ from heliograph.edge_agent.node_log import NodeLog
 from heliograph.edge_agent.node_loops import NodeLoops
 from heliograph.edge_agent.node_recordings import NodeRecordings
 from heliograph.edge_agent.node_room import NodeRoom
+from heliograph.edge_agent.node_state import NodeWatch
 from heliograph.edge_agent.offload_relay import OffloadRelay
 from heliograph.edge_agent.package_allowance import AllowedPackages
 from heliograph.edge_agent.package_store import PackageStore
@@ -175,6 +176,8 @@ class Agent:
             config.state, lambda: self._journal.size, config.quota, lambda: self._forwarder.no_room, world,
             lambda: self._reporter.due(),
         )  # fmt: skip
+        look = config.node_state
+        self._node_watch = NodeWatch(look, world, lambda: self._reporter.due()) if look is not None else None
         self._offload = OffloadRelay(self._node, self._cloud, self._edge, self._failures)
         self._bridge: DeviceBridge | None = None
         if self._devices is not None:
@@ -240,6 +243,8 @@ class Agent:
                     self._renewal.run,
                 ):
                     group.create_task(keep_running(part, self._world, self._log.warn))
+                if self._node_watch is not None:
+                    group.create_task(keep_running(self._node_watch.run, self._world, self._log.warn))
                 if not self._node.bus.durable:
                     relay = self._offload
                     labelling = self._labelling
@@ -351,6 +356,7 @@ class Agent:
             unenforced=list(self.config.unenforced),
             refused_document=self._desired.refused[:MAX_REASON],
             signs_rounds=self.config.edge_signer is not None,
+            node=self._node_watch.state if self._node_watch is not None else None,
         )
         return report
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from heliograph.edge_agent.journal import QUOTA
 from heliograph.edge_agent.pinned_keys import PinnedKeys
 
 if TYPE_CHECKING:
+    from heliograph.bus.contract.payloads import NodeState
     from heliograph.edge_agent.datasets.csv_look import Header
 
 
@@ -54,6 +55,7 @@ class AgentConfig:
         projects: those whose jobs and services may run here; empty for all.
         pods: the directory that the node shares with the pods of its workers; None where its workers are processes.
         device_rules: what further topics of devices stand for, see ``devices.mapping``.
+        node_state: returns what the node has free; None for an agent that does not look.
         unenforced: what the site policy asks for and this machine cannot enforce, a sentence each.
     """
 
@@ -84,6 +86,7 @@ class AgentConfig:
     pods: Path | None = None
     devices: str = ""
     device_rules: tuple[Rule, ...] = ()
+    node_state: Callable[[], NodeState] | None = None
 
 
 def require_signatures(config: AgentConfig, environment: Mapping[str, str] = os.environ) -> None:

@@ -102,6 +102,11 @@ def total_memory(memory: Path = _MEMORY, container: Path = _CONTAINER) -> int:
     return min((total for total, _ in _memories(memory, container)), default=0)
 
 
+def free_memory(memory: Path = _MEMORY, container: Path = _CONTAINER) -> int:
+    """Return the bytes of memory that a further process could have here; 0 where nobody knows."""
+    return max(0, min((free for _, free in _memories(memory, container)), default=0))
+
+
 def _memories(memory: Path, container: Path) -> Iterator[tuple[int, int]]:
     """Yield total and free bytes of machine and container, as far as they are known."""
     with contextlib.suppress(OSError, ValueError, KeyError, IndexError):

@@ -1,7 +1,8 @@
 """The record of a closed round: the aggregation worker's decision, in the key-value bucket ``buckets.ROUNDS``.
 
 The worker writes it once, by compare-and-set, before it publishes the event. Its key is ``<job uid>.<round>``. Beside
-the records lies, at ``<job uid>.end``, which of the rounds is the last one of an ended job.
+the records lies, at ``<job uid>.end``, which of the rounds is the last one of an ended job, and at ``<job
+uid>.participation`` what the rounds have told of each edge.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ def end_key(job_uid: str) -> str:
     """Return the key of the round whose model is the job's result. The coordinator writes it before it ends the job:
     the aggregation worker may have closed another round since."""
     return f"{job_uid}.end"
+
+
+def participation_key(job_uid: str) -> str:
+    """Return the key of what closed rounds have told of each edge, for a job whose strategy compares edges."""
+    return f"{job_uid}.participation"
 
 
 def load_end(value: bytes) -> int | None:

@@ -272,4 +272,4 @@ def _decision_inputs(report: Report) -> object:
     loops = {name: (each.uid, each.generation, each.state.model_copy(update={"waiting": 0}))
              for name, each in report.loops.items()}  # fmt: skip
     return (report.version, report.datasets, report.offers, report.labels, report.capacity, report.full, workers, loops,
-            report.signs_rounds)  # fmt: skip
+            report.signs_rounds, report.node)  # fmt: skip

@@ -70,6 +70,8 @@ def edge_of(
             "unplaced_events": report.unplaced_events,
             "memory": report.capacity.memory or None if report.capacity is not None else None,
             "gpus": report.capacity.gpus if report.capacity is not None else None,
+            "battery": report.node.battery if report.node is not None else None,
+            "charging": report.node.charging if report.node is not None else False,
         }
         if report.labels != spec.labels:
             spec = spec.model_copy(update={"labels": dict(report.labels)})

@@ -96,7 +96,7 @@ async def test_a_refused_change_of_a_job_changes_nothing_else(cli: Any, job: Any
     documents[0]["spec"] = {"description": "changed"}
     ran = await cli("apply", "-f", "-", stdin=json.dumps(documents))
     assert (ran.code, ran.out) == (1, "")
-    assert "field spec.trainingWorkers: expected no change while it runs (only priority, quorum" in ran.error
+    assert "field spec.trainingWorkers: expected no change while it runs (only best, priority, quorum" in ran.error
     assert '"changed"' not in (await cli("get", "models/of-running", "-o", "json")).out
     more = await cli("apply", "-f", "-", stdin=job("running", "endless.py", rounds=5))  # rounds may change
     assert more.out.splitlines() == ["model/of-running unchanged", "job/running updated (Running)"]

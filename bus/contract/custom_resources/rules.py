@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from heliograph.bus.contract.resources.joint_inference_service import HardSampleRule
 from heliograph.bus.contract.resources.pair_plan import UNTUNED
+from heliograph.bus.contract.resources.participants import FEWER
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,12 @@ _TRAIN_ON_NODE = "(has(self.trainScriptBootFile) || has(self.trainScriptDir) || 
 _IS_SCRIPT = "self.format == 'script'"
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
-    "Participants": (_either("count", "{count: N}"),),
+    "Participants": (
+        Rule("(has(self.count) ? 1 : 0) + (has(self.fraction) ? 1 : 0) + (has(self.all) && self.all ? 1 : 0) == 1",
+             "expected either {count: N}, {fraction: 0.1} or {all: true}"),
+        Rule(f"!(has(self.all) && self.all && has(self.selection) && self.selection.strategy in {list(FEWER)})",
+             "expected count or fraction with a strategy that selects fewer edges than all"),
+    ),
     "EdgeSelection": (_either("names", "{names: [EDGE, ...]}"),),
     "FederatedTaskSpec": (
         Rule(

@@ -197,6 +197,22 @@ class NodeCapacity(Payload):
     gpus: Count = 0
 
 
+class NodeState(Payload):
+    """What a node has free, as its agent saw it last. It is reported again only once it has changed by enough.
+
+    Attributes:
+        free_memory: bytes that a further process could have.
+        free_cores: cores that are idle.
+        battery: percent; absent where the node has none.
+        charging: whether the battery is charging, or full on external power.
+    """
+
+    free_memory: Count | None = None
+    free_cores: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    battery: Annotated[float, Field(ge=0, le=100)] | None = None
+    charging: bool = False
+
+
 class Report(Payload):
     """The reported state of one edge.
 
@@ -215,6 +231,7 @@ class Report(Payload):
         unenforced: what the node's site policy asks for and its machine cannot enforce, a sentence each.
         refused_document: why the newest desired document does not hold here; empty where it does.
         signs_rounds: True where the node's aggregation workers sign the rounds that they close.
+        node: what the node has free; absent where its agent does not look.
     """
 
     edge: EdgeName
@@ -243,3 +260,4 @@ class Report(Payload):
     unenforced: list[Text] = added("0.2", [])
     refused_document: Text = added("0.2", "")
     signs_rounds: bool = added("0.2", False)
+    node: NodeState | None = added("0.2")

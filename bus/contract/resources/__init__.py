@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         FederatedTask,
         FederatedTaskStatus,
         JoinedParticipant,
-        Participants,
         RoundRecord,
         TrainingWorker,
         UncountedRecord,
@@ -92,6 +91,7 @@ if TYPE_CHECKING:
         PairTrainingJobStatus,
         TrainedModel,
     )
+    from heliograph.bus.contract.resources.participants import Participants, ParticipantSelection
     from heliograph.bus.contract.resources.quarantine import Quarantine, QuarantineSpec, QuarantineStatus
     from heliograph.bus.contract.resources.stop_conditions import (
         BestBy,
@@ -169,6 +169,7 @@ __all__ = [
     "PairPlan",
     "PairTrainingJob",
     "PairTrainingJobStatus",
+    "ParticipantSelection",
     "Participants",
     "PinnedPackage",
     "Plateau",
@@ -213,7 +214,7 @@ _HOMES = {
     "edge_selection": "EdgeSelection",
     "federated_task":
         "ENDED HISTORY JOINED NAMED WATCHED FederatedTask FederatedTaskStatus JoinedParticipant "
-        "Participants RoundRecord TrainingWorker UncountedRecord",
+        "RoundRecord TrainingWorker UncountedRecord",
     "incremental_learning_job":
         "LEARNING_ENDED IncrementalLearningJob IncrementalLearningJobSpec IncrementalLearningJobStatus",
     "learning_progress": "CandidateState EdgeLearning GateFigures LearningRound LoopState ModelOutcome",
@@ -228,6 +229,7 @@ _HOMES = {
         "latest named_by resolve resolve_all",
     "pair_plan": "SIDES Objective PairFigures PairPlan SelectionFigures Side",
     "pair_training_job": "PAIR_ENDED PairTrainingJob PairTrainingJobStatus TrainedModel",
+    "participants": "ParticipantSelection Participants",
     "quarantine": "Quarantine QuarantineSpec QuarantineStatus",
     "stop_conditions":
         "BestBy BestModel EvaluatedModel MetricMode MetricTarget Plateau PlateauState StopConditions StopReason",

@@ -33,6 +33,7 @@ class EdgeStatus(Document):
         node: name of its machine, where it enrolled by that (``heliograph enroll --node-name``).
         memory, gpus: bytes of memory, and number of GPUs, that the edge has for workers that ask for some; absent where
             its agent reports none.
+        battery, charging: percent of its battery, and whether it is charging; absent where it has none.
     """
 
     online: bool = False
@@ -53,6 +54,8 @@ class EdgeStatus(Document):
     node: ShortText = added("0.2", "")
     memory: int | None = added("0.2")
     gpus: int | None = added("0.2")
+    battery: float | None = added("0.2")
+    charging: bool = added("0.2", False)
     conditions: list[Condition] = Field(default_factory=list)
 
 

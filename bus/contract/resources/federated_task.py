@@ -10,13 +10,13 @@ from heliograph.bus.contract.resources.base import (
     Condition,
     Document,
     Parameter,
-    PartOrAll,
     Reference,
     Resource,
     RunsCode,
     WeightsRef,
 )
 from heliograph.bus.contract.resources.node_resources import Priority, WorkerResources
+from heliograph.bus.contract.resources.participants import Participants
 from heliograph.bus.contract.resources.stop_conditions import (
     BestBy,
     BestModel,
@@ -73,20 +73,6 @@ class EvaluationWorker(Document):
     node_name: Label = CLOUD
     dataset: Reference
     resources: WorkerResources | None = added("0.2")
-
-
-class Participants(PartOrAll):
-    """How many edges take part in each round: ``{count: 3}``, or ``{all: true}``.
-
-    With a count below the number of training workers, each round selects that many anew. With a higher count, the last
-    worker without a ``nodeName`` runs on further edges too. ``3`` and ``all``, the forms of release 0.1, are valid too.
-    """
-
-    part: ClassVar[str] = "count"
-    part_type: ClassVar[type] = int
-    forms: ClassVar[str] = "{count: N} or {all: true}"
-
-    count: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
 
 
 class FederatedTaskSpec(Document):

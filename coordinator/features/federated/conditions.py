@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from heliograph.bus.contract.payloads import Aggregation, EvaluateTask, Evaluation
 from heliograph.bus.contract.resources import NAMED, WATCHED, Condition, FederatedTask, FederatedTaskStatus
 from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.features.federated.participation.strategies import number_of
 
 MAX_MESSAGE = 2000
 WHY = 200
@@ -137,6 +138,13 @@ def stop_measured(task: FederatedTask, round: int, metrics: Mapping[str, float])
     return _wrong("StopMeasured", "NoMetric", f"round {round} has no metric {', '.join(lacking)}; it has {has}")
 
 
+def selection_informed(task: FederatedTask, lacking: str) -> Condition | None:
+    """Return the condition that says what the selection of participants lacks; None where it changes nothing."""
+    if not lacking:
+        return _right(task.status, "SelectionInformed", "Informed")
+    return _wrong("SelectionInformed", "Lacking", lacking)
+
+
 def succeeded(task: FederatedTask) -> Condition:
     """Return the condition of a task that has ended well; it names the edges that were never counted."""
     status, spec = task.status, task.spec
@@ -165,7 +173,8 @@ def _uncounted(task: FederatedTask) -> str:
     """Return the edges that were never counted, the first few with the last reason that is known."""
     status, participants = task.status, task.spec.participants
     assigned = len(status.assignments)
-    drawn = participants is not None and participants.count is not None and participants.count < assigned
+    number = number_of(participants, assigned)
+    drawn = number is not None and number < assigned
     what = "never drawn or never counted" if drawn else "never counted"
     if assigned > WATCHED:
         what += f" among the first {WATCHED} edges"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,6 +29,8 @@ from heliograph.coordinator.features.federated.evaluations import check_sender
 from heliograph.coordinator.features.federated.least_updates import check_least_updates
 from heliograph.coordinator.features.federated.notifications import EndNotifications
 from heliograph.coordinator.features.federated.participants import Participants
+from heliograph.coordinator.features.federated.participation.strategies import check_selection
+from heliograph.coordinator.features.federated.participation_memory import ParticipationMemory
 from heliograph.coordinator.features.federated.results import Results
 from heliograph.coordinator.features.federated.resuming import restart
 from heliograph.coordinator.features.federated.round_hints import RoundHints
@@ -60,6 +63,7 @@ class FederatedController(Feature[FederatedTask]):
         self._training: dict[str, CachedTraining] = {}
         self._desired: dict[str, dict[str, list[WorkerTask]]] = {}
         """By uid, the newest desired tasks of each edge."""
+        self._memory = ParticipationMemory(rounds, self.context.warn)
         self._held = HeldRounds()
         self._decided: dict[str, tuple[FederatedTask, View, str]] = {}
         """Tasks that the newest decision has not changed, with the view that it was made on, and the time at which to
@@ -85,6 +89,7 @@ class FederatedController(Feature[FederatedTask]):
         check_offered(choice, offered, topic)
         check_least_updates(task, offered.get(algorithm.aggregation_algorithm, {}), topic)
         check_parameters(task, view.packages, topic)
+        check_selection(task, topic)
 
     def may_change(self, known: FederatedTask, wanted: FederatedTask, topic: str) -> None:
         check_change(known, wanted, topic)
@@ -110,6 +115,8 @@ class FederatedController(Feature[FederatedTask]):
         if task.status.phase == "Running" and _ends(task, steered):
             await self._end(steered)
         if task.metadata.uid != steered.metadata.uid:
+            if steered.status.resumed_round:
+                await self._memory.carry(task, steered.metadata.uid)
             await self._results.free_last_rounds(task)
             await self._records.delete_of(task)
 
@@ -169,9 +176,11 @@ class FederatedController(Feature[FederatedTask]):
             def decide(
                 task: FederatedTask, view: View = view, now: str = now, start: tuple[int, int] = start
             ) -> FederatedTask:
-                return federated.observe(federated.begin(task, view, now, *start), view, now)
+                memory = self._memory.known(task)
+                return federated.observe(federated.begin(task, view, now, *start, memory), view, now, memory)
 
             with self.context.failures.contain(f"job {task.name}"):
+                await self._memory.read(task)
                 if not await self._step(task.name, decide):
                     decided[task.name] = task, view, next_look(task, now)
             await breaks.take()
@@ -233,10 +242,16 @@ class FederatedController(Feature[FederatedTask]):
             await self._close_round(received.payload)
 
     async def _close_round(self, closed: Aggregation) -> None:
+        if (task := self.context.store.get(FederatedTask, closed.job)) is not None:
+            await self._memory.take(task, closed)
         view, now = self.context.view(), self._world.timestamp()
-        if await self._advance(closed.job, lambda task: federated.close(task, closed, view, now)):
+        decide = partial(self._after_close, closed, view, now)
+        if await self._advance(closed.job, decide):
             self._round_closed(1)
             self._leftovers.free_soon(closed)
+
+    def _after_close(self, closed: Aggregation, view: View, now: str, task: FederatedTask) -> FederatedTask:
+        return federated.close(task, closed, view, now, self._memory.known(task))
 
     async def _advance(self, name: str, decide: Callable[[FederatedTask], FederatedTask]) -> bool:
         """Return whether the task changed."""
@@ -275,6 +290,7 @@ class FederatedController(Feature[FederatedTask]):
             return  # another decision came first: its own end follows
         self.context.out(f"job {task.name} {stored.status.phase.lower()}")
         await self._ends.announce(stored)
+        self._memory.forget(stored.metadata.uid)
         await self._results.free(self._leftovers.forget(stored.metadata.uid))
         await self._results.free_last_rounds(stored)
 

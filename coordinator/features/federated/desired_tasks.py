@@ -24,6 +24,7 @@ from heliograph.bus.contract.worker_pods import pod_of, script_in
 from heliograph.coordinator.api.parameters import values_of
 from heliograph.coordinator.asks import ask_of
 from heliograph.coordinator.edges.view import View
+from heliograph.coordinator.features.federated.participation.strategies import needs_memory
 from heliograph.coordinator.features.federated.resuming import left_by_earlier_run
 from heliograph.coordinator.features.federated.selection import common_resources, ready_of, repeated_worker
 from heliograph.coordinator.packages import package_of
@@ -148,6 +149,7 @@ def _aggregation(task: FederatedTask, view: View) -> AggregateTask:
         deadline_seconds=spec.round_deadline_seconds,
         samples=_samples(task, view),
         start=max(1, status.updates_from),
+        measure=status.round > 0 and needs_memory(task),
         count_bytes=spec.stop is not None and spec.stop.uplink_bytes is not None,
     )
     algorithm = spec.aggregation_worker.worker_spec

@@ -5,11 +5,22 @@ Who has joined is placed like any other edge, and is drawn from the next round o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 from heliograph.bus.contract.payloads import Participation, UncountedUpdate
 from heliograph.bus.contract.resources import ENDED, JOINED, WATCHED, FederatedTask, JoinedParticipant
 from heliograph.bus.contract.resources.base import Scalar
+from heliograph.coordinator.asks import beyond
 from heliograph.coordinator.edges.view import EdgeView, View
-from heliograph.coordinator.features.federated.selection import Selection, offered, repeated_worker, wanted_dataset
+from heliograph.coordinator.features.federated.selection import (
+    Selection,
+    common_resources,
+    further,
+    offered,
+    repeated_worker,
+    wanted_dataset,
+)
 from heliograph.core.errors import Refused
 from heliograph.core.names import CLOUD, join_labels
 
@@ -65,6 +76,23 @@ def with_joined(task: FederatedTask, found: Selection, view: View) -> Selection:
         if edge not in datasets and edge in view.edges:
             assignments[_worker_of(task, edge)], datasets[edge] = edge, each.dataset
     return Selection(assignments, datasets)
+
+
+def with_newcomers(task: FederatedTask, view: View) -> FederatedTask:
+    """Return the task with the edges that have come since it began, where it takes every edge that offers its data set;
+    the same object where none has."""
+    participants, worker = task.spec.participants, repeated_worker(task)
+    if participants is None or not participants.takes_further_edges or worker.node_name:
+        return task
+    assigned = set(task.status.assignments.values())
+    asks = worker.worker_spec.resources or common_resources(task)
+    there = view.serving(task.project).candidates
+    free = [each for each in there if each.name not in assigned and not (asks is not None and beyond(asks, each))]
+    placed: list[_Place] = []
+    for edge, dataset in further(task, worker, free, wanted_dataset(task), len(assigned)):
+        index = edge.dataset(dataset) if dataset else None
+        placed.append(_Place(edge.name, dataset, *((index.samples, index.version) if index is not None else ())))
+    return _with(task, **_placed(task, placed)) if placed else task
 
 
 def foreign_samples(task: FederatedTask) -> dict[str, int]:
@@ -127,19 +155,39 @@ def _joined(
     if edge not in status.joined and len(status.joined) >= JOINED:
         raise Refused("too-many", topic=topic, field="edge", expected=f"at most {JOINED} that join by request",
                       got=edge, hint="Name further edges in the job's document.")  # fmt: skip
-    changes: dict[str, object] = {"joined": {**status.joined, edge: joined}}
+    changes: dict[str, Any] = {"joined": {**status.joined, edge: joined}}
     if status.phase == "Running":
-        changes["datasets"] = {**status.datasets, edge: joined.dataset}
-        versions = {**status.dataset_versions, edge: version}
-        changes["dataset_versions"] = {name: each for name, each in versions.items() if each}
-        if status.pinned_samples is not None:  # a job of 0.1 has none
-            changes["pinned_samples"] = {**status.pinned_samples, edge: joined.samples}
-        if edge not in status.assignments.values():
-            changes["assignments"] = {**status.assignments, _worker_of(task, edge): edge}
-            changes["uncounted"] = sorted({*status.uncounted, edge})[:WATCHED]
+        changes |= _placed(task, [_Place(edge, joined.dataset, joined.samples, version)])
         if not joined.foreign:
             changes["left"] = [each for each in status.left if each != edge]
     return _with(task, **changes)
+
+
+class _Place(NamedTuple):
+    """An edge with its data set: its samples, and its version where it has one."""
+
+    edge: str
+    dataset: str
+    samples: int = 0
+    version: str = ""
+
+
+def _placed(task: FederatedTask, places: Sequence[_Place]) -> dict[str, Any]:
+    """Return the changes of a running task's status that give edges a worker."""
+    status = task.status
+    versions = status.dataset_versions | {each.edge: each.version for each in places}
+    assigned = set(status.assignments.values())
+    new = [each.edge for each in places if each.edge not in assigned]
+    changes: dict[str, Any] = {
+        "datasets": status.datasets | {each.edge: each.dataset for each in places},
+        "dataset_versions": {edge: version for edge, version in versions.items() if version},
+    }
+    if status.pinned_samples is not None:  # a job of 0.1 has none
+        changes["pinned_samples"] = status.pinned_samples | {each.edge: each.samples for each in places}
+    if new:
+        changes["assignments"] = status.assignments | {_worker_of(task, edge): edge for edge in new}
+        changes["uncounted"] = sorted({*status.uncounted, *new})[:WATCHED]
+    return changes
 
 
 def _worker_of(task: FederatedTask, edge: str) -> str:

@@ -1,4 +1,4 @@
-"""Select the edges of a federated task, and draw the participants of a round. Pure."""
+"""Select the edges of a federated task: place its training workers. Pure."""
 
 from __future__ import annotations
 
@@ -10,17 +10,9 @@ from heliograph.bus.contract.resources import FederatedTask, TrainingWorker
 from heliograph.bus.contract.resources.node_resources import WorkerResources
 from heliograph.coordinator.asks import beyond
 from heliograph.coordinator.edges.view import EdgeView, View
-from heliograph.coordinator.features.federated.resuming import seed_of
 from heliograph.coordinator.packages import missing_packages
 from heliograph.core.names import join_labels
-from heliograph.core.world import seeded
 
-STARTS, STARTS_GROW = 64, 8
-"""Edges asked for initial weights at once after an edge has failed at it: this many, or this many times those that
-failed, so that ten thousand edges that all fail end in a few steps, and no fleet sends all its beginnings."""
-ASK_AGAIN = 5
-"""Every so many rounds edges are asked again whose script has failed several times in an earlier round: whatever it was
-may have passed, and a script that fails anew costs the others some seconds."""
 REASONS = 20
 """Reasons that a waiting task names."""
 
@@ -82,38 +74,12 @@ def select(task: FederatedTask, view: View) -> Selection | Missing:
             continue
         assignments[worker.name], datasets[placed[0].name] = placed[0].name, placed[1]
     if free and not missing:
-        for edge, dataset in _repeated(task, free[-1], free_edges.left(free[-1]), wanted, len(assignments)):
+        for edge, dataset in further(task, free[-1], free_edges.left(free[-1]), wanted, len(assignments)):
             assignments[join_labels(free[-1].name, edge.name)], datasets[edge.name] = edge.name, dataset
     count = spec.participants.count if spec.participants is not None else None
     if count is not None and count > len(assignments) and not missing:
         missing.append(f"{count} participants: only {len(assignments)} edges offer a data set for them")
     return Missing(_first(missing)) if missing else Selection(assignments, datasets)
-
-
-def draw(task: FederatedTask, round: int, view: View, several: bool = False) -> list[str]:
-    """Return the participants of a round: the edges that can work now, or a seeded draw where the task wants fewer.
-
-    Round 0 asks one edge for the initial weights, and several once an edge has failed at it.
-
-    Args:
-        several: ask several in round 0 in any case.
-    """
-    uid, left = task.metadata.uid, set(task.status.left)
-    assigned = sorted(edge for edge in task.status.assignments.values() if edge not in left)
-    working = view.working(uid)
-    ready = ready_of(uid, view, working)
-    if round and round % ASK_AGAIN == 0 and (resting := view.resting(uid)):
-        ready = ready | resting
-    pool = [edge for edge in assigned if edge in ready] or [edge for edge in assigned if edge in working] or assigned
-    if round == 0:
-        pool = sorted(pool, key=lambda edge: (task.is_foreign(edge), edge))  # the model's shape is best known to agents
-        failed = len(view.troubles(uid).keys() & set(assigned))
-        return pool[: max(STARTS, STARTS_GROW * failed)] if several or failed else pool[:1]
-    participants = task.spec.participants
-    number = participants.count if participants is not None else None
-    if number is None or number >= len(pool):
-        return pool
-    return sorted(seeded(f"{seed_of(task)}/{round}").sample(pool, number))
 
 
 def repeated_worker(task: FederatedTask) -> TrainingWorker:
@@ -247,14 +213,19 @@ class _FreeEdges:
         return next((each for each in edges if each.name not in self._taken), None)
 
 
-def _repeated(
+def further(
     task: FederatedTask, worker: TrainingWorker, candidates: Iterable[EdgeView], wanted: str | None, placed: int
 ) -> Iterator[tuple[EdgeView, str]]:
+    """Yield the further edges that run a worker too, each with its data set.
+
+    Args:
+        placed: number of edges that run one already.
+    """
     participants = task.spec.participants
     if participants is None:
         return
     for edge in candidates:
-        if participants.count is not None and placed >= participants.count:
+        if not participants.takes_further_edges and placed >= (participants.count or 0):
             return
         if (dataset := offered(worker, edge, wanted)) is not None:
             placed += 1

@@ -32,8 +32,10 @@ from heliograph.coordinator.features.federated import conditions, stopping
 from heliograph.coordinator.features.federated.best_model import best_of, measured_model
 from heliograph.coordinator.features.federated.deadlines import deadline_of, end_of_wall_time
 from heliograph.coordinator.features.federated.desired_tasks import evaluation_is_due
-from heliograph.coordinator.features.federated.joining import foreign_samples, with_joined
-from heliograph.coordinator.features.federated.selection import Missing, draw, ready_of, select
+from heliograph.coordinator.features.federated.drawing import chosen, draw
+from heliograph.coordinator.features.federated.joining import foreign_samples, with_joined, with_newcomers
+from heliograph.coordinator.features.federated.participation.memory import NOTHING, Memory
+from heliograph.coordinator.features.federated.selection import Missing, ready_of, select
 from heliograph.coordinator.features.federated.troubles import (
     among,
     failed_beside,
@@ -47,9 +49,14 @@ ROUNDS_WITHOUT_UPDATE = 3
 
 
 def begin(
-    task: FederatedTask, view: View, now: str, updates_from: int, evaluations_from: int = 1
+    task: FederatedTask, view: View, now: str, updates_from: int, evaluations_from: int = 1, memory: Memory = NOTHING
 ) -> FederatedTask:
-    """Start a pending task if its edges, data sets and model are there; else add a condition with what is missing."""
+    """Start a pending task if its edges, data sets and model are there; else add a condition with what is missing.
+
+    Args:
+        memory: what the rounds of an earlier run have told of each edge, for strategies that compare edges; so it is in
+            ``close`` and ``observe``.
+    """
     if task.status.phase != "Pending":
         return task
     found = select(task, view)
@@ -82,7 +89,7 @@ def begin(
     )
     if last >= task.spec.rounds:
         return _finish(started, now)
-    return _begin_round(started, last + 1 if weights is not None else 0, view, now)
+    return _begin_round(started, last + 1 if weights is not None else 0, view, now, memory)
 
 
 def _keeps_edge_state(task: FederatedTask, view: View) -> bool:
@@ -107,8 +114,14 @@ def _indexes(datasets: Mapping[str, str], view: View) -> dict[str, DatasetIndex]
     return {edge: index for edge, index in found.items() if index is not None}
 
 
-def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> FederatedTask:
-    """Return the task after a round has closed. A round other than the present one changes nothing."""
+def close(
+    task: FederatedTask, closed: Aggregation, view: View, now: str, memory: Memory = NOTHING
+) -> FederatedTask:
+    """Return the task after a round has closed. A round other than the present one changes nothing.
+
+    Args:
+        memory: with what this round has told.
+    """
     status = task.status
     if status.phase != "Running" or closed.job_uid != task.metadata.uid or closed.round != status.round:
         return task
@@ -166,7 +179,7 @@ def close(task: FederatedTask, closed: Aggregation, view: View, now: str) -> Fed
         return _finish(after, now)
     if (enough := stopping.by_bytes(task.spec.stop, after.status.uplink_bytes)) is not None:
         return _stopped_by(after, enough, now)
-    return _begin_round(after, closed.round + 1, view, now)
+    return _begin_round(after, closed.round + 1, view, now, memory)
 
 
 def _outstanding(task: FederatedTask, view: View) -> EvaluatedModel | None:
@@ -262,7 +275,7 @@ def evaluate(task: FederatedTask, evaluation: Evaluation, now: str) -> Federated
     return measured if measured.status.stopped_by is None else _finish(measured, now)
 
 
-def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
+def observe(task: FederatedTask, view: View, now: str, memory: Memory = NOTHING) -> FederatedTask:
     """Return a running task after a change of presence or reports, or once its round's deadline has passed."""
     status = task.status
     if status.phase != "Running":
@@ -297,10 +310,11 @@ def observe(task: FederatedTask, view: View, now: str) -> FederatedTask:
     found = status.conditions
     for each in told:
         found = condition(found, each, now)
-    return _ask_others(_with(task, conditions=found, packages=signed_since(status.packages, view)), view, overdue)
+    told_now = _with(task, conditions=found, packages=signed_since(status.packages, view))
+    return _ask_others(told_now, view, overdue, memory)
 
 
-def _ask_others(task: FederatedTask, view: View, overdue: bool) -> FederatedTask:
+def _ask_others(task: FederatedTask, view: View, overdue: bool, memory: Memory) -> FederatedTask:
     """Ask other edges where none of the participants can work, or nobody has sent initial weights in time."""
     status = task.status
     if status.step not in ("initialising", "training"):
@@ -310,7 +324,7 @@ def _ask_others(task: FederatedTask, view: View, overdue: bool) -> FederatedTask
     gone = ready.isdisjoint(status.participants)
     if not (gone or late):
         return task
-    again = draw(task, status.round, view, several=late)
+    again = draw(task, status.round, view, late, memory)
     more = len(again) > len(status.participants)
     return _with(task, participants=again) if (gone or more) and not ready.isdisjoint(again) else task
 
@@ -331,9 +345,13 @@ def stop(task: FederatedTask, now: str) -> FederatedTask:
                  conditions=condition(task.status.conditions, stopped, now))  # fmt: skip
 
 
-def _begin_round(task: FederatedTask, round: int, view: View, now: str) -> FederatedTask:
+def _begin_round(task: FederatedTask, round: int, view: View, now: str, memory: Memory) -> FederatedTask:
+    task = with_newcomers(task, view)
+    choice = chosen(task, round, view, memory=memory)
+    told = conditions.selection_informed(task, choice.lacking)
+    found = condition(task.status.conditions, told, now) if told is not None else task.status.conditions
     step = "training" if round else "initialising"
-    return _with(task, step=step, round=round, round_began=now, participants=draw(task, round, view))
+    return _with(task, step=step, round=round, round_began=now, participants=choice.edges, conditions=found)
 
 
 def _finish(task: FederatedTask, now: str) -> FederatedTask:

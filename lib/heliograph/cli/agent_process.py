@@ -111,6 +111,7 @@ def main(words: Sequence[str]) -> int:
     from heliograph.edge_agent.confinement.site_policy import SitePolicy, read_site_policy
     from heliograph.edge_agent.launcher import Launcher
     from heliograph.edge_agent.node_capacity import node_capacity
+    from heliograph.edge_agent.node_state import read_node_state
     from heliograph.edge_agent.outputs import Outputs
     from heliograph.edge_agent.pinned_keys import PinnedKeys
     from heliograph.edge_agent.process_launcher import ProcessLauncher
@@ -172,6 +173,7 @@ def main(words: Sequence[str]) -> int:
         worker_issuer=WorkerIssuer.read(Path(given.worker_issuer)) if given.worker_issuer else None,
         pods=Path(given.pods).resolve() if given.pods else None,
         device_rules=_device_rules(given.devices_map, given.name),
+        node_state=read_node_state,
     )
     require_signatures(config)
     where = f"{Server(given.cloud).shown}, and on its node to {Server(given.node).shown}"

@@ -217,6 +217,10 @@ def _second(whole: int) -> str:
     return datetime.fromtimestamp(whole, UTC).isoformat().removesuffix("+00:00")
 
 
-def seeded(seed: str | int) -> random.Random:
+Random = random.Random
+"""A seeded source of draws, for the signatures of pure functions."""
+
+
+def seeded(seed: str | int) -> Random:
     """Return a generator whose sequence depends on ``seed`` alone, the same on every machine."""
     return random.Random(f"heliograph/{seed}")

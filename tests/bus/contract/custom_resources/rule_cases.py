@@ -17,6 +17,9 @@ _DIGEST = "0" * 64
 
 CASES: list[tuple[str, int, str, dict[str, Any], dict[str, Any]]] = [
     ("Participants", 0, "FederatedTask", _FEDERATED, {"participants": {"count": 2, "all": True}}),
+    ("Participants", 0, "FederatedTask", _FEDERATED, {"participants": {"count": 2, "fraction": 0.5}}),
+    ("Participants", 1, "FederatedTask", {**_FEDERATED, "participants": {"all": True}},
+     {"participants": {"all": True, "selection": {"strategy": "oort"}}}),
     ("EdgeSelection", 0, "JointInferenceService", _SERVICE, {"edges": {"all": False}}),
     ("FederatedTaskSpec", 0, "FederatedTask", _FEDERATED, {"quorum": 3}),
     ("FederatedTaskSpec", 0, "FederatedTask", _FEDERATED, {"quorum": 2, "participants": {"count": 1}}),

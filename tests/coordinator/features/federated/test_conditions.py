@@ -12,7 +12,7 @@ from heliograph.bus.contract.resources import FederatedTask
 from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.deadlines import deadline_of
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
-from heliograph.coordinator.features.federated.selection import draw
+from heliograph.coordinator.features.federated.drawing import draw
 from tests.coordinator.features.federated.test_state_machine import (
     ALL,
     EDGES,

@@ -6,8 +6,8 @@ from heliograph.bus.contract.payloads import AggregateTask, RoundState
 from heliograph.bus.contract.resources import FederatedTask, ModelVersion
 from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
+from heliograph.coordinator.features.federated.drawing import draw
 from heliograph.coordinator.features.federated.resuming import restart
-from heliograph.coordinator.features.federated.selection import draw
 from tests.coordinator.features.federated.test_state_machine import ALL, EDGES, NOW, _closed, _running, _weights
 
 LATER = "2026-01-01T01:00:00.000000Z"

@@ -22,7 +22,7 @@ from heliograph.bus.contract.resources import DatasetIndex, FederatedTask, Metad
 from heliograph.coordinator.edges.view import GIVE_UP_AFTER, EdgeView, View
 from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks, training_tasks, warm_tasks
-from heliograph.coordinator.features.federated.selection import draw
+from heliograph.coordinator.features.federated.drawing import draw
 
 NOW = "2026-01-01T00:00:00.000000Z"
 EDGES = ("edge-1", "edge-2", "edge-3")

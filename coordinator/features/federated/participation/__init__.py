@@ -1,0 +1,1 @@
+"""The strategies by which participants of a round are selected: pure functions, one file each."""

@@ -24,8 +24,8 @@ _PLACES = frozenset(("start", "next_sequence", "updatesFrom", "evaluationsFrom",
 """Positions in streams; they differ because the replay's streams start empty."""
 _IDS = frozenset(("annotation", "supersedes"))
 """Ids that a label gets when it is stored."""
-_LATER = frozenset(("pinnedSamples", "roundBegan", "uncounted"))
-"""Copies of what reports and closed rounds said, in fields that traces of 0.1 do not have."""
+_LATER = frozenset(("pinnedSamples", "roundBegan", "uncounted", "edges_of_job"))
+"""Copies of what reports, jobs and closed rounds said, in fields that traces of 0.1 do not have."""
 _UNREPLAYED = frozenset(("createdBy", "resourceVersion"))
 """Fields of the metadata that depend on who asked, and on what else is in the bucket."""
 _NOT_REPLAYED = frozenset(("created_by", "signature"))
@@ -36,11 +36,11 @@ _GENERATION = {"epoch", "n"}
 _MOMENTARY = {
     topics.REPORT.pattern: frozenset(
         ("version", "waiting_events", "dropped_events", "refused_events", "anomalous_events",
-         "unplaced_events", "full", "capacity", "refused_document", "signs_rounds", "offers")
+         "unplaced_events", "full", "capacity", "refused_document", "signs_rounds", "offers", "node")
     ),
 }
 """Counts that only the node's broker knows, or that were right only at the moment of the report, what the machine has,
-its keys among it, and offers, which reports had in 0.1."""
+its keys and what it has free among it, and offers, which reports had in 0.1."""
 
 
 class ComparedMessage(NamedTuple):

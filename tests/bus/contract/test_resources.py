@@ -238,7 +238,7 @@ def change(path: str, value: object) -> Callable[[Tree], None]:
         ("FederatedTask", "spec/rounds", 0, "invalid", "spec.rounds", "greater than or equal to 1", "0"),
         ("FederatedTask", "spec/rounds", None, "invalid", "spec.rounds", "integer", "None"),
         ("FederatedTask", "spec/quorum", 2, "invalid", "spec", "quorum 2 is more than the 1 participants", "quorum"),
-        ("FederatedTask", "spec/participants", "some", "invalid", "spec.participants", "{count: N} or {all", "some"),
+        ("FederatedTask", "spec/participants", "some", "invalid", "spec.participants", "{count: N}, {fraction: 0.1} or {all", "some"),
         ("FederatedTask", "spec/participants", 0, "invalid", "spec.participants.count", "or equal to 1", "0"),
         ("FederatedTask", "spec/roundDeadlineSeconds", float("nan"), "invalid", "spec.roundDeadlineSeconds", "finite",
          "nan"),

@@ -78,10 +78,10 @@ def test_an_older_form_is_the_same_document_and_is_written_as_the_newer(older: A
 @pytest.mark.parametrize(
     ("document", "field", "expected"),
     [
-        (_job(participants={}), "spec.participants", "either {count: N} or {all: true}"),
-        (_job(participants={"all": False}), "spec.participants", "either {count: N} or {all: true}"),
-        (_job(participants={"count": 2, "all": True}), "spec.participants", "either {count: N} or {all: true}"),
-        (_job(participants=True), "spec.participants", "{count: N} or {all: true}"),
+        (_job(participants={}), "spec.participants", "either {count: N}, {fraction: 0.1} or {all: true}"),
+        (_job(participants={"all": False}), "spec.participants", "either {count: N}, {fraction: 0.1} or {all: true}"),
+        (_job(participants={"count": 2, "all": True}), "spec.participants", "either {count: N}, {fraction: 0.1} or {all: true}"),
+        (_job(participants=True), "spec.participants", "{count: N}, {fraction: 0.1} or {all: true}"),
         (_job(participants={"count": "2"}), "spec.participants.count", "a valid integer"),
         (_job(participants={"number": 2}), "spec.participants.number", "no such field"),
         (_job(participants={"count": 1}, quorum=2), "spec", "quorum 2 is more than the 1 participants of a round"),

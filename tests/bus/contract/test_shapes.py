@@ -80,7 +80,8 @@ def test_an_older_form_is_the_same_document_and_is_written_as_the_newer(older: A
     [
         (_job(participants={}), "spec.participants", "either {count: N}, {fraction: 0.1} or {all: true}"),
         (_job(participants={"all": False}), "spec.participants", "either {count: N}, {fraction: 0.1} or {all: true}"),
-        (_job(participants={"count": 2, "all": True}), "spec.participants", "either {count: N}, {fraction: 0.1} or {all: true}"),
+        (_job(participants={"count": 2, "all": True}), "spec.participants",
+         "either {count: N}, {fraction: 0.1} or {all: true}"),
         (_job(participants=True), "spec.participants", "{count: N}, {fraction: 0.1} or {all: true}"),
         (_job(participants={"count": "2"}), "spec.participants.count", "a valid integer"),
         (_job(participants={"number": 2}), "spec.participants.number", "no such field"),

@@ -1,7 +1,7 @@
 """Connection URLs: address of a broker, login and TLS files. Every client parses its URL here.
 
     scheme://[user[:password]@]host[:port][,host[:port]…][?credentials=FILE&ca=FILE&certificate=FILE&key=FILE
-        &handshake=upgrade&proxy=URL]
+        &handshake=upgrade&proxy=URL&patience=SECONDS]
 
 All but WebSocket URLs may list several hosts: the servers of one cluster. A client is connected to one of them, and
 goes to another when that one ends. It reaches no host that its URL does not list.
@@ -19,6 +19,9 @@ an IPv6 address in brackets.
 ``proxy`` names an HTTP proxy that leads to a NATS server, ``http://[user:password@]host:port``, percent-encoded where
 it has a login. Where the URL names none, ``HELIOGRAPH_PROXY`` does, but for addresses of this machine.
 
+``patience`` is the number of seconds without a sign of life after which a connection counts as cut, on a link that is
+fast (``bus/link_life.py``). Where the URL has none, ``HELIOGRAPH_LINK_PATIENCE`` has it.
+
 Without TLS only this machine's own addresses are reached, unless ``HELIOGRAPH_INSECURE`` is ``1``: on any other way
 passwords and data can be read and changed.
 """
@@ -34,6 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
+from heliograph.bus.link_life import SILENCE
 from heliograph.bus.proxy import PROXY, Proxy
 from heliograph.core.errors import Refused
 
@@ -55,6 +59,10 @@ _CLUSTERED = ("nats", "tls", "mqtt", "mqtts")
 """Schemes whose URLs may list several hosts."""
 _AUTHORITY = re.compile(r"([^:/?#]*://)([^/?#]*)")
 _CREDENTIALS, _PROXY = "credentials", "proxy"
+_PATIENCE = "patience"
+PATIENCE = "HELIOGRAPH_LINK_PATIENCE"
+"""The environment variable with the seconds of silence after which a connection counts as cut."""
+LEAST_PATIENCE, MOST_PATIENCE = 0.2, 600.0
 _HANDSHAKE, _UPGRADE = "handshake", "upgrade"
 _NO_PORT = re.compile(r":(?!//)(?!\d{1,5}(?:/|$))[^/]*")
 
@@ -167,6 +175,8 @@ class ConnectionUrl:
     """Host and port of each further server of the cluster."""
     proxy: Proxy | None = None
     """The HTTP proxy on the way; None for a direct connection."""
+    patience: float = SILENCE
+    """Seconds of silence after which a connection counts as cut, on a link that is fast."""
 
     @classmethod
     def parse(
@@ -209,6 +219,7 @@ class ConnectionUrl:
             (_HANDSHAKE, _UPGRADE) in parse_qsl(parts.query),
             tuple((host, PORTS[scheme] if port is None else port) for host, port in others),
             _proxy(parts, [host, *(other for other, _ in others)], field, environment),
+            _patience(parts, field, environment),
         )
 
     @property
@@ -319,11 +330,29 @@ def _proxy(parts: SplitResult, hosts: Sequence[str], field: str, environment: Ma
     return Proxy.parse(everywhere, PROXY) if everywhere and not all(map(is_loopback, hosts)) else None
 
 
+def _patience(parts: SplitResult, field: str, environment: Mapping[str, str]) -> float:
+    """Return the seconds that the URL names, or else the environment."""
+    named = dict(parse_qsl(parts.query, keep_blank_values=True)).get(_PATIENCE)
+    given, where = (named, f"{field}: {_PATIENCE}") if named is not None else (environment.get(PATIENCE), PATIENCE)
+    if not given:
+        return SILENCE
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not LEAST_PATIENCE <= seconds <= MOST_PATIENCE:
+        expected = f"seconds from {LEAST_PATIENCE:g} to {MOST_PATIENCE:g}"
+        raise Refused("invalid", field=where, expected=expected, got=given[:40])
+    return seconds
+
+
 def _tls(parts: SplitResult, field: str, environment: Mapping[str, str]) -> TLS:
     """Return the TLS files named by the URL's query or else by the environment."""
     named = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme in NATS:
         named.pop(_PROXY, None)
+    if parts.scheme in (*NATS, *MQTT):
+        named.pop(_PATIENCE, None)
     if parts.scheme == "tls" and (given := named.pop(_HANDSHAKE, _UPGRADE)) != _UPGRADE:
         raise Refused("invalid", field=field, expected=f"{_HANDSHAKE}={_UPGRADE}, or no {_HANDSHAKE}", got=given[:80])
     taken = [*(TLS_FILES if parts.scheme in SECURE or parts.scheme == "nats" else ()),

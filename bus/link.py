@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from heliograph.bus.link_pace import MOST_WINDOW, LinkPace
 from heliograph.core.errors import Forbidden, Unreachable
 
 
@@ -13,6 +14,8 @@ class Link:
 
     def __init__(self) -> None:
         self.up = False
+        self.pace = LinkPace(MOST_WINDOW)
+        """How fast the link is; a transport that has a real one measures it."""
         self.refused = ""
         """The broker's reason for refusing the login; empty unless the last attempt was refused."""
         self.last_error = ""

@@ -12,6 +12,11 @@ LIVED = 1.0
 else a broker that takes no login would be asked ten times a second."""
 
 
+FIRST_LIMIT, LONGEST_LIMIT = 2.0, 20.0
+"""Seconds for each step of an attempt to connect: at first, and at most. They double with each attempt that takes too
+long, so that a link of long round trips is connected without anybody telling how long they are."""
+
+
 class Reconnecting:
     """The attempts of one client to connect, and its connections.
 
@@ -23,6 +28,8 @@ class Reconnecting:
         self._world = world
         self._servers = servers
         self._backoff = Backoff(world.rng.random, FIRST_PAUSE, LONGEST_PAUSE)
+        self.limit = FIRST_LIMIT
+        """Seconds for each step of the next attempt."""
         self._begun = False
         self._tried = 0
         """Attempts of this round through the servers."""
@@ -36,6 +43,10 @@ class Reconnecting:
             await self._world.sleep(self._backoff.next())
         self._begun = True
         self._tried += 1
+
+    def late(self) -> None:
+        """Note that an attempt has taken too long."""
+        self.limit = min(2 * self.limit, LONGEST_LIMIT)
 
     def connected(self) -> None:
         """Note that the broker has let the client in."""

@@ -91,6 +91,16 @@ class Outgoing:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+_WIRE = 128
+"""Bytes of a message on its way besides its parts, about."""
+
+
+def wire_size(event: Outgoing) -> int:
+    """Return about how many bytes an event takes on a link."""
+    headers = sum(len(key) + len(value) + 4 for key, value in event.headers.items())
+    return len(event.topic) + len(event.body) + headers + _WIRE
+
+
 PENDING_BYTES = 64 * 1024 * 1024
 """Largest size in bytes of the messages that wait for one reader."""
 _MESSAGE = 512

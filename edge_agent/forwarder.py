@@ -18,7 +18,8 @@ from heliograph.edge_agent.journal_file import opening_of
 
 WINDOW = 1000
 """Events of one batch, at most; the broker accepts no more."""
-WINDOW_BYTES = 4 * 1024 * 1024
+WIRE = 384
+"""Bytes that an event takes on the link besides its body, about: address, lane and number, batch."""
 RETRY = 0.2
 """Seconds before a failed attempt is repeated."""
 FORGET_EVERY = 0.25
@@ -144,7 +145,7 @@ class Forwarder:
     async def _forward_window(self, lane: int, done: int, unsure: bool) -> tuple[int, bool]:
         """Send the next events behind number ``done``. Return the number up to which the cloud has the lane, and
         whether the lane ends there."""
-        window = self._journal.read(lane, done, WINDOW, WINDOW_BYTES)
+        window = self._journal.read(lane, done, WINDOW, self._bus.link.pace.window, WIRE)
         goes = [each for each in window.events if not self._stays(each.topic)]
         batches, through = _batches(goes, window.through, self._needs_upload)
         for batch in batches:

@@ -198,8 +198,12 @@ class Journal:
         """Forget these messages: their session has ended."""
         await self._on_thread(self._writer.forget_deliveries)
 
-    def read(self, lane: int, after: int, most: int, most_bytes: int) -> Window:
-        """Return a lane's next events behind number ``after``. Raise HeliographError where the file is unreadable."""
+    def read(self, lane: int, after: int, most: int, most_bytes: int, each: int = 0) -> Window:
+        """Return a lane's next events behind number ``after``. Raise HeliographError where the file is unreadable.
+
+        Args:
+            each: bytes that count for each event besides its body.
+        """
         found: list[KeptEvent] = []
         through, size, scanned, last = after, 0, 0, False
         try:
@@ -209,7 +213,7 @@ class Journal:
             )
             for id, topic, body, crc in rows:
                 whole = isinstance(topic, str) and isinstance(body, bytes) and checksum(topic, body) == crc
-                size += len(body) if whole else 0
+                size += len(body) + each if whole else 0
                 if found and size > most_bytes:
                     break
                 scanned += 1

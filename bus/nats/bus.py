@@ -24,7 +24,7 @@ from heliograph.bus.nats.blob_transfers import receive, send_parts
 from heliograph.bus.nats.blobs import NatsBlobs
 from heliograph.bus.nats.bulk import BulkLink
 from heliograph.bus.nats.bulk_links import BulkLinks
-from heliograph.bus.nats.connection import DOWN, NatsConnection, is_missing, stored_at
+from heliograph.bus.nats.connection import DOWN, FOR_EVER, NatsConnection, is_missing, stored_at
 from heliograph.bus.nats.consumer import consume
 from heliograph.bus.nats.key_value import NatsKeyValue
 from heliograph.bus.nats.mqtt_streams import bound_mqtt_streams, purge_retained
@@ -42,8 +42,9 @@ from heliograph.bus.transport import (
     Subscription,
     require_declared,
     require_plain,
+    wire_size,
 )
-from heliograph.core.errors import Conflict, Refused
+from heliograph.core.errors import Conflict, LinkDown, Refused
 from heliograph.core.world import World
 
 PUBLISH_TIMEOUT = 10.0
@@ -105,7 +106,9 @@ class NatsBus(Bus):
             await connection.guard(connection.client.publish(subject, body, reply=reply, headers=sent))
             self.count_published(len(body))
             return 0
-        answer = await connection.request(subject, body, connection.within(PUBLISH_TIMEOUT), headers)
+        size = wire_size(Outgoing(topic, body, headers or {}))
+        async with self._paced(size):
+            answer = await connection.request(subject, body, connection.within(PUBLISH_TIMEOUT), headers)
         sequence = stored_at(answer.data, topic)
         self.count_published(len(body))
         return sequence
@@ -125,8 +128,24 @@ class NatsBus(Bus):
         batch = self._world.new_id()
         for each in events:
             require_declared(each.topic, each.body)
-        await self.connection.guard(self._publish_batch(batch, events), self.subjects.subject(events[-1].topic))
+        size = sum(map(wire_size, events))
+        async with self._paced(size):
+            await self.connection.guard(
+                self._publish_batch(batch, events), self.subjects.subject(events[-1].topic),
+                self.connection.within(PUBLISH_TIMEOUT), size,
+            )  # fmt: skip
         self.count_published(sum(len(each.body) for each in events), len(events))
+
+    @asynccontextmanager
+    async def _paced(self, size: int) -> AsyncIterator[None]:
+        """Let the link's pace know how long it takes until the broker has stored ``size`` bytes."""
+        began = self._world.monotonic()
+        try:
+            yield
+        except LinkDown:
+            self.link.pace.lost()
+            raise
+        self.link.pace.acknowledged(size, self._world.monotonic() - began)
 
     async def _publish_batch(self, batch: str, events: Sequence[Outgoing]) -> None:
         client = self.connection.client
@@ -137,8 +156,7 @@ class NatsBus(Bus):
                 await client.publish(subject, each.body, headers=headers)
                 continue
             headers["Nats-Batch-Commit"] = "1"
-            timeout = self.connection.within(PUBLISH_TIMEOUT)
-            answer = await client.request(subject, each.body, timeout=timeout, headers=headers)
+            answer = await client.request(subject, each.body, timeout=FOR_EVER, headers=headers)
             if json.loads(answer.data).get("error", {}).get("err_code") == _DUPLICATE_IN_BATCH:
                 raise Conflict(f"{each.topic}: the stream has some of these events")
             stored_at(answer.data, each.topic)

@@ -23,6 +23,8 @@ from heliograph.bus.contract import registry
 from heliograph.bus.contract.permissions import inbox_of_login
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.link import Link
+from heliograph.bus.link_life import AnswerWait
+from heliograph.bus.link_pace import LinkPace
 from heliograph.bus.nats.library_client import HeliographClient
 from heliograph.bus.reconnecting import Reconnecting
 from heliograph.core.errors import Forbidden, HeliographError, LinkDown, NobodyAnswers, Refused, StoreFull, Unreachable
@@ -35,6 +37,8 @@ T = TypeVar("T")
 REQUEST_TIMEOUT = 5.0
 CLUSTER_TIMEOUT = 2.0
 """Seconds to wait for a cluster's answer: what a server was killed with is never answered, and is sent again."""
+FOR_EVER = 86_400.0
+"""Seconds that the client library waits for an answer: whoever asks ends the call, by what the link does."""
 DOWN = (nats.errors.Error, OSError, asyncio.TimeoutError)
 """Errors of the client library when the broker is away or does not answer."""
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE)
@@ -52,6 +56,16 @@ _STORE_FULL = (10002, *_NO_ROOM)
 _STORE_FAILED = 10077
 """JetStream's code where a store takes no message; its words tell whether there is no room."""
 _FULL_WORDS = re.compile(r"maximum (messages|bytes)|no space left|resource")
+
+
+class _Timer:
+    """A timer that is set again and again."""
+
+    handle: asyncio.TimerHandle | None = None
+
+    def cancel(self) -> None:
+        if self.handle is not None:
+            self.handle.cancel()
 
 
 class NoRoom(HeliographError):
@@ -93,6 +107,7 @@ class NatsConnection:
         self.subjects = subjects
         self.world = world
         self.link = link
+        link.pace = LinkPace()
         self.inbox = inbox or inbox_of_login(url.credentials.name)
         self.replicas = 0
         """Replicas of the streams that are made by this connection; 0 for one, and as they are of those that exist."""
@@ -101,12 +116,14 @@ class NatsConnection:
         self._name = name
         self._on_slow = on_slow
         self._reconnecting = Reconnecting(world, len(url.places))
-        self._client = HeliographClient(url, self._lost, self._reconnecting)
+        self._client = HeliographClient(url, world, self._lost, self._reconnecting, link.pace)
         self._connecting: asyncio.Task[None] | None = None
         self._waiting: dict[asyncio.Timeout, str] = {}
         """Calls under way, with the subject of the request that each waits for."""
         self._refused: dict[asyncio.Timeout, str] = {}
         """Calls that the broker refused, with the reason to report even if the connection goes down afterwards."""
+        self._late: set[asyncio.Timeout] = set()
+        """Calls whose answer has not come in time."""
         self._watching: dict[tuple[str, str], list[Callable[[], None]]] = {}
         self._no_answers = ""
 
@@ -156,7 +173,9 @@ class NatsConnection:
         """Return how long to wait for an answer of JetStream, of these seconds."""
         return min(seconds, CLUSTER_TIMEOUT) if self.clustered else seconds
 
-    async def guard(self, call: Awaitable[T], subject: str = "") -> T:
+    async def guard(
+        self, call: Awaitable[T], subject: str = "", seconds: float | None = None, size: int = 0
+    ) -> T:
         """Await a call of the client, and translate its errors.
 
         Raises Forbidden after a refusal, even if the connection goes down right after it; LinkDown, Unreachable,
@@ -164,19 +183,44 @@ class NatsConnection:
 
         Args:
             subject: subject of the request, if the call waits for its answer.
+            seconds: time for the answer on a fast link, from when the broker's machine has what was sent.
+            size: bytes that the call sends.
         """
         waiting = asyncio.timeout(None)
         self._waiting[waiting] = subject
+        timer = self._end_late(waiting, seconds, size) if seconds is not None else None
         try:
             async with waiting:
                 return await keep_cancellation(call)
         except DOWN as error:
             if why := self._refused.get(waiting):
                 raise Forbidden(f"{self.url.shown}: {why}") from None
-            raise self._translated(error, waiting.expired()) from None
+            raise self._translated(error, waiting.expired() and waiting not in self._late) from None
         finally:
+            if timer is not None:
+                timer.cancel()
+            self._late.discard(waiting)
             self._waiting.pop(waiting, None)
             self._refused.pop(waiting, None)
+
+    def _end_late(self, waiting: asyncio.Timeout, seconds: float, size: int) -> _Timer:
+        """End a call that gets no answer in time. While the connection takes what was sent, no time passes."""
+        timer, loop = _Timer(), asyncio.get_running_loop()
+        life = self._client.life
+        now = self.world.monotonic()
+        wait = AnswerWait(life, self.link.pace, seconds, size, now) if life is not None else None
+
+        def check() -> None:
+            self._client.look()
+            left = (wait.due() if wait is not None else now + seconds) - self.world.monotonic()
+            if left > 0:
+                timer.handle = loop.call_later(left, check)
+            else:
+                self._late.add(waiting)
+                self._end([waiting])
+
+        timer.handle = loop.call_later(seconds, check)
+        return timer
 
     def _translated(self, error: Exception, expired: bool) -> Exception:
         if isinstance(error, nats.errors.NoRespondersError):
@@ -203,7 +247,8 @@ class NatsConnection:
         if self._no_answers:
             raise Forbidden(f"{self.url.shown}: {self._no_answers}")
         sent = dict(headers) if headers else None
-        return await self.guard(client.request(subject, body, timeout=timeout, headers=sent), subject)
+        call = client.request(subject, body, timeout=FOR_EVER, headers=sent)
+        return await self.guard(call, subject, timeout, len(body))
 
     async def ask(self, subject: str, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Send a request to JetStream's API, and return its answer as a tree. Raise Unreachable too while the servers
@@ -287,10 +332,8 @@ class NatsConnection:
                     inbox_prefix=self.inbox,
                     allow_reconnect=True,
                     max_reconnect_attempts=-1,
-                    connect_timeout=2,
                     tls_handshake_first=self.url.handshakes_first,
-                    ping_interval=1,
-                    max_outstanding_pings=2,
+                    ping_interval=self.url.patience / 2,  # type: ignore[arg-type]
                     error_cb=self._on_error,
                     disconnected_cb=self._on_down,
                     reconnected_cb=self._on_up,
@@ -299,7 +342,7 @@ class NatsConnection:
             except (*DOWN, Refused) as error:  # the file of credentials may come later
                 await self._on_error(error)
                 await self._reconnecting.pause()
-                self._client = HeliographClient(self.url, self._lost, self._reconnecting)
+                self._client = HeliographClient(self.url, self.world, self._lost, self._reconnecting, self.link.pace)
             else:
                 self.link.set(True)
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import ParseResult
 
@@ -14,17 +15,22 @@ from nats.aio.transport import TcpTransport
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.dial import dial
+from heliograph.bus.link_life import LinkLife
+from heliograph.bus.link_pace import LinkPace
 from heliograph.bus.nats.control_lines import ControlLineParser
 from heliograph.bus.nats.web_socket import require_websockets
 from heliograph.bus.proxy import Proxy
 from heliograph.bus.reconnecting import Reconnecting
+from heliograph.bus.socket_backlog import unacknowledged
 from heliograph.bus.tls_context import TlsContext
 from heliograph.core.errors import HeliographError, Refused
+from heliograph.core.world import World
 
 if TYPE_CHECKING:
     from heliograph.core.identity.credentials import UserCredentials
 
 _ENDS_NOTHING = "permissions violation"
+PING, PONG = b"PING\r\n", b"PONG\r\n"
 _NO_TLS_FIRST = ("the server does not say in TLS who it is; one that speaks first in clear text is named by "
                  "tls://…?handshake=upgrade")  # fmt: skip
 
@@ -36,9 +42,12 @@ class ConnectionClosed(ConnectionResetError, RuntimeError):
 class Connection(TcpTransport):
     """A TCP connection, directly or by a proxy, whose errors the library handles, and that is closed at once."""
 
-    def __init__(self, proxy: Proxy | None) -> None:
+    def __init__(self, proxy: Proxy | None, clock: Callable[[], float]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._proxy = proxy
+        self._clock = clock
+        self.life: LinkLife | None = None
+        """Takes note of what passes, once the connection has begun."""
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:
         assert uri.hostname is not None and uri.port is not None
@@ -59,13 +68,40 @@ class Connection(TcpTransport):
         """What the peer's certificate says, as ``ssl`` tells it; nothing in clear text."""
         return (self._io_writer.get_extra_info("peercert") if self._io_writer is not None else None) or {}
 
+    async def read(self, buffer_size: int) -> bytes:
+        found = bytes(await super().read(buffer_size))
+        if self.life is not None and found:
+            self.life.heard(self._clock())
+        return found
+
+    @property
+    def waiting(self) -> int:
+        """Bytes written that the other side's machine has not acknowledged."""
+        if self._io_writer is None:
+            return 0
+        transport = self._io_writer.transport
+        sock = transport.get_extra_info("socket")
+        return transport.get_write_buffer_size() + (unacknowledged(sock) if sock is not None else 0)
+
+    def beat(self, payload: bytes) -> None:
+        """Write a heartbeat, which is no sign that the connection takes anything."""
+        life, self.life = self.life, None
+        try:
+            self.write(payload)
+        finally:
+            self.life = life
+
     def write(self, payload: bytes) -> None:
+        if self.life is not None:
+            self.life.wrote(len(payload))
         try:
             super().write(payload)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise ConnectionClosed(str(error)) from None
 
     def writelines(self, payload: Sequence[bytes]) -> None:
+        if self.life is not None:
+            self.life.wrote(sum(map(len, payload)))
         try:
             super().writelines(payload)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
@@ -88,12 +124,21 @@ class HeliographClient(Client):
 
     Args:
         on_lost: called as soon as the connection is lost; the library's own callback comes later.
-        reconnecting: decides when the next attempt to connect is due.
+        reconnecting: decides when the next attempt to connect is due, and how long it may take.
+        pace: how fast the link is.
+
+    Attributes:
+        life: that of the present connection, or of the last one; None before the first.
     """
 
-    def __init__(self, url: ConnectionUrl, on_lost: Callable[[], None], reconnecting: Reconnecting) -> None:
+    def __init__(
+        self, url: ConnectionUrl, world: World, on_lost: Callable[[], None], reconnecting: Reconnecting, pace: LinkPace
+    ) -> None:
         super().__init__()
+        self._world = world
         self._reconnecting = reconnecting
+        self._pace = pace
+        self.life: LinkLife | None = None
         self._on_lost = on_lost
         self._url = url
         self._context = TlsContext(url.tls)
@@ -163,6 +208,7 @@ class HeliographClient(Client):
         """Connect to the next of the URL's servers that takes a connection. The library's pauses are all the same."""
         while True:
             await self._reconnecting.pause()
+            self.options["connect_timeout"] = self._reconnecting.limit
             server = self._server_pool.pop(0)
             self._server_pool.append(server)
             self._current_server = server
@@ -170,6 +216,7 @@ class HeliographClient(Client):
                 await self._connect_to_server(server)
                 return
             except Exception as error:
+                self._note_late(error)
                 self._err = error
                 await self._error_cb(error)
 
@@ -177,9 +224,9 @@ class HeliographClient(Client):
         if self._transport is None and self._url.framed:
             from heliograph.bus.nats.web_socket_connection import WebSocketConnection  # its library takes 5 MB
 
-            self._transport = WebSocketConnection(self._url.proxy)
+            self._transport = WebSocketConnection(self._url.proxy, self._world.monotonic)
         elif self._transport is None:
-            self._transport = Connection(self._url.proxy)
+            self._transport = Connection(self._url.proxy, self._world.monotonic)
         await super()._connect_to_server(s)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
@@ -190,8 +237,14 @@ class HeliographClient(Client):
 
     async def _process_connect_init(self) -> None:
         """Introduce the client. Raise an error that the library answers by another attempt; others end its attempts."""
+        if isinstance(self._transport, Connection):
+            self._transport.life = None
+        began = self._world.monotonic()
         try:
             await super()._process_connect_init()
+        except TimeoutError as error:
+            self._note_late(error)
+            raise
         except (nats.errors.Error, ssl.SSLError) as error:
             if self._url.handshakes_first and ("INFO" in str(error) or "WRONG_VERSION_NUMBER" in str(error)):
                 raise nats.errors.Error(_NO_TLS_FIRST) from None
@@ -204,6 +257,48 @@ class HeliographClient(Client):
                     task.cancel()
             raise nats.errors.UnexpectedEOF
         self._reconnecting.connected()
+        if isinstance(self._transport, Connection):
+            now = self._world.monotonic()
+            if not self._pace.round_trip:
+                self._pace.answered(now - began)  # a little too long: the first ping knows better
+            self.life = self._transport.life = LinkLife(self._pace, self._url.patience, now)
+
+    def look(self) -> None:
+        """Note what the present connection has taken."""
+        if self.life is not None and isinstance(self._transport, Connection):
+            self.life.look(self._transport.waiting, self._world.monotonic())
+
+    async def _ping_interval(self) -> None:
+        """Ping, say unasked that this client lives, and end the connection once it does not. The library counts
+        unanswered pings, also while what they stand behind is still passing."""
+        answer: asyncio.Future[Any] | None = None
+        while True:
+            await self._world.sleep(self.options["ping_interval"])
+            if not self.is_connected or self.life is None or not isinstance(self._transport, Connection):
+                continue
+            self.look()
+            now = self._world.monotonic()
+            if self.life.is_cut(now):
+                await self._process_op_err(nats.errors.StaleConnectionError())
+                return
+            try:
+                # the server counts unanswered pings, and the answer to one is as late as the link is long
+                self._transport.beat(PONG)
+                if answer is None or answer.done():
+                    answer = asyncio.get_running_loop().create_future()
+                    answer.add_done_callback(partial(self._answered, now))
+                    self._pongs.append(answer)
+                    self._transport.beat(PING)
+            except OSError:  # the reading task notices it too
+                continue
+
+    def _answered(self, pinged: float, answer: asyncio.Future[Any]) -> None:
+        if not answer.cancelled():
+            self._pace.answered(self._world.monotonic() - pinged)
+
+    def _note_late(self, error: Exception) -> None:
+        if isinstance(error, TimeoutError):
+            self._reconnecting.late()
 
     async def _process_err(self, err_msg: str) -> None:
         """Reconnect after an error; the library would close for good after most of them, and lose its subscriptions."""

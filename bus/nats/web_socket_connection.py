@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import ParseResult
 
 from heliograph.bus.nats.library_client import Connection
@@ -17,8 +17,8 @@ _CHUNK = 64 * 1024
 class WebSocketConnection(Connection):
     """A TCP connection, with TLS for ``wss``, whose bytes travel in frames."""
 
-    def __init__(self, proxy: Proxy | None) -> None:
-        super().__init__(proxy)
+    def __init__(self, proxy: Proxy | None, clock: Callable[[], float]) -> None:
+        super().__init__(proxy, clock)
         self._frames: Frames | None = None
         self._arrived = bytearray()
 

@@ -31,22 +31,26 @@ class Relay:
         world: clock and sleep.
         port: port to listen on; 0 picks a free one, which ``port`` names after ``start``.
         others: host and port of further targets. Where one takes no connection, the next connection goes to the next.
+        buffer: bytes that each socket of the relay takes in ahead of the link, about, so that its clients see how fast
+            the link is; 0 leaves that to the kernel, which takes megabytes.
 
     Attributes:
         latency: seconds added to each byte in each direction; may change at any time.
         bandwidth: bytes per second of the link in each direction, more than 0, shared by its connections; None sets
-            no limit.
+            no limit. ``bandwidth_down`` is that towards the clients, where it differs.
         bytes_up, bytes_down: bytes passed on to the target, and to the clients.
     """
 
     def __init__(
         self, target_host: str, target_port: int, world: World, host: str = "127.0.0.1", port: int = 0,
-        others: Sequence[tuple[str, int]] = (),
+        others: Sequence[tuple[str, int]] = (), buffer: int = 0,
     ) -> None:  # fmt: skip
         self.host = host
         self.port = port
         self.latency = 0.0
         self.bandwidth: float | None = None
+        self.bandwidth_down: float | None = None
+        self.buffer = buffer
         self.bytes_up = 0
         self.bytes_down = 0
         self.world = world
@@ -69,6 +73,8 @@ class Relay:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         self._listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
         self._listener.setblocking(False)
+        if self.buffer:  # before the connections: they begin with a window of this size
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.buffer)
         self.port = self._listener.getsockname()[1]
         self.spawn(self._accept(self._listener))
 
@@ -105,8 +111,8 @@ class Relay:
     def due(self, size: int, up: bool) -> float:
         """Queue ``size`` bytes on the link and return when they arrive, in ``World.monotonic`` seconds."""
         sent = self.world.monotonic()
-        if self.bandwidth is not None:
-            sent = self._idle_at[up] = max(sent, self._idle_at[up]) + size / self.bandwidth
+        if (bandwidth := self._bandwidth(up)) is not None:
+            sent = self._idle_at[up] = max(sent, self._idle_at[up]) + size / bandwidth
         return sent + self.latency
 
     def count(self, sent: int, up: bool) -> None:
@@ -126,19 +132,21 @@ class Relay:
         """Bytes read from one side and not yet passed on to the other."""
         return sum(flow.size for connection in self._connections for flow in connection.flows)
 
-    @property
-    def limits(self) -> tuple[int, int]:
-        """Bytes that one direction of one connection may read at once, and have in flight."""
-        if self.bandwidth is None:
+    def limits(self, up: bool) -> tuple[int, int]:
+        """Return the bytes that one direction of one connection may read at once, and have in flight."""
+        if (bandwidth := self._bandwidth(up)) is None:
             return READ, WINDOW
         # 10 and 50 ms of the link: other connections wait behind the bytes that one connection has queued
-        share = int(self.bandwidth * 0.01)
-        return min(READ, max(64, share)), min(WINDOW, max(64, int(self.bandwidth * (self.latency + 0.05))))
+        share = int(bandwidth * 0.01)
+        return min(READ, max(64, share)), min(WINDOW, max(64, int(bandwidth * (self.latency + 0.05))))
 
     @property
     def ideal(self) -> bool:
         """True if the link has neither latency nor a limited bandwidth."""
-        return not self.latency and self.bandwidth is None
+        return not self.latency and self.bandwidth is None and self.bandwidth_down is None
+
+    def _bandwidth(self, up: bool) -> float | None:
+        return self.bandwidth if up or self.bandwidth_down is None else self.bandwidth_down
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task that ``stop`` cancels."""
@@ -191,6 +199,8 @@ class _Connection:
         """Connect to a target; return False where it takes no connection."""
         self.target = socket.socket(family, socket.SOCK_STREAM)
         self.target.setblocking(False)
+        if self.relay.buffer:
+            self.target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.relay.buffer)
         try:
             for each in (self.client, self.target):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -256,7 +266,7 @@ class _Flow:
         self._in_flight.clear()
 
     def _readable(self) -> None:
-        most, window = self.relay.limits
+        most, window = self.relay.limits(self.up)
         try:
             count = self.source.recv_into(self._buffer, most)
         except (BlockingIOError, InterruptedError):
@@ -315,7 +325,7 @@ class _Flow:
             self.relay.count(len(part), self.up)
             self._in_flight.popleft()
             self.size -= len(part)
-            self.read(self.size < self.relay.limits[1])
+            self.read(self.size < self.relay.limits(self.up)[1])
         self._delivery = None
 
     def _end(self) -> None:

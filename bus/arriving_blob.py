@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from heliograph.core.errors import Damaged, HeliographError, NobodyAnswers, NotH
 
 PLACE = "Heliograph-Chunk"
 """Header of a chunk with its number."""
+PART = "Heliograph-Part"
+"""Header of a part of a chunk with the byte of the chunk at which it begins. On a thin link a chunk comes in parts."""
 SEQUENCE = "Nats-Sequence"
 """Header of a message that a broker returns from a stream."""
 STATUS = "Status"
@@ -30,18 +32,42 @@ CHUNK = (1 << 20) - HEADERS
 writes take three times as long."""
 WINDOW = 16
 """Chunks under way, at most."""
+FIRST_WINDOW = 2
+"""Chunks under way at first."""
+WINDOW_SECONDS = 2.0
+"""Seconds that the chunks under way are to take: what is under way when a transfer ends was sent for nothing."""
+LEAST_PART = 1024
+"""Bytes of a part at least, but for the last one of a chunk: each costs its receiver a message."""
 
 Check = Callable[[Path, WeightsRef], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkAsk:
-    """An ask for ``count`` chunks from number ``place`` on; ``sequence`` is that of the last chunk of a bucket that has
-    come, 0 for none."""
+    """An ask for ``count`` chunks from number ``place`` on, of the first one from byte ``offset`` on; ``sequence`` is
+    that of the last chunk of a bucket that has come, 0 for none. Whoever asks for ``parts`` takes chunks in parts."""
 
     place: int
     sequence: int
     count: int
+    offset: int = 0
+    parts: bool = False
+
+    def pieces(self, chunk: int, size: int, most: Callable[[], int]) -> Iterator[tuple[dict[str, str], int, int]]:
+        """Yield headers, first byte and length of each message that answers this ask to an edge.
+
+        Args:
+            chunk: bytes of a chunk.
+            size: bytes of the file.
+            most: returns the bytes that the next message may have, where whoever asks takes parts.
+        """
+        at, end = self.place * chunk + self.offset, min((self.place + self.count) * chunk, size)
+        while at < end:
+            number, inside = divmod(at, chunk)
+            left = min(chunk - inside, size - at)
+            length = min(left, max(most(), LEAST_PART)) if self.parts else left
+            yield {PLACE: str(number), **({PART: str(inside)} if inside or length < left else {})}, at, length
+            at += length
 
 
 class ArrivingBlob:
@@ -74,6 +100,9 @@ class ArrivingBlob:
         self._at = 0
         self._sequence = 0
         self._under_way = 0
+        self._window = FIRST_WINDOW
+        self._known = 0
+        """Bytes at the beginning of the expected message that have come already."""
 
     def __enter__(self) -> Self:
         self._target.parent.mkdir(parents=True, exist_ok=True)
@@ -95,21 +124,31 @@ class ArrivingBlob:
         return self._at == self._ref.size
 
     @property
+    def between_chunks(self) -> bool:
+        """Whether no part of a chunk is missing of those that have come."""
+        return self.complete or self._at % self.chunk == 0
+
+    @property
     def largest(self) -> int:
         """Return the bytes of its largest chunk."""
         return min(self.chunk, self._ref.size)
 
     def next_ask(self) -> ChunkAsk | None:
         """Return what to ask for now; None while enough is under way."""
-        if self._under_way > (0 if self._batches else WINDOW // 2):
+        if self._under_way > (0 if self._batches else self._window // 2):
             return None
         first = self._at // self.chunk + self._under_way
         left = -(-self._ref.size // self.chunk) - first
-        count = min(WINDOW - self._under_way, left)
+        count = min(self._window - self._under_way, left)
         if count <= 0:
             return None
+        offset = 0 if self._under_way else self._at % self.chunk
         self._under_way += count
-        return ChunkAsk(first, self._sequence, count)
+        return ChunkAsk(first, self._sequence, count, offset, not self._batches)
+
+    def came(self, seconds: float) -> None:
+        """Note how long a chunk took to come after the one before."""
+        self._window = max(1, min(WINDOW, 2 * self._window, int(WINDOW_SECONDS / max(seconds, 1e-6))))
 
     def expects(self, headers: Mapping[str, str], size: int) -> bool:
         """Return whether a message of ``size`` bytes is the next chunk, for ``take``; otherwise it is passed over.
@@ -129,20 +168,25 @@ class ArrivingBlob:
             self._sequence = int(headers.get(SEQUENCE, 0))
             if headers.get(PLACE, wanted) != wanted:
                 return False  # a deleted chunk that the broker restored
-        elif headers.get(PLACE) != wanted:
+        inside = 0 if self._batches else self._at % self.chunk
+        begins = 0 if self._batches else _number_in(headers.get(PART, "0"))
+        if not self._batches and (headers.get(PLACE) != wanted or begins is None or begins > inside):
             raise Unreachable(f"blob {self._ref.digest[:12]}: a chunk of {self._holder} is missing; it is asked again")
-        due = min(self.chunk, self._ref.size - self._at)
-        if size > due or (size < due and not self._batches) or not size:
+        self._known = inside - (begins or 0)
+        due = min(self.chunk, self._ref.size - self._at + inside) - (begins or 0)
+        least = due if PART not in headers else min(due, max(LEAST_PART, self._known + 1))
+        if size > due or (size < least and not self._batches) or not size:
             raise Refused("invalid", expected=f"a blob of {self._ref.size} bytes", got="a chunk of another length"
                           if size < due else "more than that")  # fmt: skip
         return True
 
     def take(self, chunk: bytes | memoryview) -> None:
-        """Write the next chunk, and note how far the blob has come."""
+        """Write the expected chunk, or its part, and note how far the blob has come."""
+        chunk = chunk[self._known :]
         self._file.write(chunk)
         self._hasher.update(chunk)
         self._at += len(chunk)
-        if not self._batches:
+        if not self._batches and self.between_chunks:
             self._under_way -= 1
         if self.complete:
             return
@@ -190,8 +234,8 @@ class ArrivingBlob:
         have = os.fstat(self._file.fileno()).st_size
         if not 0 < at <= min(have, self._ref.size):
             sequence, at = 0, 0
-        if at < self._ref.size:
-            at -= at % self.chunk  # an earlier holder may have had chunks of another size
+        if at < self._ref.size and self._batches:
+            at -= at % self.chunk  # an edge may have sent chunks of another size, and parts
         left = at
         while left:
             block = self._file.read(min(self.chunk, left))
@@ -200,6 +244,10 @@ class ArrivingBlob:
         self._file.truncate(at)
         self._file.seek(at)
         self._at, self._sequence = at, sequence
+
+
+def _number_in(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def status(code: str) -> dict[str, str]:

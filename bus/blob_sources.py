@@ -80,7 +80,9 @@ class _OnEdge:
         edge = self._edge
 
         def ask(id: str, due: ChunkAsk) -> bytes:
-            wanted = BlobAsk(id=id, digest=ref.digest, place=due.place, count=due.count)
+            wanted = BlobAsk(
+                id=id, digest=ref.digest, place=due.place, count=due.count, offset=due.offset, parts=due.parts
+            )
             return _ask(self._port, topics.UPLOAD_ASK, edge, wanted)
 
         holder = BlobHolder(

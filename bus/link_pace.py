@@ -20,7 +20,7 @@ LONGEST_ALLOWANCE = 120.0
 _PART_SECONDS = 0.5
 """Seconds that one message of a long transfer is to take at most: a broker pings, and hears no answer meanwhile."""
 _LEAST_PART = 1024
-_FADES = 0.9
+_FADES = 0.99
 """What is left of a round trip that was measured, at each later one: a route may become shorter."""
 
 
@@ -40,18 +40,19 @@ class LinkPace:
 
     def acknowledged(self, size: int, seconds: float) -> None:
         """Note that ``size`` bytes, sent at once, were acknowledged after ``seconds``."""
-        carried = max(seconds - self.round_trip, seconds / ROUND_TRIPS, 1e-6)
-        self.rate = size / carried
         target = self._target
-        if seconds < target and size < self.window / 2:
-            return  # too few waited to fill the window: they say little about it
+        rate = max(1.0, size / max(seconds - self.round_trip, seconds / ROUND_TRIPS, 1e-6))
+        if seconds < target and size < self.window / 2:  # too few waited to fill the window: they say little
+            self.rate = max(rate, self.rate or 0.0)
+            return
+        self.rate = rate
         self.window = _bounded(min(2.0 * self.window, max(self.window / 2.0, size * target / max(seconds, 1e-6))))
 
     def lost(self) -> None:
         """Note that a connection ended with bytes under way: half as many might have passed."""
         self.window = _bounded(self.window / 2.0)
         if self.rate is not None:
-            self.rate /= 2
+            self.rate = max(1.0, self.rate / 2)
 
     def answered(self, seconds: float) -> None:
         """Note that a ping was answered after ``seconds``. What waited in front of it makes it late: the shortest

@@ -41,8 +41,9 @@ class UploadSender:
         to = UPLOAD_CHUNK.at(edge=self._edge, id=ask.id)
         file = self._find(ask.digest)
         if file is not None:
+            asked = ChunkAsk(ask.place, 0, ask.count, ask.offset, ask.parts)
             with contextlib.suppress(FileNotFoundError):  # settled meanwhile
-                await self._cloud.bus.send_parts(to, file, ChunkAsk(ask.place, 0, ask.count), UPLOAD_CHUNK_BYTES)
+                await self._cloud.bus.send_parts(to, file, asked, UPLOAD_CHUNK_BYTES)
                 return
         await self._cloud.bus.send_status(to, NOT_HELD)
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from heliograph.bus.arriving_blob import NOBODY, PLACE, ArrivingBlob, Check, ChunkAsk, status
+from heliograph.bus.arriving_blob import NOBODY, ArrivingBlob, Check, ChunkAsk, status
 from heliograph.bus.blob_store import BlobHolder, BlobStore
 from heliograph.bus.contract import registry
 from heliograph.bus.contract.resources.base import WeightsRef
@@ -220,10 +220,9 @@ class MemoryBus(Bus):
 
     async def send_parts(self, to: str, file: Path, ask: ChunkAsk, chunk: int) -> None:
         with file.open("rb") as opened:
-            opened.seek(ask.place * chunk)
-            for number in range(ask.place, ask.place + ask.count):
-                if content := opened.read(chunk):
-                    await self.publish(to, content, headers={PLACE: str(number)})
+            for headers, start, length in ask.pieces(chunk, file.stat().st_size, lambda: chunk):
+                opened.seek(start)
+                await self.publish(to, opened.read(length), headers=headers)
 
     async def send_status(self, to: str, code: str) -> None:
         await self.publish(to, b"", headers=status(code))

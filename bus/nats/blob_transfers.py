@@ -17,7 +17,7 @@ from typing import Any
 
 from heliograph.bus.arriving_blob import CHUNK, HEADERS, PLACE, WINDOW, ArrivingBlob, Check, ChunkAsk
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.nats.bulk import BulkLink
+from heliograph.bus.nats.bulk import SILENCE, BulkLink
 from heliograph.bus.nats.connection import MAKE_ROOM, is_full
 from heliograph.core.errors import HeliographError, Refused, StoreFull, Unreachable
 from heliograph.core.world import World
@@ -102,39 +102,60 @@ class BucketTransfers:
 
 
 def receive(
-    link: BulkLink, inbox: str, blob: ArrivingBlob, ask: Callable[[ChunkAsk], None], stop: threading.Event
-) -> None:
-    """Receive a blob's chunks on ``inbox``, an address of this transfer alone."""
+    link: BulkLink, inbox: str, blob: ArrivingBlob, ask: Callable[[ChunkAsk], None], stop: threading.Event,
+    silence: float = SILENCE,
+) -> None:  # fmt: skip
+    """Receive a blob's chunks on ``inbox``, an address of this transfer alone. Raise Unanswered after so many seconds
+    without a message."""
     link.listen(inbox)
     with blob:
         buffer = memoryview(bytearray(blob.largest))
+        before = link.clock()
         while not blob.complete:
             if (due := blob.next_ask()) is not None:
                 ask(due)
-            delivery = link.next()
+            delivery = link.next(silence)
             if stop.is_set():
                 raise Unreachable("the transfer was cancelled")
             if blob.expects(delivery.headers, delivery.size):
                 chunk = buffer[: delivery.size]
                 link.read_into(chunk)
                 blob.take(chunk)
+                if blob.between_chunks:
+                    before, now = link.clock(), before
+                    blob.came(before - now)
             else:
                 link.payload(delivery)
         blob.prove()
 
 
 def send_parts(
-    link: BulkLink, subject: str, path: Path, place: int, count: int, chunk: int, stop: threading.Event
+    link: BulkLink, subject: str, path: Path, ask: ChunkAsk, chunk: int, stop: threading.Event
 ) -> None:
-    """Publish consecutive chunks of a file; fewer where it ends before."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        for number in range(place, min(place + count, -(-size // chunk))):
-            if stop.is_set():
-                raise Unreachable("the transfer was cancelled")
-            start = number * chunk
-            link.post_part(subject, f"{PLACE}: {number}", file, start, min(chunk, size - start))
-    link.flush()
+    """Publish the chunks of a file that are asked for; fewer where it ends before. What the link's window holds is sent
+    at once, and the rest once the broker has taken that."""
+    pace = link.pace
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            sent, began = 0, link.clock()
+            for headers, start, length in ask.pieces(chunk, size, lambda: pace.part):
+                if stop.is_set():
+                    raise Unreachable("the transfer was cancelled")
+                link.post_part(subject, "\r\n".join(f"{key}: {value}" for key, value in headers.items()), file, start,
+                               length)  # fmt: skip
+                sent += length
+                if sent >= pace.window:
+                    link.flush()
+                    pace.acknowledged(sent, link.clock() - began)
+                    sent, began = 0, link.clock()
+        link.flush()
+    except Unreachable:
+        if not stop.is_set():
+            pace.lost()
+        raise
+    if sent:
+        pace.acknowledged(sent, link.clock() - began)
 
 
 def encoded_name(digest: str) -> str:

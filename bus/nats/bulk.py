@@ -6,25 +6,27 @@ link speaks the few verbs of the NATS client protocol that a transfer needs (doc
 
 from __future__ import annotations
 
-import io
 import json
 import select
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.dial import dial_socket
+from heliograph.bus.link_pace import LinkPace
+from heliograph.bus.nats.patient_socket import BEAT, PatientSocket, reader_of
 from heliograph.core.errors import Forbidden, HeliographError, Unreachable
+from heliograph.core.world import World
 
 if TYPE_CHECKING:
     from heliograph.bus.nats.web_socket import WebSocketSocket
 
 TIMEOUT = 5.0
-"""Seconds without a byte after which the link counts as cut."""
-SILENT_PINGS = 8
-"""Pings of the broker without a message between, after which whoever was asked counts as gone: the broker lives."""
+"""Seconds without a byte after which the link counts as cut, where it is fast."""
+SILENCE = 5.6
+"""Seconds without a message after which whoever was asked counts as gone, though the broker lives."""
 _RECEIVE = 1 << 18
 _REFUSALS = ("permissions violation", "authorization violation", "authentication revoked")
 """What the broker says to a login that may not do something, or that it does not take."""
@@ -40,23 +42,36 @@ class Delivery:
     size: int
 
 
+class Unanswered(Unreachable):
+    """Whoever was asked sends nothing."""
+
+
 class BulkLink:
     """A connection for one transfer at a time; ``inbox`` receives its messages.
 
     Raises Forbidden if the broker refuses, even if it then closes the connection; Unreachable if the link is cut.
+
+    Args:
+        pace: that of the link, which all connections of a bus share.
     """
 
-    def __init__(self, url: ConnectionUrl, inbox: str = "") -> None:
+    def __init__(
+        self, url: ConnectionUrl, inbox: str = "", pace: LinkPace | None = None, world: World | None = None
+    ) -> None:
+        self.pace = pace or LinkPace()
+        self.clock = (world or World()).monotonic
         self.inbox = ""
         self._subscription = 0
         """Number of the subscription of ``inbox``; messages of earlier ones may still come."""
         self._closing = False
-        self._socket: socket.socket | WebSocketSocket
-        self._socket, self._host = _connected(url)
-        self._in = self._reader()
+        self._tcp, self._host = _connected(url, TIMEOUT + self.pace.allowance())
+        self._patient = self._patient_socket()
+        self._socket: PatientSocket | WebSocketSocket = self._patient
+        self._in = reader_of(self._socket, _RECEIVE)
         try:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._log_in(url)
+            self._patient.beat = self._beat
             if inbox:
                 self.listen(inbox)
         except BaseException as error:
@@ -71,9 +86,8 @@ class BulkLink:
         if url.framed:
             from heliograph.bus.nats.web_socket import WebSocketSocket
 
-            assert isinstance(self._socket, socket.socket)
-            self._socket = WebSocketSocket(self._socket, f"{url.scheme}://{url.addresses[0]}{url.path}")
-            self._in = self._reader()
+            self._socket = WebSocketSocket(self._patient, f"{url.scheme}://{url.addresses[0]}{url.path}")
+            self._in = reader_of(self._socket, _RECEIVE)
         info = json.loads(self._line().removeprefix(b"INFO "))
         if url.upgrades or (info.get("tls_required") and not url.secure and not url.framed):
             self._shake_hands(url)
@@ -83,26 +97,34 @@ class BulkLink:
         hello |= url.credentials.of_nats(info.get("nonce", ""))
         self._send(b"CONNECT " + json.dumps(hello).encode() + b"\r\nPING\r\n")
         while not (line := self._line()).startswith(b"PONG"):
-            if line.startswith(b"-ERR"):
-                raise _refusal(line)
+            self._take_note(line)
 
     def _shake_hands(self, url: ConnectionUrl) -> None:
-        assert isinstance(self._socket, socket.socket)
-        self._socket = url.tls.context().wrap_socket(self._socket, server_hostname=self._host)
-        self._in = self._reader()
+        self._tcp.settimeout(TIMEOUT + self.pace.allowance())
+        self._tcp = url.tls.context().wrap_socket(self._tcp, server_hostname=self._host)
+        self._socket = self._patient = self._patient_socket()
+        self._in = reader_of(self._socket, _RECEIVE)
+
+    def _patient_socket(self) -> PatientSocket:
+        return PatientSocket(self._tcp, self.pace, TIMEOUT, self.clock)
+
+    def _beat(self) -> None:
+        """Say unasked that this client lives: on a long link the answers to the broker's pings are late."""
+        if self._patient.has_room:
+            self._socket.sendall(b"PONG\r\n")
 
     def close(self) -> None:
         self._in.close()
-        self._socket.close()
+        self._tcp.close()
 
     @property
     def alive(self) -> bool:
         """Whether the connection is open, as far as this end knows."""
         arrived = select.poll()
-        arrived.register(self._socket, select.POLLIN)
+        arrived.register(self._tcp, select.POLLIN)
         if not arrived.poll(0):
             return True
-        self._socket.settimeout(0)
+        self._tcp.settimeout(0)
         try:
             return bool(self._in.peek(1))
         except ssl.SSLWantReadError:  # a session ticket, say: bytes of TLS alone
@@ -110,7 +132,11 @@ class BulkLink:
         except OSError:
             return False
         finally:
-            self._socket.settimeout(TIMEOUT)
+            self._tcp.settimeout(BEAT)
+
+    def begin(self) -> None:
+        """Begin a transfer: the silence before it was no wait."""
+        self._patient.begin()
 
     def listen(self, inbox: str) -> None:
         """Receive the messages of a subject from now on, and those of the subject before no longer."""
@@ -156,16 +182,16 @@ class BulkLink:
             start = f"PUB {subject} {self.inbox} {len(payload)}\r\n"
         self._send(start.encode(), payload, b"\r\n")
 
-    def next(self) -> Delivery:
-        """Wait for the next message and return its headers; read its payload before the next call."""
-        pings = 0
+    def next(self, silence: float = SILENCE) -> Delivery:
+        """Wait for the next message and return its headers; read its payload before the next call. Raise Unanswered
+        after so many seconds in which the broker pings and no message comes."""
+        began = self.clock()
         while True:
             line = self._line()
             if not line.startswith((b"MSG ", b"HMSG ")):
                 self._take_note(line)
-                pings += line.startswith(b"PING")
-                if pings >= SILENT_PINGS:
-                    raise Unreachable("bulk link: whoever was asked does not answer")
+                if self.clock() - began > silence + self.pace.allowance():
+                    raise Unanswered("bulk link: whoever was asked does not answer")
                 continue
             fields = line.split()
             found = Delivery({}, int(fields[-1]))
@@ -201,9 +227,6 @@ class BulkLink:
         self.read_into(memoryview(data))
         return bytes(data)
 
-    def _reader(self) -> io.BufferedReader:
-        return cast(io.BufferedReader, self._socket.makefile("rb", buffering=_RECEIVE))
-
     def _send(self, *parts: memoryview | bytes) -> None:
         try:
             for each in parts:
@@ -217,7 +240,8 @@ class BulkLink:
         if self._closing or isinstance(error, TimeoutError):
             return
         self._closing = True
-        self._socket.settimeout(_LAST_WORDS)
+        self._patient.hurried = True
+        self._tcp.settimeout(_LAST_WORDS)
         try:
             while True:
                 self.payload(self.next())
@@ -245,12 +269,12 @@ class BulkLink:
         return data
 
 
-def _connected(url: ConnectionUrl) -> tuple[socket.socket, str]:
+def _connected(url: ConnectionUrl, seconds: float) -> tuple[socket.socket, str]:
     """Return a connection to the first server of the URL that takes one, and the server's host. Raise Unreachable."""
     reasons = []
     for (host, port), address in zip(url.places, url.addresses, strict=True):
         try:
-            return dial_socket(host, port, url.proxy, TIMEOUT), host
+            return dial_socket(host, port, url.proxy, seconds), host
         except OSError as error:
             reasons.append(f"{address}: {error}" if url.others else str(error))
     raise Unreachable(f"bulk link: {'; '.join(reasons)}")

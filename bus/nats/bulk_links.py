@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from heliograph.bus.connection_url import ConnectionUrl
+from heliograph.bus.link_pace import LinkPace
 from heliograph.bus.nats.bulk import BulkLink
 from heliograph.core.world import World
 
@@ -18,8 +19,9 @@ IDLE = 1.2
 class BulkLinks:
     """Lends connections to transfers."""
 
-    def __init__(self, url: ConnectionUrl, world: World) -> None:
+    def __init__(self, url: ConnectionUrl, world: World, pace: LinkPace) -> None:
         self._url = url
+        self._pace = pace
         self._world = world
         self._idle: list[BulkLink] = []
         self._closing: asyncio.TimerHandle | None = None
@@ -50,7 +52,8 @@ class BulkLinks:
         if link is not None and not link.alive:
             link.close()
             link = None
-        link = link or BulkLink(self._url)
+        link = link or BulkLink(self._url, "", self._pace, self._world)
+        link.begin()
         try:
             transfer(link, *args)
         except BaseException:

@@ -22,10 +22,11 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.nats.blob_transfers import receive, send_parts
 from heliograph.bus.nats.blobs import NatsBlobs
-from heliograph.bus.nats.bulk import BulkLink
+from heliograph.bus.nats.bulk import BulkLink, Unanswered
 from heliograph.bus.nats.bulk_links import BulkLinks
 from heliograph.bus.nats.connection import DOWN, FOR_EVER, NatsConnection, is_missing, stored_at
 from heliograph.bus.nats.consumer import consume
+from heliograph.bus.nats.holder_silences import HolderSilences
 from heliograph.bus.nats.key_value import NatsKeyValue
 from heliograph.bus.nats.mqtt_streams import bound_mqtt_streams, purge_retained
 from heliograph.bus.nats.requestor import SENDER, sender_of
@@ -67,7 +68,8 @@ class NatsBus(Bus):
         self._bounded = False
         self._kvs: dict[str, KeyValue] = {}
         self._stores: dict[str, NatsBlobs] = {}
-        self._links = BulkLinks(self.connection.url, world)
+        self._silences = HolderSilences()
+        self._links = BulkLinks(self.connection.url, world, self.link.pace)
 
     async def open(self) -> None:
         await self.connection.open()
@@ -278,14 +280,18 @@ class NatsBus(Bus):
                 asked = True
                 send(subject, holder.ask(id, due))
 
-            receive(link, inbox, blob, ask, stop)
+            receive(link, inbox, blob, ask, stop, self._silences.of(holder.name))
 
-        await self._links.run(transfer)
+        try:
+            await self._links.run(transfer)
+        except Unanswered:
+            self._silences.lengthen(holder.name)
+            raise
         return target
 
     async def send_parts(self, to: str, file: Path, ask: ChunkAsk, chunk: int) -> None:
         subject = self.subjects.subject(to)
-        await self._links.run(send_parts, subject, file, ask.place, ask.count, chunk)
+        await self._links.run(send_parts, subject, file, ask, chunk)
 
     async def send_status(self, to: str, code: str) -> None:
         subject = self.subjects.subject(to)

@@ -74,6 +74,15 @@ class Connection(TcpTransport):
             self.life.heard(self._clock())
         return found
 
+    async def readline(self) -> bytes:
+        """Read the answer to a step of the introduction. On a slow link the server's pings come before it."""
+        while (line := await self._line()) == PING:
+            self.write(PONG)
+        return line
+
+    async def _line(self) -> bytes:
+        return bytes(await super().readline())  # type: ignore[no-untyped-call]
+
     @property
     def waiting(self) -> int:
         """Bytes written that the other side's machine has not acknowledged."""

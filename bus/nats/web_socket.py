@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import io
-import socket
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from heliograph.bus.nats.patient_socket import PatientSocket, send_pieces
 from heliograph.core.errors import Refused
 
 MAX_FRAME = 32 * 1024 * 1024
@@ -75,7 +74,7 @@ class Frames:
 class WebSocketSocket:
     """A blocking socket whose bytes travel in frames, as far as ``BulkLink`` uses one. Raise OSError."""
 
-    def __init__(self, raw: socket.socket, url: str) -> None:
+    def __init__(self, raw: PatientSocket, url: str) -> None:
         self._raw = raw
         self._frames = Frames(url)
         self._arrived = bytearray()
@@ -88,12 +87,7 @@ class WebSocketSocket:
 
     def sendfile(self, file: BinaryIO, offset: int, count: int) -> int:
         """Send a part of a file; return how many bytes of it there were."""
-        file.seek(offset)
-        sent = 0
-        while sent < count and (part := file.read(min(_PART, count - sent))):
-            self.sendall(part)
-            sent += len(part)
-        return sent
+        return send_pieces(self, file, offset, count)
 
     def recv_into(self, target: memoryview) -> int:
         """Fill a part of ``target``; return its size, 0 at the end of the connection."""
@@ -105,21 +99,6 @@ class WebSocketSocket:
         del self._arrived[:count]
         return count
 
-    def makefile(self, mode: str, buffering: int) -> io.BufferedReader:
-        return io.BufferedReader(_Raw(self), buffering)
-
-    def fileno(self) -> int:
-        return self._raw.fileno()
-
-    def setsockopt(self, *words: Any) -> None:
-        self._raw.setsockopt(*words)
-
-    def settimeout(self, seconds: float | None) -> None:
-        self._raw.settimeout(seconds)
-
-    def close(self) -> None:
-        self._raw.close()
-
     def _receive(self) -> bool:
         """Take what comes next; return whether the connection goes on."""
         received = self._raw.recv(_PART)
@@ -127,14 +106,3 @@ class WebSocketSocket:
         if received and (answer := self._frames.to_send()):
             self._raw.sendall(answer)
         return bool(received)
-
-
-class _Raw(io.RawIOBase):
-    def __init__(self, source: WebSocketSocket) -> None:
-        self._source = source
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, target: Any) -> int:
-        return self._source.recv_into(memoryview(target))

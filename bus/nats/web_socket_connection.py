@@ -61,7 +61,7 @@ class WebSocketConnection(Connection):
         found, self._arrived = bytes(self._arrived), bytearray()
         return found
 
-    async def readline(self) -> bytes:
+    async def _line(self) -> bytes:
         while (end := self._arrived.find(b"\n")) < 0:
             if not await self._receive():
                 end = len(self._arrived) - 1

@@ -14,6 +14,7 @@ from heliograph.bus.arriving_blob import (
     END,
     NOBODY,
     NOT_HELD,
+    PART,
     PLACE,
     REFUSED,
     SEQUENCE,
@@ -132,7 +133,61 @@ def test_a_message_that_is_not_the_next_chunk_ends_the_attempt(
     tmp_path: Path, headers: dict[str, str], size: int, error: type[Exception], words: str
 ) -> None:
     with ArrivingBlob(_ref(bytes(3 * CHUNK)), tmp_path / "blob", CHUNK, "edge edge-1", False) as blob:
-        assert blob.next_ask() == ChunkAsk(0, 0, 3)
+        assert blob.next_ask() == ChunkAsk(0, 0, 2, 0, True)
         with pytest.raises(error, match=words):
             blob.expects(headers, size)
     assert not (tmp_path / "blob").exists()
+
+
+class _ThinHolder(_Holder):
+    """An edge behind a thin link: it sends chunks in parts, or is of an earlier version and sends whole ones."""
+
+    def __init__(self, content: bytes, chunk: int, parts: list[int]) -> None:
+        super().__init__(content, chunk, False)
+        self.parts = parts
+        self.sent = 0
+
+    def messages(self, ask: ChunkAsk) -> list[tuple[dict[str, str], bytes]]:
+        if not self.parts:
+            return super().messages(ask)
+        self.asked.append(ask)
+        sizes = iter(self.parts * 1000)
+        pieces = list(ask.pieces(self.chunk, len(self.content), lambda: next(sizes)))
+        self.sent += sum(length for _, _, length in pieces)
+        return [(headers, self.content[start : start + length]) for headers, start, length in pieces]
+
+
+@given(
+    st.integers(0, 6 * 4096),
+    st.lists(st.tuples(st.integers(0, 12), st.lists(st.integers(1, 5000), max_size=4)), max_size=4),
+)
+def test_it_goes_on_within_a_chunk_whether_holders_send_parts_or_not(
+    size: int, cuts: list[tuple[int, list[int]]]
+) -> None:
+    content = bytes(number * 31 % 251 for number in range(size))
+    with TemporaryDirectory() as directory:
+        target, ended = Path(directory) / "blob", False
+        for most, parts in cuts:
+            holder = _ThinHolder(content, 4096, parts)
+            ended = ended or _receive(ArrivingBlob(_ref(content), target, 4096, "x", False), holder, most)
+        if not ended:
+            part = Path(directory) / "blob.part"
+            had = part.stat().st_size if part.exists() else 0
+            holder = _ThinHolder(content, 4096, [1500])
+            assert _receive(ArrivingBlob(_ref(content), target, 4096, "x", False), holder)
+            assert holder.sent == len(content) - had
+        assert target.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("part", "size", "error"),
+    [("0", 1023, Refused), ("1", 2000, Unreachable), ("-1", 2000, Unreachable), ("x", 2000, Unreachable),
+     ("9" * 30, 2000, Unreachable), ("0", 4097, Refused), ("0", 0, Refused)],
+)  # fmt: skip
+def test_a_part_that_is_tiny_or_elsewhere_ends_the_attempt(
+    tmp_path: Path, part: str, size: int, error: type[Exception]
+) -> None:
+    with ArrivingBlob(_ref(bytes(3 * 4096)), tmp_path / "blob", 4096, "edge edge-1", False) as blob:
+        blob.next_ask()
+        with pytest.raises(error):
+            blob.expects({PLACE: "0", PART: part}, size)

@@ -24,6 +24,8 @@ class BlobAsk(Payload):
         place: number of the first chunk, from 0.
         sequence: in a bucket the sequence of the last chunk that has come; 0 at the beginning.
         count: number of chunks.
+        offset: byte of the first chunk from which on it is asked for, on an edge's disk.
+        parts: whether chunks may come in parts. Agents of earlier versions send whole ones, and know no offset.
     """
 
     id: Label
@@ -32,6 +34,8 @@ class BlobAsk(Payload):
     place: Count = 0
     sequence: Count = 0
     count: Annotated[int, Field(ge=1, le=CHUNKS)] = 1
+    offset: Count = 0
+    parts: bool = False
 
 
 class UploadOffer(Payload):

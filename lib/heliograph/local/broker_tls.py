@@ -10,8 +10,8 @@ from pathlib import Path
 from heliograph.bus.connection_url import INSECURE, TLS, is_loopback
 from heliograph.core.errors import Refused
 
-HANDSHAKE_SECONDS = 5
-LOGIN_SECONDS = 3
+HANDSHAKE_SECONDS, LOGIN_SECONDS = 20, 20
+"""Seconds that a client has for them: on a link with a round trip of 6 s each step takes as long."""
 CONNECTIONS_PER_SECOND = 200
 """New connections that nats-server takes in a second: a handshake costs half a millisecond of its CPU."""
 _ANY = ("0.0.0.0", "::")
@@ -49,8 +49,8 @@ class BrokerTls:
 
 
 def protected(tree: Mapping[str, object], tls: BrokerTls | None) -> dict[str, object]:
-    """Return nats-server's configuration with TLS on each of its listeners."""
-    found = dict(tree)
+    """Return nats-server's configuration with bounds for newcomers, and with TLS on each of its listeners."""
+    found = dict(tree) | {"authorization": {"timeout": LOGIN_SECONDS}}
     if tls is None:
         return found
     block = tls.of_nats_server()
@@ -58,7 +58,7 @@ def protected(tree: Mapping[str, object], tls: BrokerTls | None) -> dict[str, ob
         if isinstance(listener := found.get(name), dict):
             found[name] = {key: value for key, value in listener.items() if key != "no_tls"} | {"tls": block}
     found["tls"] = block | {"handshake_first": True, "connection_rate_limit": CONNECTIONS_PER_SECOND}
-    return found | {"authorization": {"timeout": LOGIN_SECONDS}}
+    return found
 
 
 def is_any(host: str) -> bool:

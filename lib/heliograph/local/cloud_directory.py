@@ -61,7 +61,7 @@ class CloudDirectory:
             self.directory / "broker", "cloud", tuple(cloud_users([CLOUD], {}, {}, world.new_id)), name="cloud",
             host=listening.host, world=world, port=settings.port, mqtt_port=settings.door_port,
             leaf_port=settings.leaf_port, websocket=bool(settings.websocket_port),
-            websocket_port=settings.websocket_port,
+            websocket_port=settings.websocket_port, patience=settings.patience,
             tls=self.tls.broker if self.tls is not None else None,
         )  # fmt: skip
         self.brokers: list[Broker] = [self.broker]

@@ -12,6 +12,7 @@ from pathlib import Path
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.private_files import make_private, write_private
 from heliograph.local.cluster_tls import Listening
+from heliograph.local.nats_server import PATIENCE
 
 FILE = "cloud.json"
 PORT, MQTT_PORT, MQTTS_PORT, ROUTE_PORT = 4222, 1883, 8883, 6222
@@ -35,6 +36,7 @@ class CloudSettings:
         route_port: port at which servers reach each other; as ``port``.
         leaf_port: port at which servers of sites connect, 0 for none; as ``port``.
         websocket_port: port for WebSocket, 0 for none; as ``port``.
+        patience: seconds for which a client may leave the broker's pings unanswered.
     """
 
     host: str = "127.0.0.1"
@@ -48,6 +50,7 @@ class CloudSettings:
     route_port: int = ROUTE_PORT
     leaf_port: int = 0
     websocket_port: int = 0
+    patience: float = PATIENCE
 
     @property
     def listening(self) -> Listening:
@@ -133,7 +136,8 @@ class CloudSettings:
                        tuple(map(str, tree["code"])), int(tree.get("servers", 1)),
                        tuple(map(str, tree.get("machines", ()))), int(tree.get("machine", 1)),
                        int(tree.get("route_port", ROUTE_PORT)), int(tree.get("leaf_port", 0)),
-                       int(tree.get("websocket_port", 0)))  # fmt: skip
+                       int(tree.get("websocket_port", 0)),
+                       float(tree.get("patience", PATIENCE)))  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise HeliographError(f"{file} is damaged; write it anew: delete it alone, and run 'heliograph init' with"
                                   " all options in an empty directory, then copy its file") from None  # fmt: skip

@@ -59,7 +59,7 @@ class MachineDirectory:
         self.directory = directory.resolve()
         self.tls = ClusterTls(self.directory / "tls", settings.listening, world, carried=True)
         first = Broker(self.directory / "broker", "cloud", name=_NAME, host=settings.host, world=world,
-                       tls=self.tls.broker)  # fmt: skip
+                       patience=settings.patience, tls=self.tls.broker)  # fmt: skip
         known = placed(members(first, settings.servers), settings)[settings.machine - 1]
         self._routes, tls = route_tls(self.directory / "tls" / ROUTES, known.reached, world, carried=True)
         own = {each.name: getattr(known, each.name) for each in fields(ClusteredBroker)}

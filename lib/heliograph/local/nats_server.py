@@ -7,6 +7,7 @@ It runs in operator mode: logins are tokens. In the cloud they have keys, and ar
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -50,6 +51,11 @@ MAX_PENDING = 64 * 1024 * 1024
 """Bytes that wait for one slow connection before the broker ends it."""
 PING_MILLISECONDS = 700
 PING_INTERVAL = f"{PING_MILLISECONDS}ms"
+PATIENCE = 2.1
+"""Seconds for which a client may usually leave pings unanswered."""
+WRITE_DEADLINE = "15m"
+"""How long nats-server may take to hand a client what it has for it. A thin link takes minutes for a chunk of a model;
+a client that has gone leaves pings unanswered, long before."""
 """Time between pings. With two outstanding, the broker notices an unplugged client after 2 to 4 of them: after 4 if the
 client has just sent something, since the broker then postpones a ping."""
 
@@ -68,6 +74,11 @@ class User:
     edge: str = ""
 
 
+def pings_in(patience: float) -> int:
+    """Return how many pings in a row may be unanswered, where one comes every ``PING_MILLISECONDS``."""
+    return max(2, math.ceil(1000 * patience / PING_MILLISECONDS) - 1)
+
+
 @dataclass
 class Broker:
     """One nats-server process.
@@ -80,6 +91,8 @@ class Broker:
         websocket_origins: origins whose pages may connect, ``https://HOST`` for example; without any only pages of the
             listener's own origin. Clients that are no browsers send no origin, and may connect.
         ping_interval: time between two pings to a client, in nats-server's notation.
+        patience: seconds for which a client may leave pings unanswered before it counts as gone; a client whose round
+            trips take longer cannot even connect.
         store_bytes: bytes that it may store; 0 for nats-server's own rule, 75 % of the disk that is free.
         host: address to listen at; one that other machines reach needs ``tls`` and users.
         tls: certificate of all its listeners; None for clear text.
@@ -101,6 +114,7 @@ class Broker:
     websocket_origins: tuple[str, ...] = ()
     websocket_port: int = 0
     ping_interval: str = PING_INTERVAL
+    patience: float = PATIENCE
     store_bytes: int = 0
     tls: BrokerTls | None = None
     anonymous: bool = True
@@ -266,7 +280,8 @@ class Broker:
             "logfile_max_num": 3,
             "max_payload": MAX_PAYLOAD,
             "ping_interval": self.ping_interval,
-            "ping_max": 2,
+            "ping_max": pings_in(self.patience),
+            "write_deadline": WRITE_DEADLINE,
             "max_connections": MAX_CONNECTIONS,
             "max_subscriptions": MAX_SUBSCRIPTIONS,
             "max_pending": MAX_PENDING,

@@ -42,7 +42,10 @@ from heliograph.local.nats_server import (
     MAX_PAYLOAD,
     MAX_PENDING,
     MAX_SUBSCRIPTIONS,
+    PATIENCE,
     PING_INTERVAL,
+    WRITE_DEADLINE,
+    pings_in,
 )
 
 
@@ -87,7 +90,8 @@ def make_site(
         "port": port,
         "max_payload": MAX_PAYLOAD,
         "ping_interval": PING_INTERVAL,
-        "ping_max": 2,
+        "ping_max": pings_in(PATIENCE),
+        "write_deadline": WRITE_DEADLINE,
         "max_connections": MAX_CONNECTIONS,
         "max_subscriptions": MAX_SUBSCRIPTIONS,
         "max_pending": MAX_PENDING,

@@ -67,6 +67,11 @@ def init(
         int | None, typer.Option(min=0, max=65_535, help="Port for WebSocket, where firewalls let only 443 pass; 0 for"
                                  " none. Default: none.")
     ] = None,
+    link_patience: Annotated[
+        float | None, typer.Option(min=2.1, max=600.0, metavar="SECONDS", help="How long a client may leave the"
+                                   " broker's pings unanswered; more than the longest round trip of an edge's link."
+                                   " Default: 2.1.")
+    ] = None,
     new_authority: Annotated[
         bool, typer.Option("--new-authority", help="Make another certificate authority, which nodes trust beside the "
                            "present one.")
@@ -88,7 +93,7 @@ def init(
     before = CloudSettings.read(directory)
     if before is not None and before.machine > 1:
         typed = (bind, tls_name, port, mqtt_port, code, servers, machine, route_port, leaf_port, websocket_port,
-                 document_key)  # fmt: skip
+                 link_patience, document_key)  # fmt: skip
         init_machine(directory, before, any(each is not None for each in typed) or new_authority)
         return
     kept = before or CloudSettings(host=usual_host(machine[0]) if machine else "127.0.0.1")
@@ -103,6 +108,7 @@ def init(
         route_port=route_port or kept.route_port,
         leaf_port=kept.leaf_port if leaf_port is None else leaf_port,
         websocket_port=kept.websocket_port if websocket_port is None else websocket_port,
+        patience=link_patience or kept.patience,
     )
     stored = (directory / "broker" / "store").exists()
     settings.check(before, stored)

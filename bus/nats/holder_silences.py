@@ -1,0 +1,28 @@
+"""How long to wait for whoever was asked for a blob: longer each time that nothing comes. Links of edges differ."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from heliograph.bus.nats.bulk import SILENCE
+
+LONGEST_SILENCE = 90.0
+"""Seconds without a message of a holder that are borne, at most."""
+_MOST = 1024
+
+
+class HolderSilences:
+    """By holder, the seconds without a message after which it counts as gone."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, float] = OrderedDict()
+
+    def of(self, holder: str) -> float:
+        return self._known.get(holder, SILENCE)
+
+    def lengthen(self, holder: str) -> None:
+        """Note that a holder has sent nothing: its link may be slow."""
+        self._known[holder] = min(2 * self.of(holder), LONGEST_SILENCE)
+        self._known.move_to_end(holder)
+        if len(self._known) > _MOST:
+            self._known.popitem(last=False)

@@ -25,9 +25,10 @@ from heliograph.core.tasks import cancel_and_wait, keep_running
 P = TypeVar("P", bound=BaseModel)
 
 WINDOW, WINDOW_BYTES = 512, 32 << 20
-"""Events without an acknowledgement, and their bytes, at which ``send`` waits before further ones."""
+"""Events without an acknowledgement, and their bytes, at which ``send`` waits before further ones. On a link that was
+measured to be slow the bytes are those of its window."""
 RESEND_AFTER = 1.0
-"""Seconds without an acknowledgement after which all waiting events are sent again."""
+"""Seconds without an acknowledgement after which all waiting events are sent again; more where the link is slow."""
 RESEND_SOON = 0.25
 """The same just after the node's broker came back: events sent before the agent subscribed are lost."""
 RESEND_SOON_FOR = 2.0
@@ -51,6 +52,8 @@ class Outbox:
         self._waiting: OrderedDict[int, tuple[str, bytes]] = OrderedDict()
         self._bytes = 0
         self._acknowledged = asyncio.Event()
+        self._mark: tuple[int, int, float] | None = None
+        """An event that was sent, the bytes that waited then, and when: its acknowledgement tells the link's pace."""
         self._soon_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._following: asyncio.Task[None] | None = None
@@ -84,7 +87,7 @@ class Outbox:
         Raise Refused where the event is too large for its topic: the outbox would resend it for ever, and all later
         events would wait behind it.
         """
-        while len(self._waiting) >= WINDOW or self._bytes >= WINDOW_BYTES:
+        while len(self._waiting) >= WINDOW or self._bytes >= self._most:
             await self._acknowledgement()
         number = self._sequence + 1
         address = topic.at(**params)
@@ -94,10 +97,18 @@ class Outbox:
         self._sequence = number
         self._waiting[number] = (address, body)
         self._bytes += len(body)
+        if self._mark is None:
+            self._mark = number, self._bytes, self._port.world.monotonic()
         if self._timer is None:
             self._start_timer()
         await self._transmit(address, body)
         return number
+
+    @property
+    def _most(self) -> int:
+        """Bytes that may wait for an acknowledgement."""
+        pace = self._port.bus.link.pace
+        return WINDOW_BYTES if pace.rate is None else min(WINDOW_BYTES, pace.window)
 
     async def flush(self) -> None:
         """Return when every sent event is on the agent's disk."""
@@ -129,9 +140,16 @@ class Outbox:
                 while self._waiting and next(iter(self._waiting)) <= ack.payload.sequence:
                     _, (_, body) = self._waiting.popitem(last=False)
                     self._bytes -= len(body)
+                self._measure(ack.payload.sequence)
                 self._acknowledged.set()
                 if not self._waiting:
                     self._stop_timer()
+
+    def _measure(self, through: int) -> None:
+        if self._mark is not None and self._mark[0] <= through:
+            _, size, began = self._mark
+            self._mark = None
+            self._port.bus.link.pace.acknowledged(size, self._port.world.monotonic() - began)
 
     def _check(self, ack: Received[Ack]) -> None:
         """Raise Refused for an acknowledgement that the agent did not send: these events would be lost."""
@@ -154,6 +172,9 @@ class Outbox:
         self._stop_timer()
         if self._waiting:
             period = RESEND_SOON if self._port.world.monotonic() < self._soon_until else RESEND_AFTER
+            pace = self._port.bus.link.pace
+            if pace.rate is not None:
+                period += pace.allowance(self._bytes)
             oldest = next(iter(self._waiting))
             self._timer = asyncio.get_running_loop().call_later(period, self._resend_if_silent, oldest)
 

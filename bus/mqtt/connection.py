@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from paho.mqtt.properties import Properties
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.link import Link
+from heliograph.bus.link_life import AnswerWait, LinkLife
+from heliograph.bus.link_pace import LinkPace
 from heliograph.bus.mqtt.library_client import HeliographClient
 from heliograph.bus.reconnecting import Reconnecting
 from heliograph.bus.tls_context import TlsContext
@@ -29,7 +32,7 @@ from heliograph.core.world import World
 
 KEEPALIVE = 5
 TIMEOUT = 5.0
-"""Seconds to wait for the broker's acknowledgement."""
+"""Seconds to wait for the broker's acknowledgement, on a link that is fast."""
 FAILED = (aiomqtt.MqttError, OSError, ValueError, asyncio.TimeoutError)
 """Errors of the client library when the broker is away or does not answer."""
 FAILURE = 128
@@ -78,6 +81,7 @@ class MqttConnection:
         self._session = session
         self.url = url
         self.link = link
+        link.pace = LinkPace()
         self._world = world
         self._on_message = on_message
         self._on_connect = on_connect
@@ -130,20 +134,23 @@ class MqttConnection:
         URL names a file of credentials that has none."""
         user, password = self.url.credentials.of_mqtt()
         host, port = self.url.places[self._tried % len(self.url.places)]
-        return HeliographClient(
+        made = HeliographClient(
             host,
             port,
             username=user or None,
             password=password or None,
             protocol=aiomqtt.ProtocolVersion(version),
             queue_type=_queue_calling(on_message),
-            keepalive=KEEPALIVE,
-            timeout=TIMEOUT,
+            keepalive=max(KEEPALIVE, math.ceil(self.url.patience)),
+            timeout=max(TIMEOUT, self._reconnecting.limit) + self.link.pace.allowance(),
             max_inflight_messages=1000,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             tls_context=self._tls.current() if self.url.secure else None,
             **more,
         )
+        made.world = self._world
+        made.life = LinkLife(self.link.pace, 2 * made._keepalive, self._world.monotonic())
+        return made
 
     def send(self, topic: str, body: bytes, retain: bool, properties: Properties | None) -> None:
         """Publish at QoS 0: write to the socket at once, without waiting. Raises Unreachable."""
@@ -154,7 +161,11 @@ class MqttConnection:
     async def publish(self, topic: str, body: bytes, retain: bool, properties: Properties | None) -> None:
         """Publish at QoS 1. Raises Forbidden if the broker reports that the login may not, Refused if it refuses the
         message, LinkDown if the connection breaks before the acknowledgement, Unreachable otherwise."""
-        client = self._connected()._client
+        connected = self._connected()
+        client = connected._client
+        size = len(topic) + len(body)
+        began = self._world.monotonic()
+        wait = AnswerWait(connected.life, self.link.pace, TIMEOUT, size, began)
         acknowledged = asyncio.get_running_loop().create_future()
         client.on_publish = self._on_publish
         try:
@@ -165,16 +176,19 @@ class MqttConnection:
             raise Unreachable(f"{self.url.shown}: {error_string(sent.rc)}")
         self._unacknowledged[sent.mid] = acknowledged
         try:
-            async with asyncio.timeout(TIMEOUT):
-                code = await acknowledged
-        except TimeoutError:
-            raise Unreachable(f"{self.url.shown}: no acknowledgement in {TIMEOUT:g} s") from None
+            while not acknowledged.done():
+                connected.look()
+                if (left := wait.due() - self._world.monotonic()) <= 0:
+                    raise Unreachable(f"{self.url.shown}: no acknowledgement in {TIMEOUT:g} s")
+                await asyncio.wait((acknowledged,), timeout=left)
+            code = acknowledged.result()
         finally:
             self._unacknowledged.pop(sent.mid, None)
             if not self._unacknowledged:  # else the client library builds acknowledgements for QoS 0 too
                 client.on_publish = None
         if code >= FAILURE:
             self._raise_refused(topic, code)
+        self.link.pace.acknowledged(size, self._world.monotonic() - began)
 
     async def subscribe(self, pattern: str, qos: int = 1) -> int:
         """Subscribe; return the SUBACK's reason code, 128 or more if the broker refuses. Raises Unreachable."""
@@ -221,6 +235,8 @@ class MqttConnection:
                 client = await self._connect_newest()
             except (*FAILED, HeliographError) as error:
                 self._note(error)
+                if _is_late(error):
+                    self._reconnecting.late()
                 self._tried += 1
                 continue
             self._reconnecting.connected()
@@ -249,9 +265,11 @@ class MqttConnection:
             if self._session is not None:
                 client._client.manual_ack_set(True)
                 client.on_session = self._session.begins
+            began = self._world.monotonic()
             try:
                 await client.__aenter__()
                 client._client.on_publish = None
+                self.link.pace.answered((self._world.monotonic() - began) / 2)  # of TCP's handshake, and of MQTT's
             except aiomqtt.MqttError as error:
                 if version == 4 or not _is_version_refused(error):
                     raise
@@ -292,6 +310,10 @@ class MqttConnection:
                     acknowledged.set_result(code)
                 else:
                     acknowledged.set_exception(LinkDown(f"{self.url.shown}: the link went down"))
+
+
+def _is_late(error: Exception) -> bool:
+    return isinstance(error, TimeoutError) or "timed out" in str(error).lower()
 
 
 def _queue_calling(receive: Callable[[Any], None]) -> Any:

@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import aiomqtt
+from paho.mqtt.client import MQTT_ERR_SUCCESS, time_func
 from paho.mqtt.enums import MessageType
 
+from heliograph.bus.link_life import LinkLife
+from heliograph.bus.socket_backlog import unacknowledged
+from heliograph.core.world import World
+
+MISC_EVERY = 1.0
+"""Seconds between two looks at a connection."""
 _PUBACK = b"\x40\x02"
 """The beginning of an acknowledgement (MQTT 3.1.1, 3.4): its message's id follows."""
 
@@ -40,16 +47,26 @@ class HeliographClient(aiomqtt.Client):
     The library registers its sockets with the event loop later, by their number. A socket that has been closed by then
     leaves its number to another one.
 
+    Its keep-alive is that of ``life``: the library ends a connection whose answer to a ping is late, also while what
+    stands before the ping is still passing.
+
     Attributes:
+        life: that of its connection; set before it connects.
+        world: its clock.
         on_session: called when the broker has let it in, before any message comes, with whether the broker had kept
             its session from before.
     """
 
+    life: LinkLife
+    world: World
     on_session: Callable[[bool], None] | None = None
 
     async def __aenter__(self) -> Self:
         """Connect. Raise MqttError also if the connection ended at once, which the library forgets."""
-        self._client._create_socket_connection = self._connect_socket  # type: ignore[method-assign]
+        client = self._client
+        client._create_socket_connection = self._connect_socket  # type: ignore[method-assign]
+        self._queue_packet, client._packet_queue = client._packet_queue, self._count_packet  # type: ignore[method-assign]
+        self._receive, client._sock_recv = client._sock_recv, self._note_received  # type: ignore[method-assign, assignment]
         await super().__aenter__()
         if not self._client.is_connected():
             raise aiomqtt.MqttError("the connection ended at once")
@@ -62,6 +79,36 @@ class HeliographClient(aiomqtt.Client):
         if host.isascii():
             host = host.encode()  # of a text Python makes the same by tables of Unicode, which stay in memory
         return socket.create_connection((host, client._port), client._connect_timeout)
+
+    def _count_packet(self, command: int, packet: Any, *rest: Any, **more: Any) -> Any:
+        if command != MessageType.PINGREQ:
+            self.life.wrote(len(packet))
+        return self._queue_packet(command, packet, *rest, **more)
+
+    def _note_received(self, most: int) -> bytes:
+        received = self._receive(most)
+        if received:
+            self.life.heard(self.world.monotonic())
+        return received
+
+    def look(self) -> None:
+        """Note what the connection has taken."""
+        client = self._client
+        if (sock := client.socket()) is not None:
+            queued = sum(packet["to_process"] for packet in list(client._out_packet))
+            self.life.look(queued + unacknowledged(sock), self.world.monotonic())
+
+    async def _misc_loop(self) -> None:
+        """Let the library ping, and end the connection where it does not live."""
+        client = self._client
+        while True:
+            self.look()
+            now = self.world.monotonic()
+            if client._ping_t and not self.life.is_cut(now):
+                client._ping_t = client._last_bytes_received = time_func()
+            if client.loop_misc() != MQTT_ERR_SUCCESS:
+                return
+            await self.world.sleep(MISC_EVERY)
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         """Hand over a message whatever its topic is. The library raises where it is no UTF-8 or has a wildcard, which a

@@ -101,6 +101,8 @@ class ArrivingBlob:
         self._sequence = 0
         self._under_way = 0
         self._window = FIRST_WINDOW
+        self._repeated = 0
+        """Bytes that have come again."""
         self._known = 0
         """Bytes at the beginning of the expected message that have come already."""
 
@@ -170,8 +172,12 @@ class ArrivingBlob:
                 return False  # a deleted chunk that the broker restored
         inside = 0 if self._batches else self._at % self.chunk
         begins = 0 if self._batches else _number_in(headers.get(PART, "0"))
-        if not self._batches and (headers.get(PLACE) != wanted or begins is None or begins > inside):
-            raise Unreachable(f"blob {self._ref.digest[:12]}: a chunk of {self._holder} is missing; it is asked again")
+        if not self._batches:
+            if self._came_before(_number_in(headers.get(PLACE, "")), begins, size):
+                return False
+            if headers.get(PLACE) != wanted or begins is None or begins > inside:
+                what = f"blob {self._ref.digest[:12]}"
+                raise Unreachable(f"{what}: a chunk of {self._holder} is missing; it is asked again")
         self._known = inside - (begins or 0)
         due = min(self.chunk, self._ref.size - self._at + inside) - (begins or 0)
         least = due if PART not in headers else min(due, max(LEAST_PART, self._known + 1))
@@ -179,6 +185,13 @@ class ArrivingBlob:
             raise Refused("invalid", expected=f"a blob of {self._ref.size} bytes", got="a chunk of another length"
                           if size < due else "more than that")  # fmt: skip
         return True
+
+    def _came_before(self, place: int | None, begins: int | None, size: int) -> bool:
+        """Return whether a part has come already: it was asked for again. Of too many nobody says that any more."""
+        if place is None or begins is None or not size or place * self.chunk + begins + size > self._at:
+            return False
+        self._repeated += size
+        return self._repeated <= WINDOW * self.chunk
 
     def take(self, chunk: bytes | memoryview) -> None:
         """Write the expected chunk, or its part, and note how far the blob has come."""

@@ -265,7 +265,8 @@ class NatsBus(Bus):
     ) -> Path:
         if target.exists():
             return target
-        id = self._world.new_id()
+        # the same id again where nothing has come yet: what was asked for may be on its way
+        id = self._silences.transfer(holder.name, ref.digest) or self._world.new_id()
         subject = self.subjects.subject(holder.ask_at)
         inbox = self.subjects.subject(holder.chunks_at(id))
         blob = ArrivingBlob(ref, target, holder.chunk, holder.name, holder.batches, check)
@@ -285,7 +286,7 @@ class NatsBus(Bus):
         try:
             await self._links.run(transfer)
         except Unanswered:
-            self._silences.lengthen(holder.name)
+            self._silences.lengthen(holder.name, ref.digest, id)
             raise
         return target
 

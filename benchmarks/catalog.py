@@ -30,6 +30,7 @@ from benchmarks import (
     simulated,
     small_gateway,
     startup,
+    thin_links,
     tls_cost,
     traces,
     unplugged_edges,
@@ -108,6 +109,15 @@ _ALL = [
         Metric("missing", "agents that did not come back", "", 0),
         Metric("lost", "acknowledged events that are lost", "", 0),
         Metric("doubled", "events that are stored twice", "", 0),
+    )),
+    Benchmark("thin-links", "links", thin_links.measured, repeats=1, timeout=1200, metrics=(
+        *(Metric(f"{each.name} time", f"{each.name}: time", "×", thin_links.SLOWEST)
+          for each in thin_links.LINKS),
+        *(Metric(f"{each.name} bytes", f"{each.name}: bytes", "×", thin_links.MOST_BYTES)
+          for each in thin_links.LINKS),
+        Metric("lost", "events or blobs that are lost on them", "", 0),
+        Metric("doubled", "events that are stored twice", "", 0),
+        Metric("ended", "connections that end on them", "", 0),
     )),
     Benchmark("broker-pause", "cluster", broker_pause.pauses, repeats=2, metrics=(
         Metric("pause", "rounds' pause, one of 3 brokers killed", "s", broker_pause.GOAL, name="pause",

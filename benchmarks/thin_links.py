@@ -42,6 +42,8 @@ EVENT = 200
 BUFFER = 4096
 """Bytes that the relay's sockets take in ahead of the link."""
 _KBIT = 125.0
+SLOWEST, MOST_BYTES = 4, 1.3
+"""Targets: the time, and the bytes, over those that would be enough."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,7 @@ LINKS = (
     ThinLink("100 kbit/s, 0.6 s", 100, 100, 0.6, events=600),
     ThinLink("1 Mbit/s, 0.05 s", 1000, 1000, 0.05, events=5000),
     ThinLink("1 Mbit/s, 0.6 s", 1000, 1000, 0.6, events=5000),
-    ThinLink("10 Mbit/s, 0.05 s", 10_000, 10_000, 0.05, events=20_000),
-    ThinLink("64 kbit/s up, 1 Mbit/s down, 0.6 s", 64, 1000, 0.6, events=400),
+    ThinLink("64 kbit/s up, 1 Mbit/s down", 64, 1000, 0.6, events=400),
     ThinLink("upload, 100 kbit/s, 0.6 s", 100, 100, 0.6, upload=250_000),
     ThinLink("upload, 1 Mbit/s, 0.05 s", 1000, 1000, 0.05, upload=2_000_000),
     ThinLink("upload, 20 kbit/s, 6 s", 20, 20, 6.0, upload=60_000),

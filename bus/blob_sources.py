@@ -23,8 +23,7 @@ from heliograph.bus.port import Port
 from heliograph.core.errors import Damaged, Unreachable
 
 UPLOAD_CHUNK_BYTES = 1 << 19
-"""Bytes of a chunk that an edge sends. The broker passes a chunk on once it has come whole: a link of 1 Mbit/s brings
-one in four seconds, before anybody takes the edge for gone."""
+"""Bytes of a chunk that an edge sends, on a thin link in parts: the broker passes a message on once it has come whole."""
 
 
 class CloudBlobs:

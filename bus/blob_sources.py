@@ -23,7 +23,7 @@ from heliograph.bus.port import Port
 from heliograph.core.errors import Damaged, Unreachable
 
 UPLOAD_CHUNK_BYTES = 1 << 19
-"""Bytes of a chunk that an edge sends, on a thin link in parts: the broker passes a message on once it has come whole."""
+"""Bytes of a chunk that an edge sends, on a thin link in parts: the broker passes a message on once it is whole."""
 
 
 class CloudBlobs:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-UID = "heliograph.job_uid"
+SERIES = "heliograph.job_uid"
 _STATUS = {"Succeeded": "FINISHED", "Failed": "FAILED"}
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
@@ -123,10 +123,10 @@ def _run_of(client: MlflowClient, job: JobFacts) -> Run:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process has made it meanwhile
             raise
         place = client.get_experiment_by_name(job.model).experiment_id
-    if found := client.search_runs([place], f"tags.`{UID}` = '{job.uid}'", max_results=1):
+    if found := client.search_runs([place], f"tags.`{SERIES}` = '{job.series}'", max_results=1):
         run: Run = found[0]
         return run
-    made: Run = client.create_run(place, tags={UID: job.uid}, run_name=job.name)
+    made: Run = client.create_run(place, tags={SERIES: job.series}, run_name=job.name)
     for name, value in job.parameters.items():
         client.log_param(made.info.run_id, _name_of(name), value)
     return made

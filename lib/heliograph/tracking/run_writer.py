@@ -12,12 +12,12 @@ class JobFacts:
     """What identifies a job, and what it was given.
 
     Attributes:
-        uid: of this run of the job: another job of its name, or one that was started again, has another.
+        series: uid of the job, the same where it was stopped and goes on; another job of its name has another.
         parameters: algorithm, number of rounds, parameters of the workers, by name.
     """
 
     name: str
-    uid: str
+    series: str
     model: str
     parameters: Mapping[str, str] = field(default_factory=dict)
 

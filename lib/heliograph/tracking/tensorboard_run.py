@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TensorBoardRun:
-    """Writes event files into a folder of the job below ``directory``, ``NAME-UID``."""
+    """Writes event files into a folder of the job below ``directory``, ``NAME-SERIES``."""
 
     def __init__(self, directory: Path) -> None:
         self.place = f"tensorboard --logdir {directory}"
@@ -43,7 +43,7 @@ class TensorBoardRun:
         from heliograph.tracking.event_files import EVENT_FILES, scalars_in
 
         self.close()
-        folder = self._directory / f"{job.name}-{job.uid[:8]}"
+        folder = self._directory / f"{job.name}-{job.series[:8]}"
         found, newest = Written(), dict[str, int]()
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Follow a federated job, and write its rounds where people look for them.
 
-The job's document tells that there is something new; what it is, the cloud's streams have whole and the document in
+The job's document tells which rounds there are; what they were, the cloud's streams have whole and the document in
 part. So a lost message delays a round, and hides none.
 """
 
@@ -49,7 +49,10 @@ class Tracker:
         self._writers = writers
         self._world = world
         self._note = note
-        self._uid = ""
+        self._series = ""
+        self._ahead: list[ClosedRound] = []
+        """Rounds that the streams have and no document yet. The one that fails a job never gets there, and may be
+        played again when the job is started again."""
         self._backoff = Backoff(world.rng.random, FIRST_PAUSE, LONGEST_PAUSE)
 
     async def run(self) -> str:
@@ -76,11 +79,11 @@ class Tracker:
             try:
                 return await self._follow()
             except Refused as error:
-                if error.code != "not-found" or not self._uid:
+                if error.code != "not-found" or not self._series:
                     raise
                 return DELETED
             except Unreachable as error:
-                if not self._uid:
+                if not self._series:
                     raise
                 if str(error) != said:
                     said = str(error)
@@ -102,14 +105,16 @@ class Tracker:
         """Follow the job until it has ended and return its phase. Raise Unreachable where that breaks off."""
         ended = declared().features["jobs"].ended
         stored: StoredRounds | None = None
+        self._ahead = []  # a new reader begins with the first round again
         async with aclosing(self._client.jobs.watch(self._job)) as documents:  # type: ignore[type-var]
             async for document in documents:
-                uid = document["metadata"].get("uid", "")
-                if not self._uid:
-                    await self._begin(document, uid)
-                elif uid != self._uid:  # deleted meanwhile, and made again
+                facts = facts_of(document)
+                if not self._series:
+                    await self._begin(facts)
+                elif facts.series != self._series:  # deleted meanwhile, and made again
                     return DELETED
                 if stored is None:
+                    uid = document["metadata"].get("uid", "")
                     stored = StoredRounds(self._client.bus, self._job, uid, _evaluating_node(document))
                 await self._catch_up(document, stored)
                 self._backoff.reset()
@@ -117,19 +122,19 @@ class Tracker:
                     return str(phase)
         return DELETED
 
-    async def _begin(self, document: Mapping[str, Any], uid: str) -> None:
-        facts = facts_of(document)
+    async def _begin(self, facts: JobFacts) -> None:
         self.runs = [TrackedRun(each, facts) for each in self._writers]
         for each in self.runs:
             await self._world.in_thread(each.open)
             self._note(f"job/{self._job} is tracked: {each.place}")
-        self._uid = uid
+        self._series = facts.series
 
     async def _catch_up(self, document: Mapping[str, Any], stored: StoredRounds) -> None:
         """Write what the streams have, and at its place in the order what they lack and the document has."""
         now, totals = self._world.now(), totals_in(document)
         shown = from_status(document, now)
         newest = shown[-1].number if shown else 0
+        ahead, self._ahead = self._ahead, []
         waiting = deque(each for each in shown if any(run.lacks(each.number) for run in self.runs))
 
         async def take(closed: ClosedRound) -> None:
@@ -138,20 +143,28 @@ class Tracker:
                     self._note(_gap(run.newest + 1, closed.number - 1, run.place))
                 await self._world.in_thread(run.take, closed, totals if closed.number == newest else None)
 
+        async def take_stored(closed: ClosedRound) -> None:
+            if closed.number > newest:
+                self._ahead.append(closed)
+                return
+            while waiting and waiting[0].number <= closed.number:
+                if (earlier := waiting.popleft()).number < closed.number:
+                    await take(earlier)
+            await take(closed)
+
         async def take_evaluation(number: int, metrics: Mapping[str, float], time: float) -> None:
             for run in self.runs:
                 if run.lacks_evaluation(number):
                     await self._world.in_thread(run.take_evaluation, number, metrics, time)
 
+        for closed in ahead:
+            await take_stored(closed)
         async with aclosing(stored.new()) as new:  # type: ignore[type-var]
             async for each in new:
-                if not isinstance(each, ClosedRound):
+                if isinstance(each, ClosedRound):
+                    await take_stored(each)
+                else:
                     await take_evaluation(each.number, each.metrics, each.time)
-                    continue
-                while waiting and waiting[0].number <= each.number:
-                    if (earlier := waiting.popleft()).number < each.number:
-                        await take(earlier)
-                await take(each)
         for closed in waiting:
             await take(closed)
         for number, metrics in evaluations_in(document).items():
@@ -160,7 +173,7 @@ class Tracker:
 
 def facts_of(document: Mapping[str, Any]) -> JobFacts:
     """Return what identifies a job, and what it was given."""
-    spec, metadata = document["spec"], document["metadata"]
+    spec, metadata, status = document["spec"], document["metadata"], document.get("status", {})
     aggregation = spec["aggregationWorker"]
     worker = aggregation.get("workerSpec", {})
     given = {
@@ -175,7 +188,8 @@ def facts_of(document: Mapping[str, Any]) -> JobFacts:
         given["script"] = own.get("trainScriptBootFile")
         given |= {f"training.{one['key']}": one.get("value") for one in own.get("parameters", ())}
     parameters = {name: str(value)[:LONGEST_PARAMETER] for name, value in given.items() if value is not None}
-    return JobFacts(metadata["name"], metadata.get("uid", ""), aggregation["model"]["name"], parameters)
+    series = status.get("firstRun") or metadata.get("uid", "")
+    return JobFacts(metadata["name"], series, aggregation["model"]["name"], parameters)
 
 
 def _evaluating_node(document: Mapping[str, Any]) -> str:

@@ -60,7 +60,7 @@ from pathlib import Path
 from heliograph.tracking.run_writer import JobFacts
 from heliograph.tracking.tensorboard_run import TensorBoardRun
 run = TensorBoardRun(Path({str(tmp_path / "runs")!r}))
-run.open(JobFacts("digits", {JOB.uid!r}, "model"))
+run.open(JobFacts("digits", {JOB.series!r}, "model"))
 run.write(1, 1.0, {ROUND!r})
 os.kill(os.getpid(), signal.SIGKILL)
 """

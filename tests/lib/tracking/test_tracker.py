@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from heliograph.client import AsyncClient
 from heliograph.core.errors import HeliographError, Refused, Unreachable
 from heliograph.core.world import World
+from heliograph.tracking import tracker
+from heliograph.tracking.closed_round import ClosedRound
+from heliograph.tracking.stored_rounds import StoredEvaluation
 from heliograph.tracking.tracker import DELETED, Tracker, facts_of
 from tests.lib.tracking.remembering_run import RememberingRun
 
@@ -55,6 +58,26 @@ class PlayedClient:
             if isinstance(each, Exception):
                 raise each
             yield each
+
+
+class PlayedStreams:
+    """Yields what a test has put into ``stored`` since the last call, whoever reads."""
+
+    stored: ClassVar[list[list[Any]]] = []
+
+    def __init__(self, bus: Any, job: str, uid: str, node: str) -> None:
+        self._left = [*self.stored]
+
+    async def new(self) -> AsyncIterator[Any]:
+        for each in self._left.pop(0) if self._left else []:
+            if isinstance(each, Exception):
+                raise each
+            yield each
+
+
+def close(number: int, *edges: str, late: tuple[str, ...] = ()) -> ClosedRound:
+    return ClosedRound(number, 100.0 + number, len(edges), 10, 1.0, {"loss": 1.0}, edges=edges, late=late, refused=(),
+                       duplicates=0)  # fmt: skip
 
 
 async def no_pause(seconds: float) -> None: ...
@@ -156,7 +179,58 @@ async def test_a_deleted_job_ends_its_run(tracked: Any) -> None:
         assert (run.rounds, run.closed) == ([1], [DELETED])
 
 
+async def test_a_job_that_goes_on_after_a_failure_has_the_same_run(tracked: Any) -> None:
+    run = RememberingRun()
+    await tracked([[document([1, 2], "Failed")]], run)
+    again = document([1, 2, 3], "Succeeded", uid="u2")
+    again["status"]["firstRun"] = "u1"
+    assert (await tracked([[again]], run))[0] == "Succeeded"
+    assert run.rounds == [1, 2, 3]
+    assert {each.series for each in run.opened} == {"u1"}
+    other = RememberingRun()
+    meanwhile = [[document([1, 2]), Unreachable("away")], [again]]
+    assert (await tracked(meanwhile, other))[0] == "Succeeded"
+    assert other.rounds == [1, 2, 3]
+
+
+async def test_streams_say_what_the_rounds_of_the_document_were(tracked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracker, "StoredRounds", PlayedStreams)
+    monkeypatch.setattr(PlayedStreams, "stored", [
+        [close(0, "a"), close(2, "a", "b", late=("c",)), StoredEvaluation(2, {"accuracy": 0.75}, 102.5)],
+        [close(3, "b"), close(3, "b"), close(4)],
+        [close(5)],
+    ])  # fmt: skip
+    run = RememberingRun()
+    documents = [document([1, 2]), document([1, 2, 3]), document([1, 2, 3, 4], "Failed", late=7)]
+    phase, notes = await tracked([documents], run)
+    assert (phase, notes[1:]) == ("Failed", [])
+    assert run.rounds == [1, 2, 3, 4]  # the first is the document's alone; the one that failed the job is in none
+    assert run.curve("edge/b/counted") == [(2, 1), (3, 2)]
+    assert run.curve("edge/c/late") == [(2, 1)]
+    assert run.curve("total/late") == [(2, 0), (3, 0), (4, 7)]  # the document's own where it is as new
+    assert run.curve("test/accuracy") == [(2, 0.75)]
+    assert [time for step, time, _ in run.records if step > 1] == [102.0, 102.5, 103.0, 104.0]
+
+
+async def test_streams_that_break_off_are_read_from_the_start(tracked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Breaking(PlayedStreams):
+        readers = 0
+
+        def __init__(self, *args: Any) -> None:
+            Breaking.readers += 1
+            whole = [close(1, "a"), close(2, "a"), close(3, "a")]
+            self._left = [[whole[0], whole[1], Unreachable("no answer")] if Breaking.readers == 1 else whole]
+
+    monkeypatch.setattr(tracker, "StoredRounds", Breaking)
+    run = RememberingRun()
+    phase, _ = await tracked([[document([1])], [document([1, 2]), document([1, 2, 3], "Succeeded")]], run)
+    assert (phase, Breaking.readers) == ("Succeeded", 2)
+    assert run.rounds == [1, 2, 3]
+    assert run.curve("edge/a/counted") == [(1, 1), (2, 2), (3, 3)]
+    assert len(run.opened) == 1  # no write has failed
+
+
 def test_a_run_is_told_what_the_job_was_given() -> None:
     facts = facts_of(document([]))
-    assert (facts.name, facts.uid, facts.model) == ("digits", "u1", "net")
+    assert (facts.name, facts.series, facts.model) == ("digits", "u1", "net")
     assert facts.parameters == {"algorithm": "FedAvg", "rounds": "9", "script": "train.py", "training.lr": "0.1"}

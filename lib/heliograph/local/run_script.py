@@ -27,7 +27,7 @@ from heliograph.local.printed_lines import PrintedLines
 from heliograph.local.probe import Spec, Verdict
 from heliograph.local.run_data import split_for_run
 from heliograph.local.run_folder import RunFolder, copy
-from heliograph.local.run_record import FINISH, RunRecord
+from heliograph.local.run_record import RunRecord
 from heliograph.local.split import Split
 from heliograph.local.split_file import Parts
 from heliograph.tracking.targets import Targets
@@ -35,6 +35,8 @@ from heliograph.tracking.tracker import Tracker
 
 CHECK_PATIENCE = 300.0
 """Seconds that ``run --check`` waits for the script, of which nothing else waits."""
+TRACKED = 60.0
+"""Seconds in which a tracker still writes once the job has ended."""
 
 
 @dataclass(frozen=True)
@@ -150,11 +152,13 @@ async def run(options: Options, folder: RunFolder, target: Path, display: Displa
 
 async def _tracked(tracker: Tracker, tracking: asyncio.Task[str], display: Display) -> list[str]:
     """Return where the rounds are tracked, once all are. What fails is said: the models are there all the same."""
+    if not tracking.done() and tracker.runs:
+        display.doing(f"writing the last rounds to {' and '.join(each.place for each in tracker.runs)}")
     try:
-        async with asyncio.timeout(FINISH):
+        async with asyncio.timeout(TRACKED):
             await asyncio.shield(tracking)
     except TimeoutError:
-        display.note("not all rounds are tracked: what takes them is slow", good=False)
+        display.note(f"not all rounds are tracked: after {TRACKED:g} s some are not written", good=False)
     except HeliographError as error:
         display.note(f"not all rounds are tracked: {error}", good=False)
     return [each.place for each in tracker.runs]

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 SERIES = "heliograph.job_uid"
 _STATUS = {"Succeeded": "FINISHED", "Failed": "FAILED"}
-_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_SETTINGS = {
+    # MLflow's own attempts take minutes, in which nobody hears of a wrong address; whoever tracks tries again
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # whoever tracks says where the run is
+}
+"""Environment of this process, where it does not say otherwise."""
+_SAID = 200
+"""Characters of what MLflow says: the whole of a lost connection fills a screen."""
 _PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 """Error codes of MLflow that another attempt may not meet; a server that is not reached has the first."""
 
@@ -84,8 +91,8 @@ class MlflowRun:
     def _connected(self) -> MlflowClient:
         from mlflow.tracking import MlflowClient
 
-        # MLflow's own attempts take minutes, in which nobody hears of a wrong address; whoever tracks tries again
-        os.environ.setdefault(_RETRIES, "2")
+        for name, value in _SETTINGS.items():
+            os.environ.setdefault(name, value)
         return MlflowClient(self._uri)
 
     def _read(self, client: MlflowClient, run: Run) -> Written:
@@ -108,7 +115,7 @@ class MlflowRun:
         try:
             yield
         except MlflowException as error:
-            said = f"MLflow at {self._uri}: {str(error).strip().splitlines()[0]}"
+            said = f"MLflow at {self._uri}: {str(error).strip().splitlines()[0][:_SAID]}"
             raise (Unreachable if error.error_code in _PASSING else HeliographError)(said) from None
 
 

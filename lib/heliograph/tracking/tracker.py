@@ -22,7 +22,7 @@ from heliograph.tracking.run_writer import JobFacts, RunWriter
 from heliograph.tracking.stored_rounds import StoredRounds
 from heliograph.tracking.tracked_run import TrackedRun
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
 """Bounds of the pauses after which a cluster, or a place, that cannot be reached is tried again."""
 LONGEST_PARAMETER = 500
 """Characters of a parameter's value."""

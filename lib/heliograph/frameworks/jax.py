@@ -11,7 +11,6 @@ has trained back:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -42,17 +41,8 @@ class JaxModel:
                 raise Refused("bad-model", field=f"model[{name!r}]", expected="a text as the tree's name",
                               got=type(name))  # fmt: skip
         self._holder = holder
-        self._given: dict[str, Any] = {}
 
     def get(self) -> dict[str, Array]:
-        leaves = self._leaves()
-        if self._given and all(leaf is self._given.get(name) for name, leaf in leaves.items()):
-            warnings.warn("the dict of JAX's arrays holds those that this round began with: write what was trained "
-                          'back, model["params"] = params', RuntimeWarning, stacklevel=2)  # fmt: skip
-        return {name: array_of(name, leaf) for name, leaf in leaves.items()}
-
-    def written(self) -> dict[str, Array]:
-        """Return the weights that the dict holds, whether the script has trained them or not."""
         return {name: array_of(name, leaf) for name, leaf in self._leaves().items()}
 
     def set(self, arrays: Mapping[str, Array]) -> None:
@@ -63,7 +53,6 @@ class JaxModel:
         given = {name: array_like(leaf, arrays[name]) for name, leaf in leaves.items()}
         trees = jax.tree_util.tree_map_with_path(lambda path, leaf: given.get(_name(path), leaf), dict(self._holder))
         self._holder.update(trees)
-        self._given = given
 
     def buffers(self) -> frozenset[str]:
         """Return the names of arrays within a collection ``batch_stats``, as Flax has them."""

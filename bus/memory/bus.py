@@ -11,6 +11,7 @@ from heliograph.bus.arriving_blob import NOBODY, ArrivingBlob, Check, ChunkAsk, 
 from heliograph.bus.blob_store import BlobHolder, BlobStore
 from heliograph.bus.contract import registry
 from heliograph.bus.contract.resources.base import WeightsRef
+from heliograph.bus.holder_silences import HolderSilences
 from heliograph.bus.memory.blobs import MemoryBlobs
 from heliograph.bus.memory.connection import MemoryConnection
 from heliograph.bus.memory.consumer import MemoryConsumer
@@ -19,9 +20,6 @@ from heliograph.bus.memory.key_value import MemoryKeyValue
 from heliograph.bus.transport import Arrivals, Bus, KeyValue, Message, Outgoing, Subscription, require_declared
 from heliograph.core.errors import NobodyAnswers, Unreachable
 from heliograph.core.world import World
-
-CHUNK_TIMEOUT = 5.0
-"""Seconds without a chunk after which a holder counts as gone."""
 
 
 class MemoryBus(Bus):
@@ -35,6 +33,7 @@ class MemoryBus(Bus):
         self.name = name
         self.connection = MemoryConnection(self.link, self.hub)
         self._world = world
+        self._silences = HolderSilences()
         self._removals: dict[Callable[[], None], None] = {}
 
     async def open(self) -> None:
@@ -200,7 +199,8 @@ class MemoryBus(Bus):
         if target.exists():
             return target
         self.connection.check()
-        id = self._world.new_id()
+        id = self._silences.transfer(holder.name, ref.digest) or self._world.new_id()
+        silence = self._silences.of(holder.name)
         with ArrivingBlob(ref, target, holder.chunk, holder.name, holder.batches, check) as blob:
             async with self.subscribe(holder.chunks_at(id)) as messages:
                 while not blob.complete:
@@ -209,10 +209,11 @@ class MemoryBus(Bus):
                             blob.expects(status(NOBODY), 0)
                         await self.publish(holder.ask_at, holder.ask(id, due))
                     try:
-                        async with asyncio.timeout(CHUNK_TIMEOUT):
+                        async with asyncio.timeout(silence):
                             message = await anext(messages)
                     except TimeoutError:
-                        raise Unreachable(f"{holder.name} sends no chunk in {CHUNK_TIMEOUT:g} s") from None
+                        self._silences.lengthen(holder.name, ref.digest, id)
+                        raise Unreachable(f"{holder.name} sends no chunk in {silence:g} s") from None
                     if blob.expects(message.headers, len(message.body)):
                         blob.take(message.body)
             blob.prove()

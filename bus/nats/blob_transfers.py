@@ -17,7 +17,8 @@ from typing import Any
 
 from heliograph.bus.arriving_blob import CHUNK, HEADERS, PLACE, WINDOW, ArrivingBlob, Check, ChunkAsk
 from heliograph.bus.contract.resources.base import WeightsRef
-from heliograph.bus.nats.bulk import SILENCE, BulkLink
+from heliograph.bus.holder_silences import SILENCE
+from heliograph.bus.nats.bulk import BulkLink
 from heliograph.bus.nats.connection import MAKE_ROOM, is_full
 from heliograph.core.errors import HeliographError, Refused, StoreFull, Unreachable
 from heliograph.core.world import World

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.dial import dial_socket
+from heliograph.bus.holder_silences import SILENCE
 from heliograph.bus.link_pace import LinkPace
 from heliograph.bus.nats.patient_socket import BEAT, PatientSocket, reader_of
 from heliograph.core.errors import Forbidden, HeliographError, Unreachable
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 TIMEOUT = 5.0
 """Seconds without a byte after which the link counts as cut, where it is fast."""
-SILENCE = 5.6
-"""Seconds without a message after which whoever was asked counts as gone, though the broker lives."""
 _RECEIVE = 1 << 18
 _REFUSALS = ("permissions violation", "authorization violation", "authentication revoked")
 """What the broker says to a login that may not do something, or that it does not take."""

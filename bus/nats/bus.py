@@ -20,13 +20,13 @@ from heliograph.bus.contract.buckets import OTHERS_MAX, UPLOADS_MAX
 from heliograph.bus.contract.permissions import is_upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.subjects import Subjects
+from heliograph.bus.holder_silences import HolderSilences
 from heliograph.bus.nats.blob_transfers import receive, send_parts
 from heliograph.bus.nats.blobs import NatsBlobs
 from heliograph.bus.nats.bulk import BulkLink, Unanswered
 from heliograph.bus.nats.bulk_links import BulkLinks
 from heliograph.bus.nats.connection import DOWN, FOR_EVER, NatsConnection, is_missing, stored_at
 from heliograph.bus.nats.consumer import consume
-from heliograph.bus.nats.holder_silences import HolderSilences
 from heliograph.bus.nats.key_value import NatsKeyValue
 from heliograph.bus.nats.mqtt_streams import bound_mqtt_streams, purge_retained
 from heliograph.bus.nats.requestor import SENDER, sender_of

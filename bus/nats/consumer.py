@@ -112,7 +112,7 @@ class Puller(AsyncIterator[Message]):
                        "ack_wait": int(ACK_WAIT * 1e9), "max_ack_pending": self._window}  # fmt: skip
             path = f"{self._stream}.{self._durable}.{self._filter}"
         else:
-            config |= {"ack_policy": "none", "inactive_threshold": int(_INACTIVE * 1e9), "mem_storage": True}
+            config |= {"ack_policy": "none", "inactive_threshold": self._inactive, "mem_storage": True}
             if self._since is not None and self._next == 1:
                 config |= {"deliver_policy": "by_start_time", "opt_start_time": rfc3339(self._since)}
             else:
@@ -130,6 +130,12 @@ class Puller(AsyncIterator[Message]):
         if "error" in answer:
             raise HeliographError(f"consuming {self._filter}: {answer['error'].get('description')}")
         self._consumer = answer["name"]
+
+    @property
+    def _inactive(self) -> int:
+        """Nanoseconds without a pull after which the broker deletes the consumer: a pull is as late as the link is
+        long."""
+        return int((_INACTIVE + self._connection.link.pace.allowance()) * 1e9)
 
     async def _renew(self) -> None:
         """Pull a full window to a new inbox; messages of earlier pulls are ignored."""
@@ -184,7 +190,8 @@ class Puller(AsyncIterator[Message]):
         while True:
             if self._arrived.empty():
                 try:
-                    async with asyncio.timeout(_SILENCE if self._connection.clustered else PULL_EXPIRES + 5):
+                    silence = _SILENCE if self._connection.clustered else PULL_EXPIRES + 5
+                    async with asyncio.timeout(silence + self._connection.link.pace.allowance()):
                         message = await self._arrived.get()
                 except TimeoutError:
                     await self._recover()

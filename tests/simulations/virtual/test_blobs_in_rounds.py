@@ -17,6 +17,7 @@ from heliograph.simulations.scenario.scenario_files import parse_scenario
 from heliograph.workers.aggregation import blocks
 
 ROUNDS = 5
+LINKS = {"latency": "50ms", "bandwidth": "200 kB/s", "loss": 0.02}
 FAULTS: list[dict[str, Any]] = [
     {"kind": "crash-agent", "targets": ["edge-1", "edge-2"], "at": "8s", "for": "5s"},
     {"kind": "crash-coordinator", "at": "14s", "for": "4s"},
@@ -26,13 +27,14 @@ FAULTS: list[dict[str, Any]] = [
 
 
 def _played(
-    monkeypatch: pytest.MonkeyPatch, path: Path, inline: int, faults: list[dict[str, Any]]
-) -> list[Aggregation]:
+    monkeypatch: pytest.MonkeyPatch, path: Path, inline: int, faults: list[dict[str, Any]],
+    links: dict[str, Any] = LINKS,
+) -> list[Aggregation]:  # fmt: skip
     for module in (weights_file, blocks):
         monkeypatch.setattr(module, "INLINE", inline)
     document = {
         "name": "x", "duration": 3600, "edges": [{"number": 6}],
-        "links": {"latency": "50ms", "bandwidth": "200 kB/s", "loss": 0.02},
+        "links": links,
         "data": {"set": "digits", "seconds_per_sample": "20ms"}, "faults": faults,
         "jobs": [{"name": "one", "rounds": ROUNDS, "training": {"learning_rate": 0.3, "local_epochs": 3}}],
     }  # fmt: skip
@@ -65,3 +67,18 @@ def test_rounds_go_on_when_agents_and_coordinator_are_killed_and_links_are_cut(
     assert all(counted[round] for round in range(1, ROUNDS + 1))
     assert sum(each.duration_seconds for each in closed) > 40, "the job runs while the faults happen"
     assert not [reason for each in closed for reason in each.refused]
+
+
+@pytest.mark.parametrize(
+    "inline", [pytest.param(100, marks=pytest.mark.long), 256 * 1024], ids=["blobs", "inside"]
+)
+@pytest.mark.parametrize(
+    ("latency", "bandwidth", "loss"), [("50ms", "200 kB/s", 0.3), ("3s", "2.5 kB/s", 0.05)], ids=["lossy", "thin"]
+)
+def test_each_update_counts_once_over_links_that_are_bad(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, inline: int, latency: str, bandwidth: str, loss: float
+) -> None:
+    links = {"latency": latency, "bandwidth": bandwidth, "loss": loss}
+    closed = _played(monkeypatch, tmp_path / "run.mcap", inline, [], links)
+    assert [each.round for each in closed] == list(range(ROUNDS + 1))
+    assert all(len(each.counted) == 6 and not each.refused and not each.late for each in closed if each.round)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from heliograph.bus.nats.bulk import SILENCE
-
+SILENCE = 5.6
+"""Seconds without a message after which whoever was asked counts as gone, though the broker lives: at first."""
 LONGEST_SILENCE = 90.0
 """Seconds without a message of a holder that are borne, at most."""
 _MOST = 1024

@@ -48,6 +48,11 @@ class LinkLife:
             self.taken = taken
             self.took = now
 
+    def stood(self, seconds: float, now: float) -> None:
+        """Note that this process has not run for so long: what has come meanwhile has not been read yet."""
+        self._heard = min(now, self._heard + seconds)
+        self.took = min(now, self.took + seconds)
+
     def is_cut(self, now: float) -> bool:
         """Return whether nothing has been heard or taken for too long."""
         unheard = self.written - self._heard_at

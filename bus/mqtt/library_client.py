@@ -100,14 +100,16 @@ class HeliographClient(aiomqtt.Client):
 
     async def _misc_loop(self) -> None:
         """Let the library ping, and end the connection where it does not live."""
-        client = self._client
+        client, due = self._client, self.world.monotonic()
         while True:
             self.look()
             now = self.world.monotonic()
+            self.life.stood(max(0.0, now - due), now)
             if client._ping_t and not self.life.is_cut(now):
                 client._ping_t = client._last_bytes_received = time_func()
             if client.loop_misc() != MQTT_ERR_SUCCESS:
                 return
+            due = self.world.monotonic() + MISC_EVERY
             await self.world.sleep(MISC_EVERY)
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:

@@ -282,11 +282,13 @@ class HeliographClient(Client):
         unanswered pings, also while what they stand behind is still passing."""
         answer: asyncio.Future[Any] | None = None
         while True:
+            slept = self._world.monotonic()
             await self._world.sleep(self.options["ping_interval"])
             if not self.is_connected or self.life is None or not isinstance(self._transport, Connection):
                 continue
             self.look()
             now = self._world.monotonic()
+            self.life.stood(max(0.0, now - slept - self.options["ping_interval"]), now)
             if self.life.is_cut(now):
                 await self._process_op_err(nats.errors.StaleConnectionError())
                 return

@@ -67,3 +67,13 @@ def test_an_answer_is_late_though_others_keep_the_connection_alive() -> None:
     life.look(0, now=0.1)
     life.heard(30.0)
     assert wait.due() < 0.7
+
+
+def test_while_this_process_does_not_run_nothing_is_silent() -> None:
+    life = LinkLife(paced(), 2.0, now=0.0)
+    life.stood(5.0, now=6.0)
+    assert not life.is_cut(6.9)
+    assert life.is_cut(7.1)
+    life.stood(100.0, now=8.0)
+    assert not life.is_cut(10.0)
+    assert life.is_cut(10.1)

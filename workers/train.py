@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Literal
 from heliograph import script_process, session
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.payloads import Assignment, DatasetTask, EvaluateTask, Evaluation, ModelUpdate, TrainTask
-from heliograph.bus.contract.weights_file import LEFT_OUT, origin, with_buffers, write
+from heliograph.bus.contract.weights_file import ENCODING, LEFT_OUT, beside, origin, with_buffers, write
 from heliograph.core.worker_directory import STAGED
+from heliograph.local_terms.base import kind_of
 from heliograph.session import Trained, Work
 from heliograph.workers.edge_states import EdgeStates
 from heliograph.workers.runtime import Runtime, log
@@ -25,9 +26,11 @@ from heliograph.workers.script import run_with_host
 from heliograph.workers.script_end import ScriptEnd, end_of, places_of
 from heliograph.workers.script_session import ScriptSession, open_weights, serve_session, task_of
 from heliograph.workers.unchanged import without_unchanged, without_unknown_constants
+from heliograph.workers.update_encoding import RESIDUAL, Encoder
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.weights_file import Arrays
+    from heliograph.workers.unchanged import Array
 
 
 LEFT_AFTER = 2.0
@@ -46,6 +49,7 @@ class WorkerSession(ScriptSession):
         self._done: tuple[str, int, str | None] | None = None
         self._leaving: _Leaving | None = None
         self._states = EdgeStates(runtime.environment.directory)
+        self._residuals: dict[str, Array] = {}
 
     def begin(self) -> Assignment:
         session.current = self
@@ -107,10 +111,10 @@ class WorkerSession(ScriptSession):
         """Stage the weights and the edge's own state, and return the update that names them."""
         assert self._current is not None
         task = task_of(self._current)
-        arrays, metadata = self._changed(trained, task)
+        arrays, metadata, residuals = self._changed(trained, task)
         update_origin = origin(task.job_uid, task.round, self.edge) | metadata | with_buffers(trained.buffers)
         weights = write(arrays, self._runtime.environment.directory / STAGED, update_origin)
-        self._states.stage(weights.digest, trained.state)  # first, so that no counted update has none
+        self._states.stage(weights.digest, {**trained.state, **residuals})  # first, so that no counted update has none
         return ModelUpdate(
             job=task.job,
             job_uid=task.job_uid,
@@ -120,6 +124,7 @@ class WorkerSession(ScriptSession):
             weights=weights,
             num_samples=trained.num_samples,
             metrics=trained.metrics,
+            encoding=metadata.get(ENCODING, "")[:1000],
             stop=stop,
         )
 
@@ -151,23 +156,40 @@ class WorkerSession(ScriptSession):
         await self._leave(leaving)
         await self._runtime.flush(DELIVERED_WITHIN)
 
-    def _changed(self, trained: Trained, task: DatasetTask) -> tuple[Arrays, dict[str, str]]:
-        """Return the arrays that travel, and the metadata that says whether unchanged or personal ones do not."""
+    def _changed(self, trained: Trained, task: DatasetTask) -> tuple[Arrays, dict[str, str], Arrays]:
+        """Return the tensors that travel, the metadata that says what they are, and what they leave behind."""
         assert self._current is not None
         arrays = trained.arrays
         try:
             loaded = open_weights(task.loaded, self._current.model_file)
         except FileNotFoundError:  # dropped meanwhile: a newer round's model is being fetched
-            return arrays, {}
+            return arrays, {}, {}
         if loaded is None:
-            return arrays, {}
+            return arrays, {}, {}
         with loaded:
             known = without_unknown_constants(arrays, loaded)
             # an edge with a personal model loads that, and its update's base is the global one
             if not isinstance(task, TrainTask) or task.loaded != task.model:
-                return known, {}
+                return known, {}, {}
             changed = without_unchanged(known, loaded)
-        return changed, LEFT_OUT if len(changed) < len(known) or trained.personal else {}
+            metadata = LEFT_OUT if len(changed) < len(known) or trained.personal else {}
+            if task.encoding is None:
+                return changed, metadata, {}
+            changed |= {name: known[name] for name in self._residuals if name in known}
+            seed = f"{task.job_uid}/{task.round}/{self.edge}"
+            sent, plan, left = Encoder(task.encoding, loaded, self._residuals, seed).encode(changed)
+            metadata = LEFT_OUT if metadata and any(name not in changed for name in loaded.tensors) else {}
+            return sent, metadata | plan, {beside(RESIDUAL, name): array for name, array in left.items()}
+
+    def _left_behind(self, task: TrainTask) -> dict[str, Array]:
+        """Return what earlier updates have left behind, by the names of tensors."""
+        if task.encoding is None or task.encoding.top_k is None:
+            return {}
+        found = self._states.current(task.counted)
+        if found is None:
+            return {}
+        with found as file:
+            return kind_of(RESIDUAL, {name: array.copy() for name, array in file.arrays().items()})
 
     def _work(self, assignment: Assignment) -> Work:
         task = task_of(assignment)
@@ -179,6 +201,7 @@ class WorkerSession(ScriptSession):
             return Work(kind, task.job, task.round, loaded, task.parameters)
         down = open_weights(task.down, assignment.down_file)
         state = self._states.current(task.counted) if task.local_term else None
+        self._residuals = self._left_behind(task)
         return Work(kind, task.job, task.round, loaded, task.parameters, down, task.needs, task.local_term, state)
 
 

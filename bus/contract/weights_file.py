@@ -32,6 +32,8 @@ LEFT_OUT = {"unchanged": "left out"}
 BUFFERS = "buffers"
 """Metadata of an update's file: a JSON list of the tensors that training writes without a gradient, such as the running
 means of a batch norm."""
+ENCODING = "encoding"
+"""Metadata of an update's file whose tensors are not whole weights: how they are encoded, as JSON."""
 _NAMES = {numpy: name for name, numpy in NUMPY_TYPES.items() if name != "BF16"}
 
 

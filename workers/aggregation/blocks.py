@@ -137,6 +137,11 @@ class Writer:
         self._fresh.replace(self._directory / digest)
         return WeightsRef(digest=digest, size=self._size)
 
+    def finish_as(self, target: Path) -> None:
+        """Close the file under a name of its own, unhashed."""
+        self._file.close()
+        self._fresh.replace(target)
+
     def close(self) -> None:
         """Delete an unfinished file."""
         self._file.close()

@@ -39,6 +39,7 @@ class CheckedWeights(NamedTuple):
         unchanged: whether the weights equal the base (``untrained.equals_base``).
         not_finite: names of the tensors with elements that are not finite, in the base neither.
         buffers: names of the buffers, as the file has them.
+        decoded: the file of the whole weights, where they travelled encoded.
     """
 
     tensors: Layout
@@ -46,6 +47,7 @@ class CheckedWeights(NamedTuple):
     unchanged: bool = False
     not_finite: frozenset[str] = frozenset()
     buffers: frozenset[str] = frozenset()
+    decoded: Path | None = None
 
 
 def check_claims(update: ModelUpdate, base: str | None, known_samples: int | None) -> None:

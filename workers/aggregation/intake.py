@@ -22,6 +22,7 @@ from heliograph.core.errors import Damaged, HeliographError, Refused
 from heliograph.core.failures import Failures, is_milestone, sentence_of
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.workers.aggregation.checks import CheckedWeights, check_claims, check_size
+from heliograph.workers.aggregation.decoding import DECODED, encoding_of
 from heliograph.workers.aggregation.leftovers import update_name
 from heliograph.workers.aggregation.round import Collection, Staged
 
@@ -34,7 +35,7 @@ KNOWN_ENDS = 16
 """Closed rounds of which the intake knows when they ended, to say by how much an update is late."""
 SAID = 10
 """Lines about one edge's updates in a round, at most; then only the 100th, 1000th, …"""
-Check = Callable[[Path | bytes], CheckedWeights]
+Check = Callable[[Path | bytes, Path], CheckedWeights]
 
 
 class _SentDamaged(Exception):
@@ -98,7 +99,8 @@ class Intake:
         """Open a round.
 
         Args:
-            check: checks an update's weights; raises Refused.
+            check: checks an update's weights, and decodes them into a file beside the path that it gets; raises
+                Refused.
             most: bytes of an update's weights, at most; None where there is no base model yet.
         """
         self.open, self._check, self._most = collection, check, most
@@ -207,20 +209,23 @@ class Intake:
             source = await self._source(update.weights, edge, target)
             if isinstance(source, Path):
                 collection.uplink_bytes += update.weights.size
-            if isinstance(source, bytes):
-                checked = check(source)
+            if isinstance(source, bytes) and encoding_of(source) is None:
+                checked = check(source, target)
             else:
-                checked = await self._world.in_thread(check, source)
+                checked = await self._world.in_thread(check, source, target)
         except Exception as error:  # whatever the bytes make a reader raise: the other updates are fine
             reason = str(error) if isinstance(error, (HeliographError, OSError)) else sentence_of(error, "its weights")
             collection.staging.pop(edge, None)
             collection.refuse(edge, update.round, reason, blob_of(update))
             with contextlib.suppress(OSError):
                 target.unlink(missing_ok=True)
+                target.with_name(target.name + DECODED).unlink(missing_ok=True)
             self._say(edge, f"refused: {edge}: {reason}")
         else:
             if collection.staging.pop(edge, None) is not None:
-                collection.staged[edge] = Staged(update, int(update.num_samples), source, **checked._asdict())
+                found = checked._asdict()
+                source = found.pop("decoded") or source
+                collection.staged[edge] = Staged(update, int(update.num_samples), source, **found)
         self.changed.set()
 
     def _say(self, edge: str, line: str) -> None:

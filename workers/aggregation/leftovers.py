@@ -16,6 +16,7 @@ from heliograph.bus.contract.payloads import Aggregation
 from heliograph.bus.weights_transfer import LEFTOVERS
 from heliograph.core.failures import Failures
 from heliograph.core.world import World
+from heliograph.workers.aggregation.decoding import DECODED
 
 
 class Leftovers:
@@ -58,6 +59,9 @@ class Leftovers:
     async def _delete(self, closed: Aggregation) -> None:
         for edge, digest in sorted(closed.uploads()):
             await self._world.in_thread(_remove, self._updates / update_name(edge, digest))
+        for edge, digest in sorted(closed.counted.items()):
+            decoded = self._updates / (update_name(edge, digest) + DECODED)
+            await self._world.in_thread(partial(decoded.unlink, missing_ok=True))
         await self._drop_models(self._kept.add(closed))
 
     async def _drop_models(self, digests: list[str]) -> None:

@@ -19,7 +19,8 @@ from heliograph.bus.blob_sources import Uploads
 from heliograph.bus.contract import close_record, topics
 from heliograph.bus.contract.payloads import AggregateTask, Aggregation, Assignment, RoundState
 from heliograph.bus.contract.permissions import worker_login
-from heliograph.bus.contract.weights_file import TensorFile, origin
+from heliograph.bus.contract.weights_file import ENCODING, TensorFile, origin
+from heliograph.core.errors import Refused
 from heliograph.core.tasks import retry_until_reachable
 from heliograph.core.world import World
 from heliograph.workers.aggregation.checks import (
@@ -34,6 +35,7 @@ from heliograph.workers.aggregation.close_records import CloseRecords
 from heliograph.workers.aggregation.closing import close_record_of, inputs_of
 from heliograph.workers.aggregation.combine import aggregate
 from heliograph.workers.aggregation.culprits import combine_without_culprits
+from heliograph.workers.aggregation.decoding import DECODED, decode, encoding_of
 from heliograph.workers.aggregation.intake import Intake
 from heliograph.workers.aggregation.leftovers import Leftovers
 from heliograph.workers.aggregation.model_files import ModelFiles
@@ -130,14 +132,28 @@ class Aggregator:
         bound, factor = algorithm.parameters.norm_bound, algorithm.parameters.norm_factor
         measured = bound is not None or (factor > 0 and len(task.collect.participants) >= ENOUGH)
 
-        def check(source: Path | bytes) -> CheckedWeights:
-            checked = check_weights(source, expected, start.base, measured=measured)
+        def check(source: Path | bytes, target: Path) -> CheckedWeights:
+            decoded = self._decoded(source, target, start)
+            source = decoded or source
+            checked = check_weights(source, expected, start.base, measured=measured)._replace(decoded=decoded)
             check_norm(checked.distance, bound)
             if start.base is None or start.layout is None:
                 return checked
             return checked._replace(unchanged=equals_base(source, checked.tensors, start.base, start.layout))
 
         self._intake.begin(collection, check, largest_size(expected) if expected is not None else None)
+
+    @staticmethod
+    def _decoded(source: Path | bytes, target: Path, start: RoundStart) -> Path | None:
+        """Return the file of an update's whole weights; None where it travelled as such."""
+        found = encoding_of(source)
+        if found is None:
+            return None
+        if start.base is None or start.layout is None:
+            raise Refused("bad-weights", field=ENCODING, expected="whole weights: there is no base", got="an encoding")
+        whole = target.with_name(target.name + DECODED)
+        decode(source, whole, *found, start.base, start.layout)
+        return whole
 
     async def _round_start(self, task: AggregateTask) -> RoundStart:
         """Return the base model, and the state from the round before."""

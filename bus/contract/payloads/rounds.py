@@ -18,6 +18,7 @@ class ModelUpdate(Payload):
         num_samples: number of samples that the participant trained on. Any number is valid here: the aggregation worker
             refuses an implausible one, and names the edge.
         metrics: metrics of the local training, by name.
+        encoding: how its weights are encoded, for people; its file says it.
         stop: True where the script left its loop in this round: it asks to stop.
     """
 
@@ -30,6 +31,7 @@ class ModelUpdate(Payload):
     num_samples: int | float
     metrics: Metrics = Field(default_factory=dict)
     stop: bool = added("0.2", False)
+    encoding: Text = added("0.2", "")
 
 
 class UncountedUpdate(Payload):

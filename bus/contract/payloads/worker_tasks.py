@@ -25,6 +25,7 @@ from heliograph.bus.contract.resources.base import Scalar, WeightsRef
 from heliograph.bus.contract.resources.label_queue import ClassName
 from heliograph.bus.contract.resources.learning_tasks import GateRule, ShardRef
 from heliograph.bus.contract.resources.pair_plan import PairPlan, PairStep
+from heliograph.bus.contract.resources.update_encoding import UpdateEncoding
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import Digest, Label
 from heliograph.core.signing import Envelope
@@ -146,7 +147,8 @@ class TrainTask(DatasetTask):
         personal: this edge's personal model; the worker trains it instead of the global one.
         needs: what the algorithm needs measured (``parameter_schema.MEASURES``).
         local_term: name of the term that the algorithm adds to the local training; empty for none.
-        counted: digest of this edge's last counted update, where the algorithm has a term.
+        counted: digest of this edge's last counted update, where the edge keeps arrays from round to round.
+        encoding: how its updates travel.
     """
 
     role: Literal["train"] = "train"
@@ -156,6 +158,7 @@ class TrainTask(DatasetTask):
     needs: Annotated[list[Text], Field(max_length=16)] = added("0.2", [])
     local_term: Text = added("0.2", "")
     counted: Digest | None = added("0.2")
+    encoding: UpdateEncoding | None = added("0.2")
 
     starts_idle = True  # a round may select a hundred of ten thousand edges
 

@@ -25,6 +25,7 @@ from heliograph.bus.contract.resources.stop_conditions import (
     StopConditions,
     StopReason,
 )
+from heliograph.bus.contract.resources.update_encoding import UpdateEncoding
 from heliograph.bus.contract.resources.worker_spec import WorkerSpec
 from heliograph.bus.contract.versions import added
 from heliograph.core.names import CLOUD, Label
@@ -84,6 +85,7 @@ class FederatedTaskSpec(Document):
             can be reached has answered.
         round_deadline_seconds: seconds after which a round closes with the updates that have arrived.
         participants: number of edges that take part in each round. Without it every training worker takes part.
+        update_encoding: how updates travel; absent for whole weights.
         early_stopping: what follows where a script leaves its loop early. ``leave``: its edge takes part in no further
             round, and the job succeeds once every edge that can work has left; ``any``: the job succeeds after that
             round; ``ignore``: the edge is asked again, and its script starts again.
@@ -103,6 +105,7 @@ class FederatedTaskSpec(Document):
     early_stopping: EarlyStopping = added("0.2", "leave")
     priority: Priority = added("0.2", 0)
     stop: StopConditions | None = added("0.2")
+    update_encoding: UpdateEncoding | None = added("0.2")
     best: BestBy | None = added("0.2")
 
     @model_validator(mode="before")
@@ -214,7 +217,7 @@ class FederatedTaskStatus(Document):
     resumed_round: int = added("0.2", 0)
     """The round after which this run goes on; 0 for a first one."""
     counted_updates: dict[str, str] | None = added("0.2")
-    """Edge to the digest of its last counted update, if the algorithm keeps arrays on edges; else None."""
+    """Edge to the digest of its last counted update, where edges keep arrays from round to round; else None."""
     updates_from: int = 1
     """Sequence in the stream of updates at which the current round starts."""
     evaluations_from: int = 1

@@ -130,6 +130,7 @@ def warm_tasks(
             asks=ask_of(own.resources, task.spec.priority, task.metadata) if own.resources else common,
             needs=needs,
             local_term=term,
+            encoding=task.spec.update_encoding,
         )
         found.setdefault(edge, []).append(one)
     return found

@@ -93,7 +93,9 @@ def begin(
 
 
 def _keeps_edge_state(task: FederatedTask, view: View) -> bool:
-    """Return whether the algorithm keeps arrays on each edge from round to round."""
+    """Return whether edges keep arrays from round to round: the algorithm's, or what updates leave behind."""
+    if task.spec.update_encoding is not None and task.spec.update_encoding.top_k is not None:
+        return True
     worker = task.spec.aggregation_worker
     schema = view.algorithms(worker.node_name).get(worker.worker_spec.aggregation_algorithm, {})
     return bool(schema.get(KEEPS_EDGE_STATE))

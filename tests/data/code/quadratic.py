@@ -17,7 +17,7 @@ CURVATURE = {"edge-1": 0.5, "edge-2": 1.0, "edge-3": 2.0}
 
 
 def main() -> None:
-    model = {"w": np.zeros(3)}
+    model = {"w": np.zeros(3, np.float32)}
     fl = FederatedLearning(model, num_samples=10, loss=lambda: 1.0)
     for r in fl.rounds():
         if len(sys.argv) > 1:

@@ -19,7 +19,7 @@ from heliograph.bus.transport import Message
 from heliograph.coordinator.api.parameters import NamedChoice, check_offered
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.feature import Feature, Part
-from heliograph.coordinator.features.federated import questions
+from heliograph.coordinator.features.federated import questions, steps
 from heliograph.coordinator.features.federated import state_machine as federated
 from heliograph.coordinator.features.federated.allowed_changes import check_change, check_restart
 from heliograph.coordinator.features.federated.closed_rounds import HeldRounds, is_believed, signing_keys
@@ -97,7 +97,7 @@ class FederatedController(Feature[FederatedTask]):
     def steer(self, task: FederatedTask, verb: str, topic: str) -> FederatedTask:
         match verb:
             case "stop":
-                return federated.stop(task, self.context.port.world.timestamp())
+                return steps.stop(task, self.context.port.world.timestamp())
             case "start":
                 return self._restarted(task, topic)
         return super().steer(task, verb, topic)

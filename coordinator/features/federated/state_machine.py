@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from heliograph.bus.contract.parameter_schema import KEEPS_EDGE_STATE
 from heliograph.bus.contract.payloads import Aggregation, Evaluation, TrainTask, UncountedUpdate
 from heliograph.bus.contract.resources import (
-    ENDED,
     HISTORY,
     NAMED,
     WATCHED,
@@ -19,23 +18,30 @@ from heliograph.bus.contract.resources import (
     DatasetIndex,
     EvaluatedModel,
     FederatedTask,
-    FederatedTaskStatus,
     RoundRecord,
-    StopReason,
     UncountedRecord,
-    WeightsRef,
     condition,
     resolve,
 )
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated import conditions, stopping
-from heliograph.coordinator.features.federated.best_model import best_of, measured_model
+from heliograph.coordinator.features.federated.best_model import measured_model
 from heliograph.coordinator.features.federated.deadlines import deadline_of, end_of_wall_time
 from heliograph.coordinator.features.federated.desired_tasks import evaluation_is_due
-from heliograph.coordinator.features.federated.drawing import chosen, draw
-from heliograph.coordinator.features.federated.joining import foreign_samples, with_joined, with_newcomers
+from heliograph.coordinator.features.federated.drawing import draw
+from heliograph.coordinator.features.federated.joining import foreign_samples, with_joined
 from heliograph.coordinator.features.federated.participation.memory import NOTHING, Memory
 from heliograph.coordinator.features.federated.selection import Missing, ready_of, select
+from heliograph.coordinator.features.federated.steps import (
+    begin_round,
+    end_by,
+    fail,
+    finish,
+    is_evaluated,
+    measured,
+    succeed,
+    with_status,
+)
 from heliograph.coordinator.features.federated.troubles import (
     among,
     failed_beside,
@@ -62,7 +68,7 @@ def begin(
     found = select(task, view)
     if isinstance(found, Missing):
         waiting = Condition(type="Ready", status="False", reason="Missing", message="; ".join(found.what))
-        return _with(task, conditions=condition(task.status.conditions, waiting, now))
+        return with_status(task, conditions=condition(task.status.conditions, waiting, now))
     ready = Condition(type="Ready", status="True", reason="Selected", message=f"{len(found.assignments)} edges")
     weights, parent, last = task.status.model, task.status.parent, task.status.model_round
     if not last:  # else it goes on where it was stopped
@@ -70,7 +76,7 @@ def begin(
         weights = version.weights if version is not None else None
         parent = weights.digest if weights is not None else ""
     placed = with_joined(task, found, view)
-    started = _with(
+    started = with_status(
         task,
         phase="Running",
         assignments=placed.assignments,
@@ -88,8 +94,8 @@ def begin(
         counted_updates={} if _keeps_edge_state(task, view) else None,
     )
     if last >= task.spec.rounds:
-        return _finish(started, now)
-    return _begin_round(started, last + 1 if weights is not None else 0, view, now, memory)
+        return finish(started, now)
+    return begin_round(started, last + 1 if weights is not None else 0, view, now, memory)
 
 
 def _keeps_edge_state(task: FederatedTask, view: View) -> bool:
@@ -156,7 +162,7 @@ def close(
         reason = refused[-1] if refused else None
         why = f"edge {reason.edge}: {reason.reason}" if reason else "no update came"
         which = f"round {closed.round}, the last one," if last else f"round {closed.round}"
-        failed = _with(task, **changes)
+        failed = with_status(task, **changes)
         return fail(failed, "NoValidUpdate", f"{which} closed without a valid update; {why}", now)
     if closed.round > 0:
         record = RoundRecord(
@@ -171,17 +177,17 @@ def close(
             capped=closed.capped[:NAMED] if closed.capped else None,
         )
         changes["rounds"] = [*status.rounds, record][-HISTORY:]
-    after = _with(
+    after = with_status(
         task, model=closed.model, model_round=closed.round, down=closed.down, state=closed.state,
         personal=closed.personal, **changes,
     )  # fmt: skip
     if closed.round > 0 and closed.counted and task.spec.evaluation_worker is None:
-        after = _measured(after, closed.round, closed.model, closed.metrics, now)
+        after = measured(after, closed.round, closed.model, closed.metrics, now)
     if after.status.stopped_by is not None or last:
-        return _finish(after, now)
+        return finish(after, now)
     if (enough := stopping.by_bytes(task.spec.stop, after.status.uplink_bytes)) is not None:
-        return _stopped_by(after, enough, now)
-    return _begin_round(after, closed.round + 1, view, now, memory)
+        return end_by(after, enough, now)
+    return begin_round(after, closed.round + 1, view, now, memory)
 
 
 def _outstanding(task: FederatedTask, view: View) -> EvaluatedModel | None:
@@ -190,37 +196,9 @@ def _outstanding(task: FederatedTask, view: View) -> EvaluatedModel | None:
     status = task.status
     if status.evaluating is not None or status.model is None or task.spec.evaluation_worker is None:
         return status.evaluating
-    if _is_evaluated(status) or not evaluation_is_due(task, view):
+    if is_evaluated(status) or not evaluation_is_due(task, view):
         return None
     return EvaluatedModel(round=status.model_round, model=status.model)
-
-
-def _is_evaluated(status: FederatedTaskStatus) -> bool:
-    return any(each.round == status.model_round and each.evaluation is not None for each in status.rounds)
-
-
-def _measured(
-    task: FederatedTask, round: int, model: WeightsRef | None, metrics: Mapping[str, float], now: str
-) -> FederatedTask:
-    """Return the task with what a round's metrics say about its stop conditions, and about its best model."""
-    status, stop = task.status, task.spec.stop
-    plateau = stopping.followed(stop.plateau if stop is not None else None, status.plateau, round, metrics)
-    reached = stopping.by_metrics(stop, plateau, round, metrics)
-    if status.step == "evaluating" and reached is not None and reached.reason != stopping.TARGET_REACHED:
-        reached = None  # the task has its reason to end
-    told = conditions.stop_measured(task, round, metrics)
-    found = condition(status.conditions, told, now) if told is not None else status.conditions
-    return _with(
-        task, plateau=plateau, conditions=found, stopped_by=status.stopped_by or reached,
-        best=best_of(task, round, model, metrics),
-    )  # fmt: skip
-
-
-def _stopped_by(task: FederatedTask, reached: StopReason, now: str) -> FederatedTask:
-    """End a task that has used up what it may: with its last model, or as failed where no update was counted."""
-    if any(each.counted for each in task.status.rounds):
-        return _finish(_with(task, stopped_by=reached), now)
-    return fail(task, reached.reason, f"{reached.message}; no update was counted", now)
 
 
 def _record(update: UncountedUpdate) -> UncountedRecord:
@@ -267,14 +245,14 @@ def evaluate(task: FederatedTask, evaluation: Evaluation, now: str) -> Federated
     if rounds == status.rounds and model is None:
         return task
     outstanding = status.evaluating if model is None else None
-    measured = _with(task, rounds=rounds, evaluation=evaluation.metrics, evaluating=outstanding)
+    known = with_status(task, rounds=rounds, evaluation=evaluation.metrics, evaluating=outstanding)
     if (told := conditions.evaluated(task, evaluation)) is not None:
-        measured = _with(measured, conditions=condition(status.conditions, told, now))
-    measured = _measured(measured, evaluation.round, model, evaluation.metrics, now)
+        known = with_status(known, conditions=condition(status.conditions, told, now))
+    known = measured(known, evaluation.round, model, evaluation.metrics, now)
     if status.step == "evaluating":
         is_last = status.model is not None and evaluation.model == status.model.digest
-        return _succeed(measured, now) if is_last else measured
-    return measured if measured.status.stopped_by is None else _finish(measured, now)
+        return succeed(known, now) if is_last else known
+    return known if known.status.stopped_by is None else finish(known, now)
 
 
 def observe(task: FederatedTask, view: View, now: str, memory: Memory = NOTHING) -> FederatedTask:
@@ -289,14 +267,14 @@ def observe(task: FederatedTask, view: View, now: str, memory: Memory = NOTHING)
     queued = queued_workers(task, training, view)
     in_round = status.step in ("initialising", "training")
     if in_round and (over := stopping.by_time(task.spec.stop, end_of_wall_time(task), now)) is not None:
-        return _stopped_by(task, over, now)
+        return end_by(task, over, now)
     if in_round and failing and len(failing) == len(training):
         if left and not status.fruitless and status.rounds:
-            return _finish(task, now)  # the others have learned what they wanted
+            return finish(task, now)  # the others have learned what they wanted
         edge, why = min(failing.items())
         return fail(task, "WorkersFailed", f"the worker fails on every edge; {edge}: {why}", now)
     if rests_at_evaluation(task, view):
-        task = _with(task, evaluating=None)  # its agent starts the worker again only for another model
+        task = with_status(task, evaluating=None)  # its agent starts the worker again only for another model
         status = task.status
     if ended := failed_beside(task, view):
         return fail(task, *ended, now)
@@ -312,7 +290,7 @@ def observe(task: FederatedTask, view: View, now: str, memory: Memory = NOTHING)
     found = status.conditions
     for each in told:
         found = condition(found, each, now)
-    told_now = _with(task, conditions=found, packages=signed_since(status.packages, view))
+    told_now = with_status(task, conditions=found, packages=signed_since(status.packages, view))
     return _ask_others(told_now, view, overdue, memory)
 
 
@@ -328,48 +306,4 @@ def _ask_others(task: FederatedTask, view: View, overdue: bool, memory: Memory) 
         return task
     again = draw(task, status.round, view, late, memory)
     more = len(again) > len(status.participants)
-    return _with(task, participants=again) if (gone or more) and not ready.isdisjoint(again) else task
-
-
-def fail(task: FederatedTask, reason: str, message: str, now: str) -> FederatedTask:
-    """End the task; the model of its last counted round stays (``results``)."""
-    failed = conditions.ended(task, reason, message)
-    return _with(task, phase="Failed", step="done", completion_time=now,
-                 conditions=condition(task.status.conditions, failed, now))  # fmt: skip
-
-
-def stop(task: FederatedTask, now: str) -> FederatedTask:
-    """Stop the task, on request."""
-    if task.status.phase in ENDED:
-        return task
-    stopped = conditions.ended(task, "Stopped", "stopped on request")
-    return _with(task, phase="Stopped", step="done", completion_time=now,
-                 conditions=condition(task.status.conditions, stopped, now))  # fmt: skip
-
-
-def _begin_round(task: FederatedTask, round: int, view: View, now: str, memory: Memory) -> FederatedTask:
-    task = with_newcomers(task, view)
-    choice = chosen(task, round, view, memory=memory)
-    told = conditions.selection_informed(task, choice.lacking)
-    found = condition(task.status.conditions, told, now) if told is not None else task.status.conditions
-    step = "training" if round else "initialising"
-    return _with(task, step=step, round=round, round_began=now, participants=choice.edges, conditions=found)
-
-
-def _finish(task: FederatedTask, now: str) -> FederatedTask:
-    """End a task that has learned, once its last model is evaluated."""
-    if task.spec.evaluation_worker is not None and not _is_evaluated(task.status):
-        return _with(task, step="evaluating", participants=[])
-    return _succeed(task, now)
-
-
-def _succeed(task: FederatedTask, now: str) -> FederatedTask:
-    return _with(
-        task, phase="Succeeded", step="done", participants=[], completion_time=now,
-        conditions=condition(task.status.conditions, conditions.succeeded(task), now),
-    )  # fmt: skip
-
-
-def _with(task: FederatedTask, **changes: object) -> FederatedTask:
-    status: FederatedTaskStatus = task.status.model_copy(update=changes)
-    return task if status == task.status else task.model_copy(update={"status": status})
+    return with_status(task, participants=again) if (gone or more) and not ready.isdisjoint(again) else task

@@ -9,6 +9,7 @@ import pytest
 from heliograph.bus.contract.payloads import Evaluation, UncountedUpdate
 from heliograph.bus.contract.resources import FederatedTask
 from heliograph.coordinator.features.federated import state_machine as federated
+from heliograph.coordinator.features.federated import steps
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
 from heliograph.coordinator.features.federated.drawing import draw
 from tests.coordinator.features.federated.test_state_machine import (
@@ -144,6 +145,6 @@ def test_further_initial_weights_are_not_told_as_late_updates() -> None:
 
 
 def test_a_stopped_job_says_which_model_is_kept() -> None:
-    stopped = federated.stop(_close(_running(rounds=9), *EDGES), NOW)
+    stopped = steps.stop(_close(_running(rounds=9), *EDGES), NOW)
     assert _condition(stopped, "Complete")[2] == "stopped on request; the model of round 1 is kept"
-    assert _condition(federated.stop(_running(), NOW), "Complete")[2] == "stopped on request"
+    assert _condition(steps.stop(_running(), NOW), "Complete")[2] == "stopped on request"

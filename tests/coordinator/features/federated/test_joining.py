@@ -11,6 +11,7 @@ from heliograph.bus.contract.payloads import UncountedUpdate
 from heliograph.bus.contract.resources import JOINED, FederatedTask
 from heliograph.coordinator.edges.view import EdgeView, View
 from heliograph.coordinator.features.federated import state_machine as federated
+from heliograph.coordinator.features.federated import steps
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
 from heliograph.coordinator.features.federated.joining import join_edge, join_participant, participation
 from heliograph.core.errors import Refused
@@ -101,7 +102,7 @@ def test_only_an_edge_with_an_agent_can_be_made_to_join(edge: str) -> None:
 
 
 def test_nobody_joins_a_job_that_has_ended() -> None:
-    task = federated.stop(_running(), NOW)
+    task = steps.stop(_running(), NOW)
     assert _refused(lambda: join_edge(task, "edge-4", None, ALL, TOPIC)).code == "ended"
     assert join_participant(task, "phone", 5, ALL, TOPIC) is task  # it asks what to do, and learns of the end
     assert participation(task, "phone", {}, "", True).phase == "Stopped"

@@ -16,7 +16,8 @@ from heliograph.bus.port import Port
 from heliograph.coordinator.api.announcements import Announcements
 from heliograph.coordinator.coordinator import Coordinator, CoordinatorConfig
 from heliograph.coordinator.features.federated.notifications import ending_of, id_of, recently_ended
-from heliograph.coordinator.features.federated.state_machine import close, stop
+from heliograph.coordinator.features.federated.state_machine import close
+from heliograph.coordinator.features.federated.steps import stop
 from heliograph.core.failures import Failures
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World, rfc3339

@@ -12,6 +12,7 @@ from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import Algorithm, Condition, DatasetIndex, FederatedTask, Metadata, Model
 from heliograph.coordinator.edges.view import EdgeView, View
 from heliograph.coordinator.features.federated import state_machine as federated
+from heliograph.coordinator.features.federated import steps
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
 from heliograph.coordinator.packages import check_parameters, check_unused
 from heliograph.core.errors import Refused
@@ -158,6 +159,6 @@ def test_a_package_that_a_job_runs_is_not_deleted() -> None:
     with pytest.raises(Refused, match="digits, which jobs/j runs"):
         check_unused(algorithm, [task], "request/algorithms/delete")
     assert task.pinned_digests == {DIGEST}
-    stopped = federated.stop(task, NOW)
+    stopped = steps.stop(task, NOW)
     check_unused(algorithm, [stopped], "request/algorithms/delete")
     assert not stopped.pinned_digests

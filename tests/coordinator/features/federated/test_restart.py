@@ -5,6 +5,7 @@ from __future__ import annotations
 from heliograph.bus.contract.payloads import AggregateTask, RoundState
 from heliograph.bus.contract.resources import FederatedTask, ModelVersion
 from heliograph.coordinator.features.federated import state_machine as federated
+from heliograph.coordinator.features.federated import steps
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks
 from heliograph.coordinator.features.federated.drawing import draw
 from heliograph.coordinator.features.federated.resuming import restart
@@ -17,7 +18,7 @@ def _stopped(rounds: int = 9, closed: int = 1) -> FederatedTask:
     task = _running(rounds=rounds, evaluationWorker={"dataset": {"name": "test"}})
     for number in range(1, closed + 1):
         task = federated.close(task, _closed(number, *EDGES, model=number), ALL, NOW)
-    return federated.stop(task, NOW)
+    return steps.stop(task, NOW)
 
 
 def _kept(task: FederatedTask) -> list[ModelVersion]:
@@ -43,7 +44,7 @@ def test_a_job_goes_on_after_its_last_counted_round_as_a_run_of_its_own() -> Non
 
 
 def test_a_job_whose_model_nobody_keeps_begins_anew() -> None:
-    for task in (_stopped(closed=2), _stopped(closed=0), federated.stop(restart(_stopped(), "a", []), NOW)):
+    for task in (_stopped(closed=2), _stopped(closed=0), steps.stop(restart(_stopped(), "a", []), NOW)):
         pending = restart(task, "again", _kept(task)[:1] if task.status.model is not None else [])
         assert (pending.status.model, pending.status.round, pending.status.rounds) == (None, 0, [])
         assert federated.begin(pending, ALL, LATER, 1).status.step == "initialising"
@@ -51,7 +52,7 @@ def test_a_job_whose_model_nobody_keeps_begins_anew() -> None:
 
 def test_a_restart_that_is_stopped_before_it_begins_loses_nothing() -> None:
     stopped = _stopped(closed=2)
-    again = federated.stop(restart(stopped, "again", _kept(stopped)), NOW)
+    again = steps.stop(restart(stopped, "again", _kept(stopped)), NOW)
     third = federated.begin(restart(again, "third", _kept(stopped)), ALL, LATER, 1)
     assert (third.status.round, third.status.model) == (3, _weights(2))
 
@@ -72,12 +73,12 @@ def test_what_the_algorithm_has_learned_is_handed_to_the_first_round_that_goes_o
     left = {"state": _weights(21), "down": _weights(22), "personal": {"edge-1": _weights(23)}}
     task = federated.close(_running(rounds=9), _closed(1, *EDGES, model=1, **left), ALL, NOW)
     assert _aggregation(task).resumed is None  # its own record of round 1 has it
-    stopped = federated.stop(task, NOW)
+    stopped = steps.stop(task, NOW)
     running = federated.begin(restart(stopped, "again", _kept(stopped)), ALL, LATER, 1)
     assert _aggregation(running).resumed == RoundState.model_validate(left)
     (training,) = desired_tasks(running, ALL)["edge-1"]
     assert (training.down, training.personal) == (_weights(22), _weights(23))  # type: ignore[attr-defined]
-    again = federated.stop(running, NOW)  # before any round of it closes
+    again = steps.stop(running, NOW)  # before any round of it closes
     third = federated.begin(restart(again, "third", _kept(stopped)), ALL, LATER, 1)
     assert _aggregation(third).resumed == RoundState.model_validate(left)
     own = _closed(2, *EDGES, model=2, state=_weights(31)).model_copy(update={"job_uid": "third"})
@@ -90,7 +91,7 @@ def test_an_algorithm_that_keeps_arrays_on_edges_begins_anew_with_its_own_part()
     left = {"state": _weights(21), "down": _weights(22)}
     task = _running(rounds=9)
     task = task.model_copy(update={"status": task.status.model_copy(update={"counted_updates": {}})})
-    stopped = federated.stop(federated.close(task, _closed(1, *EDGES, model=1, **left), ALL, NOW), NOW)
+    stopped = steps.stop(federated.close(task, _closed(1, *EDGES, model=1, **left), ALL, NOW), NOW)
     assert set(stopped.status.counted_updates or {}) == set(EDGES)
     running = federated.begin(restart(stopped, "again", _kept(stopped)), ALL, LATER, 1)
     assert _aggregation(running).resumed is None
@@ -111,7 +112,7 @@ def test_participants_are_drawn_as_in_one_run() -> None:
     for number in range(1, 4):
         task = federated.close(task, _closed(number, *drawn[number - 1], model=number), ALL, NOW)
     for uid in ("again", "third"):
-        stopped = federated.stop(task, NOW)
+        stopped = steps.stop(task, NOW)
         task = federated.begin(restart(stopped, uid, _kept(stopped)), ALL, LATER, 1)
         assert (task.status.first_run, task.status.round) == ("uid", 4)
         assert [draw(task, round, ALL) for round in range(1, 40)] == drawn
@@ -123,7 +124,7 @@ def test_patience_bytes_and_the_best_model_count_on() -> None:
     for number, loss in enumerate((0.5, 0.6), 1):
         closed = _closed(number, *EDGES, model=number, metrics={"loss": loss}, uplink_bytes=100)
         task = federated.close(task, closed, ALL, NOW)
-    stopped = federated.stop(task, NOW)
+    stopped = steps.stop(task, NOW)
     best = ModelVersion(version=3, weights=_weights(1), job="uid", round=1)
     again = federated.begin(restart(stopped, "again", [*_kept(stopped), best]), ALL, LATER, 1)
     assert (again.status.plateau, again.status.best) == (task.status.plateau, task.status.best)
@@ -140,7 +141,7 @@ def test_patience_bytes_and_the_best_model_count_on() -> None:
 def test_what_stopped_an_earlier_run_is_forgotten() -> None:
     task = _running(rounds=9, stop={"wallTimeSeconds": 60})
     task = federated.close(task, _closed(1, *EDGES, model=1), ALL, NOW)
-    failed = federated.fail(task, "WorkersFailed", "boom", NOW)
+    failed = steps.fail(task, "WorkersFailed", "boom", NOW)
     running = federated.begin(restart(failed, "again", _kept(failed)), ALL, LATER, 1)
     assert (running.status.stopped_by, running.status.conditions[-1].type) == (None, "Ready")
     assert federated.observe(running, ALL, LATER).status.phase == "Running"  # the time of another run does not count

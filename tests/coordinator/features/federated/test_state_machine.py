@@ -21,6 +21,7 @@ from heliograph.bus.contract.registry import parse_resource
 from heliograph.bus.contract.resources import DatasetIndex, FederatedTask, Metadata, Model, WeightsRef
 from heliograph.coordinator.edges.view import GIVE_UP_AFTER, EdgeView, View
 from heliograph.coordinator.features.federated import state_machine as federated
+from heliograph.coordinator.features.federated import steps
 from heliograph.coordinator.features.federated.desired_tasks import desired_tasks, training_tasks, warm_tasks
 from heliograph.coordinator.features.federated.drawing import draw
 
@@ -222,11 +223,11 @@ def test_a_round_without_reachable_edges_names_the_edges_that_it_waits_for() -> 
 
 
 def test_a_stopped_task_asks_for_nothing_and_stays_stopped() -> None:
-    task = federated.stop(_running(), NOW)
+    task = steps.stop(_running(), NOW)
     assert task.status.phase == "Stopped"
     assert desired_tasks(task, ALL) == {}
     assert federated.close(task, _closed(1, *EDGES), ALL, NOW) is task
-    assert federated.stop(task, "later") is task
+    assert steps.stop(task, "later") is task
 
 
 def test_the_draw_of_a_round_is_the_same_each_time_and_changes_with_the_round() -> None:

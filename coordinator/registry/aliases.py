@@ -126,9 +126,13 @@ def _last_index(numbers: list[int], wanted: int) -> int:
 
 
 def _before_deployed(model: Model) -> int | None:
-    """Return the newest version that is older than the one deployed on edges that are bound to no alias."""
+    """Return the newest version that is older than the one deployed on edges that are bound to no alias, and that was
+    the newest one once: the best model of a job that ended with another one was not."""
     deployed = resolve(model)
-    older = [number for number in _known(model) if deployed is not None and number < deployed.version]
+    ended_with = {(each.job, each.time): each.version for each in model.status.versions if each.job}
+    never = {each.version for each in model.status.versions
+             if each.job and ended_with[each.job, each.time] != each.version}  # fmt: skip
+    older = [number for number in _known(model) - never if deployed is not None and number < deployed.version]
     return max(older, default=None)
 
 

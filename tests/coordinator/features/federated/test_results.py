@@ -14,6 +14,7 @@ import pytest
 from heliograph.bus.blob_store import BlobStore
 from heliograph.bus.connect import connect
 from heliograph.bus.contract import close_record
+from heliograph.bus.contract.model_requests import Rollback
 from heliograph.bus.contract.payloads import Aggregation, UncountedUpdate
 from heliograph.bus.contract.permissions import upload_bucket
 from heliograph.bus.contract.registry import parse_resource
@@ -32,6 +33,7 @@ from heliograph.bus.contract.weights_file import write
 from heliograph.bus.transport import Bus, KeyValue
 from heliograph.coordinator.edges.view import View
 from heliograph.coordinator.features.federated.results import Results
+from heliograph.coordinator.registry.aliases import referred, roll_back
 from heliograph.coordinator.registry.model_versions import UNFINISHED, ModelVersions
 from heliograph.coordinator.resource_store import ResourceStore
 from heliograph.core.world import World
@@ -321,3 +323,15 @@ async def test_a_task_whose_model_is_kept_no_longer_keeps_nothing_beside_it(desk
     last, state = await desk.blob("models", b"model"), await desk.blob("models", b"state")
     await desk.task(phase="Failed", model=last, state=state, **COUNTED)
     assert await desk.results.used_blobs() == set()
+
+
+async def test_a_rollback_goes_back_to_what_was_deployed_and_not_to_a_best_model_that_was_not(desk: Any) -> None:
+    for name, number in (("one", 1), ("two", 2)):
+        last, best = [await desk.blob("models", f"{name} {what}".encode()) for what in ("last", "best")]
+        task = await desk.task(name, model=last, model_round=9, best=_best(best, 3), completion_time=f"{number}")
+        await desk.results.register(task, View())
+    model = desk.store.get(Model, "m")
+    assert ([each.round for each in model.status.versions], resolve(model).version) == ([3, 9, 3, 9], 4)
+    back = roll_back(model, Rollback(name="m"), "somebody", "now")
+    assert resolve(back).version == 2
+    assert {2, 3, 4} <= referred(model)

@@ -68,7 +68,6 @@ from heliograph.edge_agent.task_code import TaskCode
 from heliograph.edge_agent.unserved_responder import UnservedResponder
 from heliograph.edge_agent.upload_sender import UploadSender
 from heliograph.edge_agent.uploads import Uploads
-from heliograph.edge_agent.worker_logins import WorkerLogins
 from heliograph.edge_agent.worker_reports import refusals, worker_reports
 
 if TYPE_CHECKING:
@@ -119,8 +118,11 @@ class Agent:
             "HELIOGRAPH_EDGE": self._edge,
             "PYTHONIOENCODING": "utf-8:backslashreplace",  # the agent reads what its workers print as UTF-8
         }
-        issuer, warn = config.worker_issuer, self._log.warn
-        logins = WorkerLogins(issuer, self._edge, world, warn) if issuer is not None else None
+        logins = None
+        if config.worker_issuer is not None:
+            from heliograph.edge_agent.worker_logins import WorkerLogins
+
+            logins = WorkerLogins(config.worker_issuer, self._edge, world, self._log.warn)
         models = config.state / "models"
         self._launcher = launcher
         code = [replace(root, state=config.state.resolve()) for root in config.code]

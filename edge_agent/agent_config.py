@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from heliograph.bus.connection_url import INSECURE, ConnectionUrl
 from heliograph.bus.contract.topics import DEFAULT_ROOT
-from heliograph.bus.nats.worker_issuer import WorkerIssuer
 from heliograph.core.ed25519_signer import Ed25519Signer
 from heliograph.core.errors import Refused
 from heliograph.edge_agent.admission import UNKNOWN, Capacity
@@ -21,6 +20,7 @@ from heliograph.edge_agent.pinned_keys import PinnedKeys
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.payloads import NodeState
+    from heliograph.bus.nats.worker_issuer import WorkerIssuer
     from heliograph.edge_agent.datasets.csv_look import Header
 
 

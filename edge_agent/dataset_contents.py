@@ -15,7 +15,6 @@ from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_digest, is_label
 from heliograph.core.world import World
-from heliograph.edge_agent.datasets.tar_members import members
 from heliograph.edge_agent.datasets.unusable import Unusable
 
 if TYPE_CHECKING:
@@ -93,6 +92,8 @@ def unpack(blob: Path, target: Path) -> None:
 
     Raise Refused, naming the member, for any other: a name that leads out, a link, a device, a file that comes twice.
     """
+    from heliograph.edge_agent.datasets.tar_members import members  # loaded with the first content
+
     target.mkdir(parents=True)
     try:
         with blob.open("rb") as stream:

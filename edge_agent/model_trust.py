@@ -9,10 +9,10 @@ from heliograph.bus.contract import payloads
 from heliograph.bus.contract.payloads import Desired
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.core.errors import Refused
-from heliograph.core.signing import Envelope
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.payloads import WorkerTask
+    from heliograph.core.signing import Envelope
 
 FINDINGS_KEPT = 256
 """Findings about models that are remembered: a node's desired document is decided on again and again."""

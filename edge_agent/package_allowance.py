@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heliograph.bus.contract.package_signature import check_signature, claims_trusted
 from heliograph.core.errors import Refused
 from heliograph.core.names import is_digest
 from heliograph.core.world import World
@@ -54,6 +53,8 @@ class Allowance:
         what, signature = f"package {package.digest[:12]} of algorithm {package.algorithm}", package.signature
         unsigned = "it is not signed"
         if signature is not None and self.keys:
+            from heliograph.bus.contract.package_signature import check_signature, claims_trusted
+
             try:
                 check_signature(signature, package.digest, self.keys)
             except Refused as error:

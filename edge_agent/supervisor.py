@@ -20,10 +20,10 @@ from heliograph.edge_agent.launcher import Launcher, LaunchFailed, LaunchRequest
 from heliograph.edge_agent.node_capacity import visible_gpus
 from heliograph.edge_agent.reconcile import State
 from heliograph.edge_agent.supervised_worker import Worker
-from heliograph.edge_agent.worker_logins import WorkerLogins
 
 if TYPE_CHECKING:
     from heliograph.bus.contract.payloads import WorkerTask
+    from heliograph.edge_agent.worker_logins import WorkerLogins
 
 BACKOFF = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before the first, second, … start again; the last one repeats."""

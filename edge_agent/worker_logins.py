@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from heliograph.bus.contract.launch_permissions import Launch
 from heliograph.bus.nats.worker_issuer import WorkerIssuer
 from heliograph.core.identity.nkeys import KeyPair
 from heliograph.core.tasks import cancel_and_wait
 from heliograph.core.world import World
 
 if TYPE_CHECKING:
+    from heliograph.bus.contract.launch_permissions import Launch
     from heliograph.bus.contract.payloads import WorkerTask
 
 LIFETIME = 900
@@ -47,6 +47,8 @@ class WorkerLogins:
     async def of_launch(self, task: WorkerTask, hand: Callable[[str], Awaitable[None]]) -> AsyncIterator[str]:
         """Yield a launch's login, as the text of a file. Hand over a renewed one from time to time, and an empty text
         when the launch has ended."""
+        from heliograph.bus.contract.launch_permissions import Launch  # loaded with the first launch
+
         launch = Launch.of(task.worker, task.job, task.job_uid, self._edge)
         key = KeyPair("user", self._world.new_secret())
         renewing = asyncio.create_task(self._renew(launch, key, hand))

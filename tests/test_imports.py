@@ -89,6 +89,26 @@ def test_an_agent_without_tasks_loads_nothing_for_them() -> None:
     assert loaded.isdisjoint(contract | readers | {"edge_agent.edge_loops", "labelling", "incremental"})
 
 
+def test_an_idle_agent_loads_nothing_that_it_may_never_do() -> None:
+    """Both transports, and the options of ``up``: no blobs, no keys, no devices that number, no launch of a worker."""
+    code = (
+        "import sys, heliograph.cli.agent_process, heliograph.edge_agent.agent, heliograph.bus.nats.bus\n"
+        "import heliograph.bus.mqtt.bus, heliograph.edge_agent.devices.session\n"
+        "import heliograph.edge_agent.process_launcher\n"
+        "print(*(name for name in sys.modules if vars(sys.modules[name]).get('__file__')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ours = ("bus.contract.accounts", "bus.contract.launch_permissions", "bus.contract.package_signature",
+            "bus.nats.blob_transfers", "bus.nats.blobs", "bus.nats.bulk", "bus.nats.key_value", "bus.nats.mqtt_streams",
+            "bus.nats.store_use", "bus.nats.stream_copying", "bus.nats.streams", "bus.nats.worker_issuer",
+            "edge_agent.datasets.tar_members", "edge_agent.devices.mapping_file",
+            "edge_agent.devices.own_events", "edge_agent.devices.presets", "edge_agent.recording.recorder",
+            "edge_agent.pod_launcher", "edge_agent.worker_logins")  # fmt: skip
+    theirs = {"aiohttp", "http.client", "nats.js.client", "nats.js.kv", "numpy", "tomllib", "urllib.request"}
+    assert {f"heliograph.{name}" for name in ours}.isdisjoint(done.stdout.split())
+    assert theirs.isdisjoint(done.stdout.split())
+
+
 def test_a_topic_among_others_loads_no_payload() -> None:
     code = (
         "import sys; from heliograph.bus.contract.topics import CANDIDATE, PAIR_RESULT, TASK; "

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heliograph.bus.connection_url import ConnectionUrl
 from heliograph.bus.link_pace import LinkPace
-from heliograph.bus.nats.bulk import BulkLink
 from heliograph.core.world import World
+
+if TYPE_CHECKING:
+    from heliograph.bus.nats.bulk import BulkLink
 
 IDLE = 1.2
 """Seconds for which an idle connection is kept for the next transfer; soon after, the broker would miss its pongs."""
@@ -52,7 +54,10 @@ class BulkLinks:
         if link is not None and not link.alive:
             link.close()
             link = None
-        link = link or BulkLink(self._url, "", self._pace, self._world)
+        if link is None:
+            from heliograph.bus.nats.bulk import BulkLink
+
+            link = BulkLink(self._url, "", self._pace, self._world)
         link.begin()
         try:
             transfer(link, *args)

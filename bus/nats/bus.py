@@ -1,4 +1,7 @@
-"""The NATS transport: the cloud and the wide-area link, with JetStream behind events, state and blobs."""
+"""The NATS transport: the cloud and the wide-area link, with JetStream behind events, state and blobs.
+
+Blobs, key-value and the making of streams are loaded when they are used: an idle agent uses none of them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nats.aio.msg import Msg
 
@@ -21,17 +25,10 @@ from heliograph.bus.contract.permissions import is_upload_bucket
 from heliograph.bus.contract.resources.base import WeightsRef
 from heliograph.bus.contract.subjects import Subjects
 from heliograph.bus.holder_silences import HolderSilences
-from heliograph.bus.nats.blob_transfers import receive, send_parts
-from heliograph.bus.nats.blobs import NatsBlobs
-from heliograph.bus.nats.bulk import BulkLink, Unanswered
 from heliograph.bus.nats.bulk_links import BulkLinks
 from heliograph.bus.nats.connection import DOWN, FOR_EVER, NatsConnection, is_missing, stored_at
 from heliograph.bus.nats.consumer import consume
-from heliograph.bus.nats.key_value import NatsKeyValue
-from heliograph.bus.nats.mqtt_streams import bound_mqtt_streams, purge_retained
 from heliograph.bus.nats.requestor import SENDER, sender_of
-from heliograph.bus.nats.store_use import account_use, bucket_use, server_use
-from heliograph.bus.nats.streams import prepare_streams
 from heliograph.bus.transport import (
     PENDING_BYTES,
     Arrivals,
@@ -47,6 +44,10 @@ from heliograph.bus.transport import (
 )
 from heliograph.core.errors import Conflict, LinkDown, Refused
 from heliograph.core.world import World
+
+if TYPE_CHECKING:
+    from heliograph.bus.nats.blobs import NatsBlobs
+    from heliograph.bus.nats.bulk import BulkLink
 
 PUBLISH_TIMEOUT = 10.0
 _DUPLICATE_IN_BATCH = 10201
@@ -233,6 +234,8 @@ class NatsBus(Bus):
         return 0 if is_missing(answer) else int((answer.headers or {})[SEQUENCE])
 
     async def kv(self, bucket: str) -> KeyValue:
+        from heliograph.bus.nats.key_value import NatsKeyValue
+
         if bucket not in self._kvs:
             bucket_made = NatsKeyValue(self.connection, self.subjects.stream_name(bucket))
             if self.makes_buckets:
@@ -243,6 +246,8 @@ class NatsBus(Bus):
     async def blobs(self, bucket: str) -> BlobStore:
         if bucket in self._stores:
             return self._stores[bucket]
+        from heliograph.bus.nats.blobs import NatsBlobs
+
         # an upload is useless without the event that names it: it expires with that event if nobody deletes it
         uploads = topics.MODEL_UPDATE.stream if is_upload_bucket(bucket) else None
         max_age, most = (uploads.max_age, UPLOADS_MAX) if uploads is not None else (0, OTHERS_MAX)
@@ -265,6 +270,9 @@ class NatsBus(Bus):
     ) -> Path:
         if target.exists():
             return target
+        from heliograph.bus.nats.blob_transfers import receive
+        from heliograph.bus.nats.bulk import Unanswered
+
         # the same id again where nothing has come yet: what was asked for may be on its way
         id = self._silences.transfer(holder.name, ref.digest) or self._world.new_id()
         subject = self.subjects.subject(holder.ask_at)
@@ -291,6 +299,8 @@ class NatsBus(Bus):
         return target
 
     async def send_parts(self, to: str, file: Path, ask: ChunkAsk, chunk: int) -> None:
+        from heliograph.bus.nats.blob_transfers import send_parts
+
         subject = self.subjects.subject(to)
         await self._links.run(send_parts, subject, file, ask, chunk)
 
@@ -307,6 +317,8 @@ class NatsBus(Bus):
         self._stores.pop(bucket, None)
 
     async def store_use(self) -> list[StoreUse]:
+        from heliograph.bus.nats.store_use import account_use, bucket_use
+
         name = self.subjects.stream_name
         buckets = [(bucket, f"KV_{name(bucket)}") for bucket in sorted(self._kvs)]
         buckets += [(bucket, f"OBJ_{name(bucket)}") for bucket in sorted(self._stores)]
@@ -314,14 +326,22 @@ class NatsBus(Bus):
 
     async def server_use(self) -> list[StoreUse]:
         """Return how much is taken of what the server's store may take. For a login of the system account."""
+        from heliograph.bus.nats.store_use import server_use
+
         return await server_use(self.connection)
 
     async def bound_mqtt(self) -> None:
+        from heliograph.bus.nats.mqtt_streams import bound_mqtt_streams
+
         if not self._bounded:
             self._bounded = await bound_mqtt_streams(self.connection)
 
     async def drop_retained(self) -> int:
+        from heliograph.bus.nats.mqtt_streams import purge_retained
+
         return await purge_retained(self.connection, self.subjects)
 
     async def prepare(self) -> None:
+        from heliograph.bus.nats.streams import prepare_streams
+
         await prepare_streams(self.connection, self._world)

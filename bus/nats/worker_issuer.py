@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from heliograph.bus.contract.accounts import EDGE_TAG, JOB_TAG, UID_TAG, WORKER_TAG
-from heliograph.bus.contract.launch_permissions import Launch
 from heliograph.core.errors import Refused
 from heliograph.core.identity.claims import UserClaims
 from heliograph.core.identity.credentials import UserCredentials
 from heliograph.core.identity.nkeys import KeyPair
 from heliograph.core.identity.tokens import encode
 from heliograph.core.private_files import write_private
+
+if TYPE_CHECKING:
+    from heliograph.bus.contract.launch_permissions import Launch
 
 WORKER_ISSUER = "worker-issuer.json"
 """Name of the file in an authority's directory."""
@@ -58,6 +60,8 @@ class WorkerIssuer:
 
     def issue(self, launch: Launch, key: KeyPair, now: float, expires: int) -> UserCredentials:
         """Return a login of a launch that is good until ``expires``, in seconds since 1970."""
+        from heliograph.bus.contract.accounts import EDGE_TAG, JOB_TAG, UID_TAG, WORKER_TAG
+
         names = {WORKER_TAG: launch.worker, JOB_TAG: launch.job, UID_TAG: launch.job_uid, EDGE_TAG: launch.edge}
         tags = tuple(f"{name}:{value}" for name, value in names.items())
         claims = UserClaims(subject=key.public, name=launch.login, expires=expires, account=self.account, tags=tags)

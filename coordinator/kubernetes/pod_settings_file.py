@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,14 @@ from pydantic.alias_generators import to_camel
 
 from heliograph.coordinator.kubernetes.worker_job import PodSettings
 from heliograph.core.errors import Refused
+from heliograph.core.toml_file import read_toml
 
 MAX_SIZE = 1 << 20
 
 
 def read_pod_settings(file: Path) -> PodSettings:
     """Return the settings of a file. Raise Refused where it cannot be read, or has something that is no setting."""
-    try:
-        with file.open("rb") as opened:
-            tree = tomllib.loads(opened.read(MAX_SIZE).decode())
-    except (OSError, ValueError) as error:
-        raise Refused("invalid", topic=str(file), expected="a file in TOML", got=str(error)) from None
+    tree = read_toml(file, "a file with what the pods of workers may be", MAX_SIZE)
     known = {to_camel(each.name): each for each in fields(PodSettings)}
     values: dict[str, Any] = {}
     for name, value in tree.items():

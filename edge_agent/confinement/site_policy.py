@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,9 +22,8 @@ from typing import Any, Literal, cast
 
 from heliograph.core.errors import Refused, shorten
 from heliograph.core.names import LABEL_RULE, is_label
+from heliograph.core.toml_file import read_toml
 
-MAX_SIZE = 1 << 16
-"""Bytes of the file, at most."""
 MOST = 1 << 20
 _SECTION = "workers"
 
@@ -61,19 +59,7 @@ OPEN = SitePolicy(files="machine", network="full")
 
 def read_site_policy(path: Path) -> SitePolicy:
     """Return the policy of a file. Raise Refused with the field where it is none."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SIZE + 1)
-    except OSError as error:
-        raise Refused("invalid", topic=str(path), expected="a file with the site policy",
-                      got=error.strerror or str(error)) from None  # fmt: skip
-    if len(content) > MAX_SIZE:
-        raise Refused("invalid", topic=str(path), expected=f"at most {MAX_SIZE} bytes", got="more")
-    try:
-        document = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused("invalid", topic=str(path), expected="TOML", got=shorten(str(error))) from None
-    return _parsed(document, str(path))
+    return _parsed(read_toml(path, "a file with the site policy"), str(path))
 
 
 def written(policy: SitePolicy) -> str:

@@ -18,18 +18,16 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from heliograph.bus.contract.topics import DEFAULT_ROOT
 from heliograph.core.errors import Refused, shorten
+from heliograph.core.toml_file import read_toml
 from heliograph.edge_agent.devices.mapping import TELEMETRY, DeviceMapping, Rule
 from heliograph.edge_agent.devices.presets import rules_of
 
-MAX_SIZE = 1 << 16
-"""Bytes of the file, at most."""
 MAX_RULES = 256
 _SECTION = "devices"
 _FIELDS = ("preset", "base", "topic", "device", "event", "content-type", "skip")
@@ -47,19 +45,7 @@ def read_mapping(path: Path, edge: str, root: str = DEFAULT_ROOT) -> DeviceMappi
 
 def read_rules(path: Path) -> tuple[Rule, ...]:
     """Return the rules of a file. Raise Refused with the field where it is none."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SIZE + 1)
-    except OSError as error:
-        raise Refused("invalid", topic=str(path), expected="a file with the mapping of devices",
-                      got=error.strerror or str(error)) from None  # fmt: skip
-    if len(content) > MAX_SIZE:
-        raise Refused("invalid", topic=str(path), expected=f"at most {MAX_SIZE} bytes", got="more")
-    try:
-        document = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused("invalid", topic=str(path), expected="TOML", got=shorten(str(error))) from None
-    return _parsed(document, str(path))
+    return _parsed(read_toml(path, "a file with the mapping of devices"), str(path))
 
 
 def _parsed(document: Mapping[str, Any], place: str) -> tuple[Rule, ...]:

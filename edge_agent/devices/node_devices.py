@@ -11,14 +11,15 @@ from heliograph.core.tasks import Background
 from heliograph.core.world import World
 from heliograph.edge_agent.devices.intake import DeviceIntake
 from heliograph.edge_agent.devices.mapping import DeviceMapping
-from heliograph.edge_agent.devices.own_events import OwnEvents
 from heliograph.edge_agent.devices.reading import DeviceReading
 from heliograph.edge_agent.devices.subscription import DeviceSubscription
 from heliograph.edge_agent.devices.unplaced import UnplacedTopics
 from heliograph.edge_agent.journal import Journal
+from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.producers import DEVICE, ProducerWatch, key_of
 
 if TYPE_CHECKING:
+    from heliograph.edge_agent.devices.own_events import OwnEvent, OwnEvents
     from heliograph.edge_agent.devices.session import DeviceSession
 
 
@@ -44,12 +45,13 @@ class NodeDevices:
         mapping: DeviceMapping, counted: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.unplaced = UnplacedTopics(mapping, say, counted)
-        self.own = OwnEvents(bus, source, journal, watch, world, background, lambda entry: self.intake.keep(entry))
+        self._own: OwnEvents | None = None
         reading = DeviceReading(
-            bus.root, edge, mapping, world, self.own.take, self.unplaced.add,
+            bus.root, edge, mapping, world, self._take_own, self.unplaced.add,
             lambda device: watch.note("unreadable", key_of(DEVICE, device), "", 0),
         )  # fmt: skip
         self.intake = DeviceIntake(reading, journal, world, background, refused)
+        self._parts = bus, source, journal, watch, world, background
         self.source: DeviceSession | DeviceSubscription
         if bus.url.partition(":")[0] in MQTT:
             from heliograph.edge_agent.devices.kept_filters import KeptFilters
@@ -64,3 +66,11 @@ class NodeDevices:
     async def run(self) -> None:
         """Take what devices say until cancelled."""
         await self.source.run()
+
+    def _take_own(self, event: OwnEvent) -> NewEvent | None:
+        """Take an event that a device has numbered. Few devices do: what knows their numbers comes with the first."""
+        if self._own is None:
+            from heliograph.edge_agent.devices.own_events import OwnEvents
+
+            self._own = OwnEvents(*self._parts, self.intake.keep)
+        return self._own.take(event)

@@ -7,7 +7,7 @@ kept as it was written. Any other event is data.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heliograph.bus.contract.event import Event, encode, from_tree, is_event
 from heliograph.bus.contract.topics import TELEMETRY
@@ -18,8 +18,10 @@ from heliograph.edge_agent.devices.content import Content, content_of
 from heliograph.edge_agent.devices.mapping import TELEMETRY as PLAIN
 from heliograph.edge_agent.devices.mapping import DeviceMapping, Placed
 from heliograph.edge_agent.devices.message import DeviceMessage
-from heliograph.edge_agent.devices.own_events import OwnEvent
 from heliograph.edge_agent.journal_writer import NewEvent
+
+if TYPE_CHECKING:
+    from heliograph.edge_agent.devices.own_events import OwnEvent
 
 
 class DeviceReading:
@@ -72,6 +74,8 @@ class DeviceReading:
     ) -> NewEvent | None:
         if event.sequence is None:
             return NewEvent(address, message.body, TELEMETRY.lane)
+        from heliograph.edge_agent.devices.own_events import OwnEvent
+
         incarnation = event.source.rpartition("/")[2]
         return self._own(OwnEvent(device, incarnation, event.sequence, address, tree, message.body, message.id > 0))
 

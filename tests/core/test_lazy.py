@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,3 +44,25 @@ def test_a_name_that_nothing_has_is_an_attribute_error() -> None:
 @pytest.mark.parametrize("package", [payloads, resources])
 def test_every_public_name_of_a_lazy_package_is_there(package: Any) -> None:
     assert all(getattr(package, name) is not None for name in package.__all__)
+
+
+def test_a_module_of_a_package_is_imported_when_it_is_used(tmp_path: Path) -> None:
+    """Also where the package imports it itself, and without it for a module below it."""
+    (tmp_path / "eager" / "unused").mkdir(parents=True)
+    (tmp_path / "eager" / "__init__.py").write_text("import eager.unused\nname = 'package'\n")
+    (tmp_path / "eager" / "unused" / "__init__.py").write_text("from eager.unused.large import size\n")
+    (tmp_path / "eager" / "unused" / "large.py").write_text("size = 1\n")
+    (tmp_path / "eager" / "unused" / "small.py").write_text("size = 2\n")
+    code = (
+        "import sys; from heliograph.core.lazy import import_when_used\n"
+        "import_when_used('eager.unused'); import_when_used('no_such_package.module')\n"
+        "import eager, eager.unused.small\n"
+        "assert eager.name == 'package' and eager.unused.small.size == 2\n"
+        "assert 'eager.unused.large' not in sys.modules\n"
+        "assert eager.unused.size == 1 and 'eager.unused.large' in sys.modules\n"
+        "from eager.unused import size, small\n"
+        "assert (size, small.size) == (1, 2)\n"
+    )
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,18 @@ from heliograph.cli.process_options import CREDENTIALS, ProcessOptions
 from heliograph.cli.running import Component, run_until_signalled
 
 if TYPE_CHECKING:
+    from heliograph.bus.nats.worker_issuer import WorkerIssuer
     from heliograph.edge_agent.devices.mapping import Rule
     from heliograph.enrolment import Enrolment
 
 
 def main(words: Sequence[str]) -> int:
     """Run the agent of a node; return the exit code."""
+    run_until_signalled(*_prepared(words))  # the options stay in no memory meanwhile
+    return 0
+
+
+def _options() -> ProcessOptions:
     parser = ProcessOptions("agent")
     parser.setting(
         "--name", "HELIOGRAPH_NAME", "NAME", "The edge's name, a DNS label. Default: the one by which the node has"
@@ -93,15 +99,19 @@ def main(words: Sequence[str]) -> int:
     )  # fmt: skip
     parser.number("--gpus", "N", 1024, "GPUs for workers that ask (resources.gpus). Default: this node's.", None)
     parser.number("--journal-mb", "MB", 1 << 24, "Disk space for events that wait for the cloud.", 1024)
+    return parser
+
+
+def _prepared(words: Sequence[str]) -> tuple[Callable[[], Awaitable[Component]], str]:
+    """Return what makes the agent that the options describe, and its greeting."""
+    parser = _options()
     given = parser.parse_args(words)
 
     from heliograph.bus.connection_url import NATS
-    from heliograph.bus.nats.worker_issuer import WorkerIssuer
     from heliograph.cli.printing.output import say
     from heliograph.core.ed25519_signer import Ed25519Signer
     from heliograph.core.errors import shorten
     from heliograph.core.names import LABEL_RULE, is_label
-    from heliograph.core.signing import trusted_keys
     from heliograph.core.world import World
     from heliograph.edge_agent.agent import Agent
     from heliograph.edge_agent.agent_config import AgentConfig, packages_directory, require_signatures
@@ -161,8 +171,8 @@ def main(words: Sequence[str]) -> int:
         headers=parser.headers(given.header),
         allowed_packages=parser.digests(given.allow_package, "--allow-package"),
         allowed_packages_file=Path(given.allowed_packages).resolve() if given.allowed_packages else None,
-        package_keys=trusted_keys(Path(given.package_keys)) if given.package_keys else {},
-        model_keys=trusted_keys(Path(given.model_keys)) if given.model_keys else {},
+        package_keys=_keys(given.package_keys),
+        model_keys=_keys(given.model_keys),
         coordinator_keys=PinnedKeys(Path(given.coordinator_keys)) if given.coordinator_keys else None,
         projects=policy.projects,
         edge_signer=Ed25519Signer.kept(Path(given.edge_key), World()) if given.edge_key else None,
@@ -170,7 +180,7 @@ def main(words: Sequence[str]) -> int:
         label_columns=parser.pairs(given.label_column, "--label-column"),
         tells_labels=given.tell_labels,
         unenforced=tuple(confiner.unenforced),
-        worker_issuer=WorkerIssuer.read(Path(given.worker_issuer)) if given.worker_issuer else None,
+        worker_issuer=_worker_issuer(given.worker_issuer),
         pods=Path(given.pods).resolve() if given.pods else None,
         device_rules=_device_rules(given.devices_map, given.name),
         node_state=read_node_state,
@@ -202,8 +212,7 @@ def main(words: Sequence[str]) -> int:
             lambda broker: Agent(using(broker, config), launcher, world, say, lock).run(), world, say,
         )  # fmt: skip
 
-    run_until_signalled(make, f"agent {given.name} connects to {where}")
-    return 0
+    return make, f"agent {given.name} connects to {where}"
 
 
 def _device_rules(file: str, edge: str) -> tuple[Rule, ...]:
@@ -213,6 +222,22 @@ def _device_rules(file: str, edge: str) -> tuple[Rule, ...]:
     from heliograph.edge_agent.devices.mapping_file import read_mapping
 
     return read_mapping(Path(file), edge).rules
+
+
+def _keys(file: str) -> Mapping[str, str]:
+    if not file:
+        return {}
+    from heliograph.core.signing import trusted_keys
+
+    return trusted_keys(Path(file))
+
+
+def _worker_issuer(file: str) -> WorkerIssuer | None:
+    if not file:
+        return None
+    from heliograph.bus.nats.worker_issuer import WorkerIssuer
+
+    return WorkerIssuer.read(Path(file))
 
 
 def _enrolled(identity: Path) -> Enrolment | None:

@@ -8,16 +8,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 
 def import_when_used(name: str) -> None:
-    """Let ``import name``, of whoever, import the module when something of it is first used."""
-    if name not in sys.modules and (spec := find_spec(name)) is not None:
-        sys.modules[name] = _Unused(spec)
+    """Let ``import name``, of whoever, import the module when something of it is first used. Its package is imported,
+    and its own modules can be, without it."""
+    package, _, last = name.rpartition(".")
+    if name not in sys.modules and (spec := _spec_of(name, package)) is not None:
+        unused = sys.modules[name] = _Unused(spec)
+        if package:  # whoever writes ``import package.last`` finds it there
+            setattr(import_module(package), last, unused)
+
+
+def _spec_of(name: str, package: str) -> ModuleSpec | None:
+    """Return a module's spec; None where it is not installed. The package may import the module: it is not imported."""
+    if not package:
+        return find_spec(name)
+    place = find_spec(package)
+    return PathFinder.find_spec(name, place.submodule_search_locations) if place is not None else None
 
 
 class _Unused(ModuleType):
@@ -29,6 +41,8 @@ class _Unused(ModuleType):
     def __init__(self, spec: ModuleSpec) -> None:
         super().__init__(spec.name)
         self.__spec__ = spec
+        if spec.submodule_search_locations is not None:
+            self.__path__ = spec.submodule_search_locations
 
     def __getattr__(self, name: str) -> Any:
         known = self.__spec__

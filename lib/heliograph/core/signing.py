@@ -74,7 +74,7 @@ class EnvelopeSignature(BaseModel):
         sig: ECDSA signature in DER.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     keyid: Annotated[str, StringConstraints(max_length=128)] = ""
     sig: _Signature
@@ -83,7 +83,9 @@ class EnvelopeSignature(BaseModel):
 class Envelope(BaseModel):
     """A DSSE envelope: a payload, its type, and who signed both. Its own fields are outside the signature."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, validate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, validate_by_name=True, serialize_by_alias=True, defer_build=True
+    )
 
     payload: _Payload
     payload_type: Annotated[str, Field(alias="payloadType"), StringConstraints(max_length=256)]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from heliograph.core.errors import Refused
+from heliograph.core.toml_file import MAX_SIZE
 from heliograph.edge_agent.devices.mapping import DeviceMapping, Placed, Rule
-from heliograph.edge_agent.devices.mapping_file import MAX_SIZE, read_rules
+from heliograph.edge_agent.devices.mapping_file import read_rules
 from heliograph.edge_agent.devices.presets import PRESETS, preset_of
 
 

@@ -15,6 +15,7 @@ from nats.aio.subscription import Subscription
 
 from heliograph.bus.nats.connection import NatsConnection, has_no_stream
 from heliograph.bus.transport import Message
+from heliograph.core.backoff import Backoff
 from heliograph.core.errors import Forbidden, HeliographError, Refused, Unreachable
 from heliograph.core.world import rfc3339
 
@@ -29,6 +30,8 @@ HEARTBEAT = 0.5
 client, and that one may end."""
 _SILENCE = 3 * HEARTBEAT
 """Seconds without any, after which another consumer is made."""
+_SOON = 0.1
+"""Seconds until one that could not be made is tried again, the first time: servers may elect who makes it."""
 _INACTIVE = 5.0
 """Seconds after which the broker deletes a consumer without pulls; its owner makes another when it is back."""
 
@@ -190,8 +193,7 @@ class Puller(AsyncIterator[Message]):
         while True:
             if self._arrived.empty():
                 try:
-                    silence = _SILENCE if self._connection.clustered else PULL_EXPIRES + 5
-                    async with asyncio.timeout(silence + self._connection.link.pace.allowance()):
+                    async with asyncio.timeout(self._silence):
                         message = await self._arrived.get()
                 except TimeoutError:
                     await self._recover()
@@ -239,13 +241,33 @@ class Puller(AsyncIterator[Message]):
         return max(0, sent - self._delivered)
 
     async def _recover(self) -> None:
-        await self._connection.link.wait_up()
-        try:
-            with contextlib.suppress(TimeoutError, Unreachable):  # it may have ended with its server
+        """Make another consumer, as soon as there is somebody who makes it."""
+        world = self._connection.world
+        backoff = Backoff(world.rng.random, _SOON, self._silence)
+        while True:
+            await self._connection.link.wait_up()
+            try:
+                await self._leave()
+                await self._create()
+                await self._renew()
+                return
+            except Forbidden:
+                raise
+            except (HeliographError, TimeoutError):
+                await world.sleep(backoff.next())
+
+    async def _leave(self) -> None:
+        """Give up a consumer that may have ended with its server: then nobody answers, and nothing waits for it."""
+        if self._name:  # the next one has its name
+            with contextlib.suppress(TimeoutError, Unreachable):
                 await self._delete()
-            await self._create()
-            await self._renew()
-        except Forbidden:
-            raise
-        except (HeliographError, TimeoutError):
-            pass  # the next timeout or reconnect tries again
+        elif self._consumer and not self._durable:
+            client = self._connection.client
+            subject = f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}"
+            await self._connection.guard(client.publish(subject, b"", reply=client.new_inbox()))
+
+    @property
+    def _silence(self) -> float:
+        """Seconds without a sign of life after which another consumer is made."""
+        usual = _SILENCE if self._connection.clustered else PULL_EXPIRES + 5
+        return usual + self._connection.link.pace.allowance()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,9 @@ async def prepare_streams(connection: NatsConnection, world: World) -> None:
     for stream in streams:
         if not stream.sure:
             await replicate_by_copy(connection, _config(connection, stream, -1))
-    present = {stream.name: found for stream in streams if (found := await _present(connection, stream)) is not None}
+    # at once: in a cluster that elects, each stream without a leader would cost a wait of its own
+    asked = await asyncio.gather(*(_present(connection, stream) for stream in streams))
+    present = {stream.name: found for stream, found in zip(streams, asked, strict=True) if found is not None}
     # those that reserve nothing come first: with its last stream the broker deletes a directory, a little later, which
     # the stream after the probe needs
     kept = await _ensure(connection, [each for each in streams if each.max_bytes <= 0], 1, present)

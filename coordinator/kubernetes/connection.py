@@ -41,6 +41,7 @@ class Connection:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
+        self._tls = _tls_of(configuration)
         self._rest: RESTClientObject | None = None
         self._connector: aiohttp.TCPConnector | None = None
 
@@ -50,13 +51,19 @@ class Connection:
         return cls(await _configuration())
 
     async def renew_login(self) -> None:
-        """Read the configuration again: the server does not accept the login any more."""
+        """Read the configuration again: the server does not accept the login any more, or is not trusted any more.
+        Where its authority, its address or the client's certificate has changed, end all connections: what is under
+        way fails, and is asked again on new ones."""
         try:
             fresh = await _configuration()
         except Refused as error:
             raise Unreachable(f"the login of the API server cannot be read again: {error}") from None
-        self._configuration.api_key = fresh.api_key
-        self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook  # the former one has the former token
+        if (tls := _tls_of(fresh)) != self._tls:
+            self._configuration, self._tls = fresh, tls
+            await self.close()
+        else:
+            self._configuration.api_key = fresh.api_key
+            self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook  # the former has the former token
 
     @asynccontextmanager
     async def request(
@@ -75,10 +82,9 @@ class Connection:
         timeout = aiohttp.ClientTimeout(
             total=total, connect=WAIT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=silence
         )
-        rest = self._connected()
         try:
             url, headers = self._configuration.host + path, await self._headers(content_type)
-            answer = await rest.request(method, url, headers=headers, body=body, _request_timeout=timeout)
+            answer = await self._connected().request(method, url, headers=headers, body=body, _request_timeout=timeout)
             response: aiohttp.ClientResponse = answer.response
             try:
                 yield response
@@ -90,14 +96,17 @@ class Connection:
         except TimeoutError:
             raise Unreachable(f"{self._place()} does not answer in time") from None
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
+            if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
+                await self.renew_login()  # for the next attempt: certificates may have been renewed
             raise Unreachable(f"{self._place()} cannot be reached: {_cause(error)}") from None
 
     async def close(self) -> None:
-        if self._rest is not None:
-            await self._rest.close()
-        if self._connector is not None:
-            await self._connector.close()
-        self._rest = self._connector = None
+        rest, connector = self._rest, self._connector
+        self._rest = self._connector = None  # at once: another request makes its own
+        if rest is not None:
+            await rest.close()
+        if connector is not None:
+            await connector.close()
 
     def _connected(self) -> RESTClientObject:
         if self._rest is None:
@@ -122,6 +131,20 @@ class Connection:
     def _place(self) -> str:
         parts = urlsplit(self._configuration.host)
         return f"the API server {parts.hostname}:{parts.port or 443}"
+
+
+def _tls_of(configuration: Configuration) -> tuple[str, bool, tuple[bytes, ...]]:
+    """Return which server a configuration trusts, and the certificate that it shows: the contents of files, which may
+    change under their names."""
+    files = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
+    return configuration.host, bool(configuration.verify_ssl), tuple(_content(each) for each in files)
+
+
+def _content(file: str | None) -> bytes:
+    try:
+        return Path(file).read_bytes() if file else b""
+    except OSError:
+        return b""
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:

@@ -149,6 +149,59 @@ async def test_a_server_of_another_authority_is_not_asked(pod: tuple[ApiServer, 
     await found.close()
 
 
+async def test_another_authority_of_the_server_is_read_again(pod: tuple[ApiServer, Path]) -> None:
+    account = pod[1]
+    right = (account / "ca.crt").read_text()
+    (account / "ca.crt").write_text(Authority.made(World(), 1).own.certificate)
+    found = await KubernetesClient.connect(World())
+    with pytest.raises(Unreachable, match="certificate verify failed"):
+        await found.list(MODELS)
+    (account / "ca.crt").write_text(right)
+    with pytest.raises(Unreachable, match="certificate verify failed"):
+        await found.list(MODELS)
+    assert await found.list(MODELS)
+    await found.close()
+
+
+async def test_another_certificate_of_the_client_is_shown_once_the_login_is_refused(
+    pod: tuple[ApiServer, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, files = pod
+    authority = Authority.made(World(), 1)
+
+    def write(token: str) -> None:
+        made = authority.client(World(), "operator", 1)
+        (files / "client.crt").write_text(made.certificate)
+        (files / "client.key").write_text(made.key)
+        config["users"][0]["user"] = {"token": token, "client-certificate": str(files / "client.crt"),
+                                      "client-key": str(files / "client.key")}  # fmt: skip
+        file.write_text(yaml.safe_dump(config))
+
+    file = server.kubeconfig(files)
+    config = yaml.safe_load(file.read_text())
+    config["clusters"][0]["cluster"] = {"server": f"https://127.0.0.1:{server.port}",
+                                        "certificate-authority": str(files / "ca.crt")}  # fmt: skip
+    write(SECRET)
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    shown: list[str] = []
+    loads = ssl.SSLContext.load_cert_chain
+
+    def load(context: ssl.SSLContext, certfile: str, keyfile: str | None = None, password: str | None = None) -> None:
+        shown.append(Path(certfile).read_text())
+        loads(context, certfile, keyfile, password)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", load)
+    found = await KubernetesClient.connect(World())
+    await found.list(MODELS)
+    write("another")
+    server._token = "another"
+    with pytest.raises(Unauthorized):
+        await found.list(MODELS)
+    await found.list(MODELS)
+    assert shown[-1] == (files / "client.crt").read_text() != shown[0]
+    await found.close()
+
+
 async def test_a_pod_without_a_token_is_told(pod: tuple[ApiServer, Path]) -> None:
     (pod[1] / "token").unlink()
     with pytest.raises(Refused, match="the pod's service account"):

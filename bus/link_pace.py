@@ -65,6 +65,12 @@ class LinkPace:
         return min(ROUND_TRIPS * self.round_trip + size / rate, LONGEST_ALLOWANCE)
 
     @property
+    def stream(self) -> int | None:
+        """Bytes that may wait for their acknowledgement where messages are sent one after the other, without a wait
+        between windows; None while nothing is known."""
+        return None if self.rate is None else max(self.window, int(self.rate * TARGET))
+
+    @property
     def part(self) -> int:
         """Return the bytes that one message of a long transfer may have."""
         if self.rate is None:

@@ -107,8 +107,8 @@ class Outbox:
     @property
     def _most(self) -> int:
         """Bytes that may wait for an acknowledgement."""
-        pace = self._port.bus.link.pace
-        return WINDOW_BYTES if pace.rate is None else min(WINDOW_BYTES, pace.window)
+        stream = self._port.bus.link.pace.stream
+        return WINDOW_BYTES if stream is None else min(WINDOW_BYTES, stream)
 
     async def flush(self) -> None:
         """Return when every sent event is on the agent's disk."""

@@ -20,7 +20,7 @@ TRACES = Path(__file__).parents[1] / "traces"
 async def test_a_golden_trace_gives_no_differences(alone: Any) -> None:
     ran = await alone("trace", "check", TRACES / "flaky.mcap", "--component", "aggregation", "--job", "digits")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out.splitlines() == [
+    assert [line for line in ran.out.splitlines() if not line.startswith("signatures: ")] == [
         "TOPIC                    RECORDED  PUBLISHED  DIFFERENCES",
         "event/aggregation/{job}  7         7          -",
         "aggregation: fed 30 of 30 inputs; 0 differences in 7 messages",
@@ -33,7 +33,9 @@ async def test_differences_name_topic_and_field(alone: Any, tmp_path: Path) -> N
         for each in reader:
             body = each.body
             if each.topic == "event/aggregation/digits":
-                body = body.replace(b"\xa6quorum", b"\xa8deadline")  # strings of MessagePack with their lengths
+                event = decode(body)
+                reason = event.data["reason"].replace("quorum", "deadline")
+                body = encode(replace(event, data=event.data | {"reason": reason}))  # without its signature
             writer.write(Recorded(each.topic, body, each.log_time, each.publish_time, each.headers, each.retained))
     ran = await alone("trace", "check", edited, "--component", "aggregation")
     assert ran.code == 1
@@ -93,8 +95,8 @@ async def test_signatures_in_a_trace_are_verified(alone: Any, tmp_path: Path) ->
             worse.write(replace(each, body=wrong))
     ran = await alone("trace", "check", signed, "--component", "aggregation", "--job", "digits")
     assert ran.code == 0, ran.err
-    (line,) = [line for line in ran.out.splitlines() if line.startswith("signatures: ")]
-    assert line.endswith(f" by key {signer.public.hex()[:12]}")
+    lines = [line for line in ran.out.splitlines() if line.startswith("signatures: ")]
+    assert [line for line in lines if line.endswith(f" by key {signer.public.hex()[:12]}")]
     ran = await alone("trace", "check", tampered, "--component", "aggregation", "--job", "digits")
     assert ran.code == 1
     assert "signature does not hold: edge/" in ran.out

@@ -71,7 +71,7 @@ async def test_several_are_changed_in_turn_until_one_is_refused(cli: Any, tmp_pa
         (WAITING.replace("nowhere}", "nowhere, nam: x}"), "stdin:10 field spec.aggregationWorker.model.nam: expected"),
         (
             WAITING.replace("nowhere}", "nowhere}\n    workerSpec: {aggregationAlgorithm: FedAvgg}"),
-            "stdin:11 field spec.aggregationWorker.workerSpec.aggregationAlgorithm: expected one of FedAvg",
+            "stdin:11 field spec.aggregationWorker.workerSpec.aggregationAlgorithm: expected one of Bulyan, ",
         ),
         (
             WAITING.replace("nowhere}", "nowhere}\n    workerSpec:\n      parameters:\n        - {key: lr}"),

@@ -26,6 +26,7 @@ from benchmarks import (
     node_rates,
     one_port,
     reconnecting,
+    recorded_rows,
     requests,
     simulated,
     small_gateway,
@@ -94,6 +95,13 @@ _ALL = [
         Metric("resident", "agent that indexes 20,000 images", "MB", 60),
         Metric("seconds", "20,000 images, until the index", "s"),
         Metric("again", "the same after the agent's restart", "s"),
+    )),
+    Benchmark("recorded-rows", "datasets", recorded_rows.run, metrics=(
+        Metric("record", "rows of devices' messages onto the disk", "/s", 5000, "higher"),
+        Metric("read", "recorded rows, read as arrays", "/s", 100_000, "higher"),
+        Metric("version", "version of 100,000 recorded rows", "s", 1),
+        Metric("disk", "recorded rows on the disk / their quota", "×", 1, statistic="max"),
+        Metric("more", "recorder's memory growth, 200,000 rows", "MB", 10, slack=2),
     )),
     Benchmark("presence", "presence", unplugged_edges.seen, repeats=3, metrics=(
         Metric("offline", "unplugged edge seen offline, slowest", "s", 3, statistic="max"),

@@ -63,6 +63,7 @@ class Clients:
         drawn = sorted(int(each) for each in rng.choice(len(self._parts), self._drawn, replace=False))
         base, inputs, distances = dumps(self.model), dict[str, Input](), dict[str, float]()
         states: dict[int, bytes] = {}
+        came = 0
         with TensorFile(base) as file:
             layout = expected_layout(file.tensors, type(self._algorithm).beside)
         for client in drawn:
@@ -70,6 +71,7 @@ class Clients:
             if not epochs:
                 continue
             trained, state = self._train(client, number, epochs)
+            came += 1
             if self._attack is not None and client in self._faulty:
                 trained = self._attack(self.model, trained, number)
             content, edge = dumps(trained), f"edge-{client:03}"
@@ -81,13 +83,13 @@ class Clients:
         for edge in far_updates(distances, self._algorithm.parameters.norm_factor, lambda: norm_of(base)):
             del inputs[edge]
         if inputs:
-            self._aggregate(inputs, base, number, len(drawn))
+            self._aggregate(inputs, base, number, len(drawn), came - len(inputs))
             self._states |= states
 
-    def _aggregate(self, inputs: Mapping[str, Input], base: bytes, number: int, asked: int) -> None:
+    def _aggregate(self, inputs: Mapping[str, Input], base: bytes, number: int, asked: int, refused: int) -> None:
         place = Path(self._place.name)
         result = aggregate(inputs, self._algorithm, place, start=RoundStart(base, state=self._state), round=number,
-                           asked=asked, edges_of_job=len(self._parts))  # fmt: skip
+                           asked=asked, edges_of_job=len(self._parts), refused=refused)  # fmt: skip
         if result.model is None:
             return
         self.model = _arrays(result.model.inline or (place / result.model.digest).read_bytes())

@@ -29,6 +29,7 @@ def aggregate(
     round: int = 0,
     asked: int = 0,
     edges_of_job: int = 0,
+    refused: int = 0,
     metadata: Mapping[str, str] | None = None,
 ) -> Result:
     """Combine the updates into files ``directory/<digest>``, a small model inline. Return their references.
@@ -42,7 +43,7 @@ def aggregate(
     weighted majority. Where all updates agree, their value stays.
 
     Args:
-        round, asked, edges_of_job: as in ``RoundFacts``.
+        round, asked, edges_of_job, refused: as in ``RoundFacts``.
         metadata: metadata of the results' headers.
     """
     if start.base is None:
@@ -65,6 +66,7 @@ def aggregate(
                 measured=measured,
                 state=inputs.whole_state(),
                 edges_of_job=edges_of_job,
+                refused=refused,
             )
         )
         inputs.apply(decision)

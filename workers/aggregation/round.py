@@ -6,7 +6,7 @@ An update's identity is (job uid, round, edge). It counts exactly once, even if 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -80,6 +80,11 @@ class Collection:
         if self._asked is None or self._asked[0] is not self.spec:
             self._asked = self.spec, frozenset(self.spec.participants)
         return self._asked[1]
+
+    @property
+    def refused_edges(self) -> Set[str]:
+        """The edges with a refused update of this round."""
+        return self._refused_edges
 
     def judge(self, update: ModelUpdate, edge: str) -> tuple[Judgement, str]:
         """Return what to do with an update on ``edge``'s topic, and the reason where it is not used."""

@@ -243,6 +243,7 @@ class Aggregator:
             round=collection.round,
             asked=len(collection.asked),
             edges_of_job=self._task.edges_of_job or len(collection.asked),
+            refused=len(collection.refused_edges) + len(collection.staged) - len(staged),
             metadata=origin(collection.job_uid, collection.round),
         )
         if sum(each.update.weights.size for each in staged.values()) < IN_LOOP:

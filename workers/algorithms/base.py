@@ -58,7 +58,15 @@ class LeastUpdates:
 
     def of(self, parameters: AlgorithmParameters) -> int:
         """Return the number for a job's parameters."""
-        return self.times * int(getattr(parameters, self.parameter)) + self.plus
+        return self.times * self.wanted(parameters) + self.plus
+
+    def wanted(self, parameters: AlgorithmParameters) -> int:
+        """Return the parameter's value."""
+        return int(getattr(parameters, self.parameter))
+
+    def allowed(self, updates: int) -> int:
+        """Return the largest value of the parameter that so many updates allow; negative where there are too few."""
+        return (updates - self.plus) // self.times
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ class RoundFacts:
         round: its number, from 1.
         asked: how many edges were asked for an update.
         edges_of_job: how many edges train in the job, asked in this round or not.
+        refused: how many edges' updates have failed a check in this round.
         num_samples: as each edge reported it with its update, at most its largest share (``max_share``).
         metrics: as each edge reported them with its update.
         measured: sum of ``measure`` over all pieces; None where the algorithm does not measure.
@@ -83,6 +92,7 @@ class RoundFacts:
     measured: Array | None
     state: Mapping[str, Array]
     edges_of_job: int = 0
+    refused: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ https://arxiv.org/abs/1802.07927
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from heliograph.workers.algorithms.base import Combined, Decision, LeastUpdates, Piece, RoundFacts
+from heliograph.workers.algorithms.base import Combined, LeastUpdates, Piece, RoundFacts
 from heliograph.workers.algorithms.differences import inner_products, squared_distances
 from heliograph.workers.algorithms.krum import KrumParameters, krum_scores
-from heliograph.workers.algorithms.robust import RobustAlgorithm
+from heliograph.workers.algorithms.robust import RobustAlgorithm, of_selected
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,16 +42,15 @@ class Bulyan(RobustAlgorithm):
     def measure(self, piece: Piece) -> Array:
         return inner_products(piece)
 
-    def choose(self, facts: RoundFacts) -> Decision:
+    def weigh(self, facts: RoundFacts, tolerated: int) -> Sequence[float]:
         assert facts.measured is not None
-        chosen = selection(squared_distances(facts.measured), self.parameters.byzantine)
-        return Decision(weights=[1 / len(chosen) if at in chosen else 0.0 for at in range(len(facts.edges))])
+        return of_selected(selection(squared_distances(facts.measured), tolerated), len(facts.edges))
 
     def combine(self, piece: Piece) -> Combined:
         import numpy as np
 
         stacked = np.stack([block for block, weight in zip(piece.updates, piece.weights, strict=True) if weight > 0])
-        kept = len(stacked) - 2 * self.parameters.byzantine
+        kept = len(stacked) - 2 * piece.plan
         stacked.sort(axis=0)
         median = np.median(stacked, axis=0)
         # the nearest to the median stand next to each other among the sorted ones: find where they begin

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from heliograph.workers.algorithms.base import Combined, Decision, LeastUpdates, Piece, RoundFacts
+from heliograph.workers.algorithms.base import Combined, LeastUpdates, Piece, RoundFacts
 from heliograph.workers.algorithms.differences import inner_products, squared_distances
 from heliograph.workers.algorithms.fedavg import FedAvgParameters, weighted_mean
-from heliograph.workers.algorithms.robust import RobustAlgorithm
+from heliograph.workers.algorithms.robust import RobustAlgorithm, of_selected
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,13 +58,12 @@ class Krum(RobustAlgorithm):
     def measure(self, piece: Piece) -> Array:
         return inner_products(piece)
 
-    def choose(self, facts: RoundFacts) -> Decision:
+    def weigh(self, facts: RoundFacts, tolerated: int) -> Sequence[float]:
         assert facts.measured is not None
-        scores = krum_scores(squared_distances(facts.measured), self.parameters.byzantine)
-        chosen = self.winners(scores)
-        return Decision(weights=[1 / len(chosen) if at in chosen else 0.0 for at in range(len(facts.edges))])
+        scores = krum_scores(squared_distances(facts.measured), tolerated)
+        return of_selected(self.winners(scores, tolerated), len(facts.edges))
 
-    def winners(self, scores: Array) -> Sequence[int]:
+    def winners(self, scores: Array, tolerated: int) -> Sequence[int]:
         """Return the places of the selected updates."""
         return [int(scores.argmin())]
 
@@ -79,10 +78,10 @@ class MultiKrum(Krum):
     Parameters = MultiKrumParameters
     parameters: MultiKrumParameters
 
-    def winners(self, scores: Array) -> Sequence[int]:
+    def winners(self, scores: Array, tolerated: int) -> Sequence[int]:
         import numpy as np
 
-        most = len(scores) - self.parameters.byzantine
+        most = len(scores) - tolerated
         wanted = most if self.parameters.selected is None else min(self.parameters.selected, most)
         return [int(at) for at in np.argsort(scores, kind="stable")[:wanted]]
 

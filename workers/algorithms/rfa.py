@@ -11,11 +11,12 @@ https://arxiv.org/abs/1912.13445
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from heliograph.workers.algorithms.base import Combined, Decision, LeastUpdates, Piece, RoundFacts
+from heliograph.workers.algorithms.base import Combined, LeastUpdates, Piece, RoundFacts
 from heliograph.workers.algorithms.differences import inner_products
 from heliograph.workers.algorithms.fedavg import FedAvgParameters, weighted_mean
 from heliograph.workers.algorithms.robust import RobustAlgorithm
@@ -54,11 +55,11 @@ class RFA(RobustAlgorithm):
     def measure(self, piece: Piece) -> Array:
         return inner_products(piece)
 
-    def choose(self, facts: RoundFacts) -> Decision:
+    def weigh(self, facts: RoundFacts, tolerated: int) -> Sequence[float]:
         assert facts.measured is not None
         given = self.parameters
         weights = median_weights(facts.measured, given.smoothing, given.iterations, given.tolerance)
-        return Decision(weights=[float(each) for each in weights])
+        return [float(each) for each in weights]
 
     def combine(self, piece: Piece) -> Combined:
         return Combined(weighted_mean(piece.updates, piece.weights))

@@ -21,7 +21,8 @@ class TrimmedMeanParameters(FedAvgParameters):
     """The trimmed mean's parameters.
 
     Attributes:
-        trimmed: elements that are left out at each end, k: as many updates as may be faulty.
+        trimmed: elements that are left out at each end, k: as many updates as may be faulty. Updates that a check has
+            refused are some of them.
     """
 
     trimmed: Annotated[int, Field(ge=0)] = 1
@@ -39,6 +40,6 @@ class TrimmedMean(RobustAlgorithm):
 
         stacked = np.stack(piece.updates)
         stacked.sort(axis=0)
-        trimmed = self.parameters.trimmed
+        trimmed: int = piece.plan
         middle = stacked[trimmed : len(stacked) - trimmed]
         return Combined(middle.mean(axis=0, dtype=np.float64).astype(stacked.dtype))

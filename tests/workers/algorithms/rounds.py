@@ -60,6 +60,7 @@ class Played:
         metrics: Mapping[str, Mapping[str, float]] | None = None,
         buffers: Sequence[str] = (BUFFER,),
         edges_of_job: int = 0,
+        refused: int = 0,
     ) -> Result:
         """Combine the updates. Return the result, and make its model the next base."""
         self._round += 1
@@ -70,7 +71,7 @@ class Played:
         }
         result = aggregate(
             inputs, self._algorithm, self._directory, start=RoundStart(dumps(self.base), state=self.state),
-            round=self._round, asked=len(updates), edges_of_job=edges_of_job,
+            round=self._round, asked=len(updates), edges_of_job=edges_of_job, refused=refused,
         )  # fmt: skip
         if result.model is not None:
             self.base = read(result.model, self._directory)

@@ -209,6 +209,20 @@ def test_a_round_with_too_few_updates_counts_none(
     assert Played(algorithm, tmp_path, base).round(_updates(base, least)).model is not None
 
 
+@pytest.mark.parametrize("rule, parameters, least", [
+    ("TrimmedMean", {"trimmed": 2}, 5), ("Krum", {"byzantine": 2}, 7), ("Bulyan", {"byzantine": 1}, 7),
+])  # fmt: skip
+def test_an_update_that_a_check_has_refused_is_one_of_the_faulty_ones(
+    tmp_path: Path, rule: str, parameters: dict[str, Any], least: int
+) -> None:
+    """Else attackers whose updates are refused one by one would stop every round."""
+    base = weights(0)
+    algorithm = choose(rule, parameters)
+    assert Played(algorithm, tmp_path, base).round(_updates(base, least - 1), refused=1).model is not None
+    few = Played(algorithm, tmp_path, base).round(_updates(base, least - 2 * least // 3), refused=0)
+    assert few.model is None
+
+
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_neither_order_nor_claims_of_samples_change_a_bit(tmp_path_factory: Any, data: st.DataObject) -> None:

@@ -49,7 +49,7 @@ async def test_an_update_of_an_edge_that_is_asked_again_counts(tmp_path: Path) -
     world, nobody = World(), cast(Any, None)
     intake = _intake(nobody, world, tmp_path)
     collection = Collection("u", 0, None, _asked("edge-1"), 1, began=0.0)
-    intake.begin(collection, lambda source: check_weights(source, None))
+    intake.begin(collection, lambda source, target: check_weights(source, None))
     # edge-1 is gone, and edge-2 is asked instead; then edge-1's earlier update arrives
     intake.change_participants(_asked("edge-2"))
     intake.receive(_update("edge-1", tmp_path), 1)
@@ -70,7 +70,7 @@ async def test_updates_between_two_rounds_wait_for_the_next_one(tmp_path: Path) 
     intake.receive(_update("edge-1", tmp_path), 7)
     assert intake.next_sequence == 7
     collection = Collection("u", 0, None, _asked("edge-1", "edge-2"), 1, began=0.0)
-    intake.begin(collection, lambda source: check_weights(source, None))
+    intake.begin(collection, lambda source, target: check_weights(source, None))
     assert set(collection.staging) == {"edge-1"}
     intake.receive(_update("edge-3", tmp_path), 8)
     assert intake.close() is collection
@@ -86,7 +86,7 @@ async def test_an_update_that_comes_late_is_noted_with_the_seconds_since_its_dea
     def begin(round: int, *reachable: str) -> Collection:
         asked = _asked("edge-1", "edge-2", "edge-3").model_copy(update={"reachable": [*reachable]})
         collection = Collection("u", round, None, asked, 1, began=clock[0])
-        intake.begin(collection, lambda source: check_weights(source, None))
+        intake.begin(collection, lambda source, target: check_weights(source, None))
         return collection
 
     def late(*edges: str, round: int) -> None:
@@ -115,7 +115,7 @@ async def test_a_request_to_stop_is_kept_also_of_an_update_that_does_not_count(t
     world, nobody = World(), cast(Any, None)
     intake = _intake(nobody, world, tmp_path)
     collection = Collection("u", 1, None, _asked("edge-1", "edge-2"), 1, began=0.0)
-    intake.begin(collection, lambda source: check_weights(source, None))
+    intake.begin(collection, lambda source, target: check_weights(source, None))
 
     def stops(name: str, **changes: Any) -> None:
         received = _update(name, tmp_path)
@@ -130,7 +130,7 @@ async def test_a_request_to_stop_is_kept_also_of_an_update_that_does_not_count(t
     assert collection.stopping == {"edge-1", "edge-2"}
     intake.close()
     following = Collection("u", 2, None, _asked("edge-5"), 1, began=0.0)
-    intake.begin(following, lambda source: check_weights(source, None))
+    intake.begin(following, lambda source, target: check_weights(source, None))
     assert following.stopping == {"edge-5"}
     intake.cancel()
 
@@ -140,7 +140,7 @@ async def test_an_update_that_declares_more_than_the_base_model_has_is_refused_u
     intake = _intake(nobody, world, tmp_path)
     collection = Collection("u", 0, None, _asked("edge-1"), 1, began=0.0)
     layout = {"w": Tensor("w", "F32", (3,), 0, 12)}
-    intake.begin(collection, lambda source: check_weights(source, layout), largest_size(layout))
+    intake.begin(collection, lambda source, target: check_weights(source, layout), largest_size(layout))
     received = _update("edge-1", tmp_path)
     huge = WeightsRef(digest="e" * 64, size=largest_size(layout) + 1, bucket=upload_bucket("edge-1"))
     received.payload.weights = huge
@@ -192,7 +192,7 @@ async def test_the_bytes_that_came_count_once_whatever_becomes_of_their_updates(
     intake = _intake(cast(Any, _Edges(digest, content)), world, tmp_path)
     asked = ("blob", "inline", "never")
     collection = Collection("u", 0, None, _asked(*asked), 1, began=0.0)
-    intake.begin(collection, lambda source: check_weights(source, None))
+    intake.begin(collection, lambda source, target: check_weights(source, None))
     clock[0] = 2.5
     intake.receive(_received("blob", blob), 1)
     for _ in range(2):  # a repeated event brings nothing new
@@ -218,7 +218,7 @@ async def test_weights_that_never_come_hold_up_no_others(tmp_path: Path) -> None
     rogues = [f"rogue-{number}" for number in range(2 * FETCHES)]
     intake = _intake(edges, world, tmp_path)
     collection = Collection("u", 0, None, _asked(*rogues, "good"), 1, began=0.0)
-    intake.begin(collection, lambda source: check_weights(source, None))
+    intake.begin(collection, lambda source, target: check_weights(source, None))
     for edge in (*rogues, "good"):
         ref = good if edge == "good" else WeightsRef(digest="f" * 64, size=77_000, bucket=upload_bucket(edge))
         intake.receive(_received(edge, ref), 1)
@@ -245,7 +245,7 @@ async def test_an_edge_that_sends_other_bytes_is_asked_once_more_and_then_refuse
     liar = _Liar()
     intake = _intake(liar, World(say=print), tmp_path)
     collection = Collection("u", 0, None, _asked("liar"), 1, began=0.0)
-    intake.begin(collection, lambda source: check_weights(source, None))
+    intake.begin(collection, lambda source, target: check_weights(source, None))
     intake.receive(_received("liar", WeightsRef(digest="f" * 64, size=77_000, bucket=upload_bucket("liar"))), 1)
     async with asyncio.timeout(HANGS):
         while not collection.refused:
@@ -262,7 +262,7 @@ async def test_a_flood_of_one_edge_is_bounded_in_memory_and_in_the_log(tmp_path:
         intake.receive(_received("rogue", WeightsRef(digest="f" * 64, size=77_000), job_uid="another"), sequence)
     assert intake.next_sequence == 1
     collection = Collection("u", 0, None, _asked("good"), 1, began=0.0)
-    intake.begin(collection, lambda source: check_weights(source, None))
+    intake.begin(collection, lambda source, target: check_weights(source, None))
     assert len(collection.foreign) == MAX_AHEAD
     for sequence in range(1101, 2201):
         intake.receive(_received("rogue", WeightsRef(digest="f" * 64, size=77_000), job_uid="another"), sequence)

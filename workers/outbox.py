@@ -53,7 +53,10 @@ class Outbox:
         self._bytes = 0
         self._acknowledged = asyncio.Event()
         self._mark: tuple[int, int, float] | None = None
-        """An event that was sent, the bytes that waited then, and when: its acknowledgement tells the link's pace."""
+        """An event that was sent, the bytes that were under way then, and when: its acknowledgement tells the link's
+        pace. None where the link went down since: an outage is no pace."""
+        self._under_way = 0
+        """Bytes of the waiting events that were sent since the link came up."""
         self._soon_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._following: asyncio.Task[None] | None = None
@@ -97,8 +100,9 @@ class Outbox:
         self._sequence = number
         self._waiting[number] = (address, body)
         self._bytes += len(body)
-        if self._mark is None:
-            self._mark = number, self._bytes, self._port.world.monotonic()
+        self._under_way += len(body)
+        if self._mark is None and self._port.bus.link.up:
+            self._mark = number, self._under_way, self._port.world.monotonic()
         if self._timer is None:
             self._start_timer()
         await self._transmit(address, body)
@@ -140,6 +144,7 @@ class Outbox:
                 while self._waiting and next(iter(self._waiting)) <= ack.payload.sequence:
                     _, (_, body) = self._waiting.popitem(last=False)
                     self._bytes -= len(body)
+                    self._under_way = max(0, self._under_way - len(body))
                 self._measure(ack.payload.sequence)
                 self._acknowledged.set()
                 if not self._waiting:
@@ -163,6 +168,7 @@ class Outbox:
         self._failures.add(error.topic, error)
 
     def _on_link(self, up: bool) -> None:
+        self._mark, self._under_way = None, 0
         if up:
             self._soon_until = self._port.world.monotonic() + RESEND_SOON_FOR
             self._start_timer()
@@ -174,7 +180,7 @@ class Outbox:
             period = RESEND_SOON if self._port.world.monotonic() < self._soon_until else RESEND_AFTER
             pace = self._port.bus.link.pace
             if pace.rate is not None:
-                period += pace.allowance(self._bytes)
+                period += pace.allowance(self._under_way)
             oldest = next(iter(self._waiting))
             self._timer = asyncio.get_running_loop().call_later(period, self._resend_if_silent, oldest)
 
@@ -185,6 +191,7 @@ class Outbox:
 
     def _resend_if_silent(self, oldest: int) -> None:
         if oldest in self._waiting and (self._resending is None or self._resending.done()):
+            self._under_way = self._bytes
             self._resending = asyncio.create_task(self._resend())  # a whole period without progress
         self._start_timer()
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from heliograph.bus.contract import topics
 from heliograph.bus.contract.event import Event, decode, encode, is_signed
-from heliograph.bus.contract.payloads import HardSample, InferenceSpec, InferTask, TrainTask, WorkerTask
+from heliograph.bus.contract.payloads import AnyData, HardSample, InferenceSpec, InferTask, TrainTask, WorkerTask
 from heliograph.bus.contract.topics import BULK, RESULTS
 from heliograph.core.errors import Refused
 from heliograph.edge_agent.devices.mapping import DeviceMapping
@@ -24,6 +24,8 @@ from heliograph.edge_agent.journal import Journal
 from heliograph.edge_agent.journal_writer import NewEvent
 from heliograph.edge_agent.producers import ProducerWatch
 from heliograph.edge_agent.supervised_worker import Worker
+from heliograph.workers.outbox import Outbox
+from tests.virtual_node import NODE
 
 EDGE, WORKER, SECRET = "edge-1", "job-worker", b"s" * 32
 UPDATE = topics.MODEL_UPDATE.at(job="job", edge=EDGE)
@@ -243,6 +245,33 @@ def test_a_device_with_a_workers_name_and_incarnation_is_another_producer(on_nod
         newest = {each.topic: decode(each.body).data["sequence"] for each in acks}
         assert newest == {topics.WORKER_ACK.at(worker=WORKER): 3, topics.ACK.at(producer=WORKER): 8}
         assert gated.said == [f"device {WORKER} on this node's broker: it uses incarnation life of worker {WORKER}"]
+
+    _gated(on_node, test)
+
+
+def test_a_device_whose_link_is_slow_sends_what_it_kept_in_an_outage_before_the_agent_gives_it_up(on_node: Any) -> None:
+    async def test(gated: Gated) -> None:
+        port = gated.node.port(NODE, "meter", f"{EDGE}/meter/life")
+        outbox = Outbox(port, "meter", "life", None)
+        await port.bus.open()
+        await outbox.open()
+
+        async def send(*numbers: int) -> None:
+            for number in numbers:
+                reading = AnyData.model_validate({"number": number})
+                await outbox.send(topics.TELEMETRY, reading, edge=EDGE, device="meter")
+            await asyncio.sleep(0.1)
+
+        await send(1)
+        port.bus.link.pace.acknowledged(1000, 10.0)
+        port.bus.lost()
+        await send(*range(2, 30))
+        port.bus.connect()
+        await send(30)
+        await outbox.flush()
+        assert [each.sequence for each in gated.kept(BULK)] == list(range(1, 31))
+        assert (outbox.acknowledged, gated.said) == (30, [])
+        await outbox.close()
 
     _gated(on_node, test)
 

@@ -151,6 +151,35 @@ def test_events_sent_while_the_nodes_broker_was_away_are_sent_again_soon_after_i
     _sending(on_node, test)
 
 
+def test_the_time_in_which_the_nodes_broker_was_away_is_no_pace_of_the_link(on_node: Any) -> None:
+    async def test(it: Sending) -> None:
+        await it.send("a")
+        it.port.bus.lost()
+        await asyncio.sleep(4.5 * RESEND_AFTER)
+        it.port.bus.connect()
+        await it.acknowledge(1)  # it was on the disk, and the acknowledgement was lost
+        await asyncio.sleep(RESEND_SOON_FOR)
+        await it.send("b")
+        await asyncio.sleep(1.5 * RESEND_AFTER)
+        assert it.numbers == [1, 2, 2]
+
+    _sending(on_node, test)
+
+
+def test_what_was_not_sent_is_sent_soon_also_on_a_slow_link(on_node: Any) -> None:
+    async def test(it: Sending) -> None:
+        it.port.bus.link.pace.acknowledged(1000, 10.0)
+        it.port.bus.lost()
+        await it.send(*"abcdefgh")
+        it.port.bus.connect()
+        await asyncio.sleep(1.5 * RESEND_SOON)
+        assert it.numbers == list(range(1, 9))
+        await asyncio.sleep(5 * RESEND_AFTER)  # now they are under way, for longer than that
+        assert it.numbers == list(range(1, 9))
+
+    _sending(on_node, test)
+
+
 def test_a_full_window_waits_for_acknowledgements(on_node: Any) -> None:
     async def test(it: Sending) -> None:
         sending = it.node.start(it.send(*(str(number) for number in range(WINDOW + 2))))

@@ -17,6 +17,7 @@ from heliograph.bus.contract.event import encode
 from heliograph.bus.contract.payloads import Ack
 from heliograph.bus.contract.sizes import check_size
 from heliograph.bus.contract.topics import Topic
+from heliograph.bus.link_pace import FIRST_WINDOW
 from heliograph.bus.port import Port, Received
 from heliograph.core.errors import HeliographError, Refused
 from heliograph.core.failures import Failures
@@ -154,7 +155,8 @@ class Outbox:
         if self._mark is not None and self._mark[0] <= through:
             _, size, began = self._mark
             self._mark = None
-            self._port.bus.link.pace.acknowledged(size, self._port.world.monotonic() - began)
+            if size >= FIRST_WINDOW:  # a few small events say how long the agent was away, not how fast the link is
+                self._port.bus.link.pace.acknowledged(size, self._port.world.monotonic() - began)
 
     def _check(self, ack: Received[Ack]) -> None:
         """Raise Refused for an acknowledgement that the agent did not send: these events would be lost."""
@@ -179,8 +181,7 @@ class Outbox:
         if self._waiting:
             period = RESEND_SOON if self._port.world.monotonic() < self._soon_until else RESEND_AFTER
             pace = self._port.bus.link.pace
-            if pace.rate is not None:
-                period += pace.allowance(self._under_way)
+            period += pace.allowance(self._under_way if pace.rate is not None else 0)
             oldest = next(iter(self._waiting))
             self._timer = asyncio.get_running_loop().call_later(period, self._resend_if_silent, oldest)
 

@@ -11,7 +11,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +170,14 @@ def _mapped(file: Any, size: int) -> Iterator[memoryview]:
     if not size:
         yield memoryview(b"")
         return
-    with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
+    mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    view = memoryview(mapped)
+    try:
         yield view
+    finally:
+        with suppress(BufferError):  # an error on its way holds a part of it; the mapping goes with the error
+            view.release()
+            mapped.close()
 
 
 def _acknowledged(link: BulkLink) -> int:

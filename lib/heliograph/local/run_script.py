@@ -27,7 +27,7 @@ from heliograph.local.printed_lines import PrintedLines
 from heliograph.local.probe import Spec, Verdict
 from heliograph.local.run_data import split_for_run
 from heliograph.local.run_folder import RunFolder, copy
-from heliograph.local.run_record import RunRecord
+from heliograph.local.run_record import FINISH, RunRecord
 from heliograph.local.split import Split
 from heliograph.local.split_file import Parts
 from heliograph.tracking.targets import Targets
@@ -136,11 +136,15 @@ async def run(options: Options, folder: RunFolder, target: Path, display: Displa
         stack.push_async_callback(cancel_and_wait, *following)
         await client.jobs.create(_task(name, script, edges, options, parts))
         tracker = Tracker(client, name, writers, world, display.note)
-        tracking = asyncio.create_task(tracker.run())
-        stack.push_async_callback(cancel_and_wait, tracking)
+        tracking = asyncio.create_task(tracker.run()) if writers else None
+        if tracking is not None:
+            stack.push_async_callback(cancel_and_wait, tracking)
         outcome = await _followed(client, name, display, record, printed)
         outcome.printed = printed.of_last_worker()
-        outcome.tracked = await _tracked(tracker, tracking, display)
+        if tracking is not None:
+            # a job that was interrupted has no end that the tracker would see
+            within = FINISH if outcome.interrupted else TRACKED
+            outcome.tracked = await _tracked(tracker, tracking, display, within)
     if record.models.last_round:
         outcome.model, outcome.model_round = _delivered(folder.model, target, display), record.models.last_round
     if record.models.best is not None:
@@ -150,15 +154,15 @@ async def run(options: Options, folder: RunFolder, target: Path, display: Displa
     return outcome
 
 
-async def _tracked(tracker: Tracker, tracking: asyncio.Task[str], display: Display) -> list[str]:
+async def _tracked(tracker: Tracker, tracking: asyncio.Task[str], display: Display, within: float) -> list[str]:
     """Return where the rounds are tracked, once all are. What fails is said: the models are there all the same."""
     if not tracking.done() and tracker.runs:
         display.doing(f"writing the last rounds to {' and '.join(each.place for each in tracker.runs)}")
     try:
-        async with asyncio.timeout(TRACKED):
+        async with asyncio.timeout(within):
             await asyncio.shield(tracking)
     except TimeoutError:
-        display.note(f"not all rounds are tracked: after {TRACKED:g} s some are not written", good=False)
+        display.note(f"not all rounds are tracked: after {within:g} s some are not written", good=False)
     except HeliographError as error:
         display.note(f"not all rounds are tracked: {error}", good=False)
     return [each.place for each in tracker.runs]
